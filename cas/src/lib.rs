@@ -1,0 +1,5 @@
+//! Content-addressed storage: bytes in, hashes out.
+pub mod error;
+pub mod hash;
+pub use error::{GetError, OpenError, PutError};
+pub use hash::{ContentHash, Kind, Schema};
