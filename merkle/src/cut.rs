@@ -3,6 +3,7 @@
 //! The cutter holds one node, never more. Rule 1 (few items: one node) is decided only when the sequence ends or grows
 //! beyond it; until then the first node is held back, uncut, and no boundary is hashed.
 
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// The most items in one node.
@@ -54,6 +55,11 @@ impl<T: Item> Cutter<T> {
         self.decided && self.node.is_empty()
     }
 
+    /// Whether no item waits for its node to become complete.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.node.is_empty()
+    }
+
     /// Takes the next item; nodes that are thereby complete go to `done`.
     pub(crate) fn push(&mut self, item: T, done: &mut Vec<Vec<T>>) {
         if self.decided {
@@ -96,5 +102,44 @@ impl<T: Item> Cutter<T> {
         self.bytes = 0;
         let last = std::mem::take(&mut self.node);
         (!last.is_empty()).then_some(last)
+    }
+}
+
+/// Checks that nodes which were read are cut by the rule.
+#[derive(Debug)]
+pub(crate) struct CutCheck<T> {
+    cutter: Cutter<T>,
+    /// Lengths of nodes whose end the cutter has not reached.
+    found: VecDeque<usize>,
+}
+
+/// A node that ends where the rule does not end it.
+pub(crate) const WRONG_CUT: &str = "nodes are not cut by the rule";
+
+impl<T: Item> CutCheck<T> {
+    pub(crate) fn new(level: u8) -> Self {
+        Self { cutter: Cutter::new(level), found: VecDeque::new() }
+    }
+
+    /// Whether the next node begins where the rule begins one, without regard to what was before.
+    pub(crate) fn in_sync(&self) -> bool {
+        self.cutter.in_sync() && self.found.is_empty()
+    }
+
+    /// Takes the items of the next node; `false` if a node does not end where it should. The empty directory has no items at all.
+    pub(crate) fn node(&mut self, items: impl ExactSizeIterator<Item = T>) -> bool {
+        if items.len() == 0 {
+            return true;
+        }
+        self.found.push_back(items.len());
+        let mut done = Vec::new();
+        items.for_each(|item| self.cutter.push(item, &mut done));
+        done.iter().all(|node| self.found.pop_front() == Some(node.len()))
+    }
+
+    /// The level ends; `false` if it should have ended otherwise.
+    pub(crate) fn finish(&mut self) -> bool {
+        let last = self.cutter.finish();
+        last.iter().all(|node| self.found.pop_front() == Some(node.len())) && self.found.is_empty()
     }
 }

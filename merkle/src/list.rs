@@ -4,6 +4,7 @@ mod build;
 mod read;
 
 pub use build::ListBuilder;
+pub(crate) use read::ListNodes;
 pub use read::{ListChunk, ListReader};
 
 use filesync_cas::ContentHash;
