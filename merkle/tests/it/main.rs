@@ -1,0 +1,78 @@
+//! Properties of trees, lists and commits, against models and hostile bytes. Seeds are printed with failures.
+
+mod codec;
+mod diff;
+mod edit;
+mod history;
+mod hostile;
+mod list;
+mod vectors;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use filesync_cas::ContentHash;
+use filesync_cas::Kind;
+use filesync_merkle::testing::MemoryStore;
+use filesync_merkle::{ChunkId, Content, Entry, Mode, Name, Node, RepoPath, Timestamp, TreeLink, Walk, WalkError, WalkVisitor};
+use std::collections::HashSet;
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn path(text: &str) -> RepoPath {
+    RepoPath::parse(text.as_bytes()).unwrap()
+}
+
+/// A file of one chunk, told apart by a number.
+fn file(number: u64) -> Entry {
+    let id = ChunkId(ContentHash::of_chunk(&number.to_le_bytes()));
+    let node = Node::File { mtime: Timestamp::default(), size: 1 + number % 1000, content: Content::Chunk(id) };
+    Entry { mode: Mode::FILE, attrs: None, node }
+}
+
+/// A directory of numbered files.
+fn numbered(count: u64) -> BTreeMap<Name, Entry> {
+    (0..count).map(|number| (name(&format!("file-{number:08}")), file(number))).collect()
+}
+
+#[derive(Default)]
+struct Findings {
+    keys: HashSet<ContentHash>,
+    nodes: Vec<(Kind, ContentHash)>,
+    chunks: u64,
+    problems: Vec<(RepoPath, WalkError)>,
+}
+
+impl WalkVisitor for Findings {
+    fn first(&mut self, key: &ContentHash) -> bool {
+        self.keys.insert(*key)
+    }
+
+    fn node(&mut self, kind: Kind, id: &ContentHash) {
+        self.nodes.push((kind, *id));
+    }
+
+    fn chunk(&mut self, _: &ChunkId, _: u64) {
+        self.chunks += 1;
+    }
+
+    fn problem(&mut self, path: &RepoPath, error: WalkError) {
+        self.problems.push((path.clone(), error));
+    }
+}
+
+/// Walks over a tree; what is missing in the store does not count, since random entries refer to nothing.
+fn walk(store: &MemoryStore, root: &TreeLink) -> Findings {
+    let mut findings = Findings::default();
+    Walk::new(store).tree(&mut findings, root);
+    findings.problems.retain(|(_, error)| !matches!(error, WalkError::Get(_)));
+    findings
+}
+
+fn assert_sound(store: &MemoryStore, root: &TreeLink) -> Findings {
+    let findings = walk(store, root);
+    assert!(findings.problems.is_empty(), "{:?}", findings.problems);
+    findings
+}
