@@ -1,0 +1,49 @@
+//! Faults and losses for tests, here and in the crates above: compiled always, used by tests only.
+//!
+//! [`FaultVfs`] counts calls and makes one of them fail, or ends the "process" at it. [`LossVfs`] is a file system in
+//! memory that knows what was synced, and shows what a power cut may leave. Nothing here draws on a clock or on the
+//! system's randomness: whatever is random comes from an [`Rng`] whose seed the test prints.
+
+mod fault;
+mod loss;
+mod rng;
+
+pub use fault::{CountingVfs, Counts, Fault, FaultVfs, Op, Plan, Scope};
+pub use loss::{CrashPoint, Loss, LossVfs, crash_states};
+pub use rng::Rng;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// The error of every call after the "death" of the process: such a call had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Killed;
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the process is dead (injected by a test)")
+    }
+}
+
+impl Error for Killed {}
+
+impl From<Killed> for io::Error {
+    fn from(killed: Killed) -> Self {
+        io::Error::other(killed)
+    }
+}
+
+/// Whether [`Killed`] is among the causes of an error.
+pub fn was_killed(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // `io::Error::source` skips the error that it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
+        if error.is::<Killed>() || wrapped.is_some_and(|e| was_killed(e)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
