@@ -1,0 +1,51 @@
+//! The commands, a file each: words, request, call, result shown.
+
+mod cat;
+mod commit;
+mod fsck;
+mod init;
+mod log;
+mod ls;
+mod restore;
+mod status;
+mod version;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::InitArgs),
+    Commit(commit::CommitArgs),
+    Status(status::StatusArgs),
+    Log(log::LogArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    #[command(visible_alias = "checkout")]
+    Restore(restore::RestoreArgs),
+    Fsck(fsck::FsckArgs),
+    Version(version::VersionArgs),
+}
+
+impl Command {
+    pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Init(args) => init::run(args, context),
+            Self::Commit(args) => commit::run(args, context),
+            Self::Status(args) => status::run(&args, context),
+            Self::Log(args) => log::run(args, context),
+            Self::Ls(args) => ls::run(args, context),
+            Self::Cat(args) => cat::run(args, context),
+            Self::Restore(args) => restore::run(args, context),
+            Self::Fsck(args) => fsck::run(&args, context),
+            Self::Version(_) => version::run(context),
+        }
+    }
+
+    /// Whether status 1 is an answer, and a failure has to be another.
+    pub fn uses_one_for_differs(&self) -> bool {
+        matches!(self, Self::Status(args) if args.exit_code)
+    }
+}

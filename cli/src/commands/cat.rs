@@ -1,0 +1,45 @@
+//! `cat`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use filesync_repo::CatRequest;
+
+use crate::context::{Context, revision};
+use crate::error::{Exit, Failure};
+use crate::{quote, units};
+
+/// Write a file of a commit to standard output
+///
+/// Every byte is verified before it is written.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync cat HEAD:README.md
+  filesync cat v1.0:disk.img --offset 1GiB --length 64KiB | xxd")]
+pub struct CatArgs {
+    /// Which; PATH is from the root of the repository
+    #[arg(value_name = "REV:PATH")]
+    target: OsString,
+    /// Skip so many bytes
+    #[arg(long, value_name = "N", value_parser = units::parse_size, default_value = "0", hide_default_value = true)]
+    offset: u64,
+    /// Write at most so many bytes
+    #[arg(long, value_name = "N", value_parser = units::parse_size)]
+    length: Option<u64>,
+}
+
+pub fn run(args: CatArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let CatArgs { target, offset, length } = args;
+    let target = revision(Some(target))?.unwrap_or_default();
+    if !target.contains(':') {
+        return Err(Failure::Usage {
+            message: format!("cat: {}: REV:PATH is wanted", quote::name(target.as_bytes())),
+            hint: Some(format!("the head's: {}", quote::shell(&format!("HEAD:{target}")))),
+        });
+    }
+    let repo = context.open_reader()?;
+    context.progress.finish();
+    repo.cat(&CatRequest { target, offset, length }, &mut context.output.stream())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,108 @@
+//! `fsck`.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use filesync_repo::{FsckRequest, FsckResult};
+
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::{json, quote, units};
+
+/// Paths shown for one object; JSON has them all.
+const PATHS_SHOWN: usize = 10;
+
+/// Verify the store
+///
+/// Reads everything and changes nothing. Damage is named with the paths that it affects, and the exit status is 5.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync fsck
+  filesync fsck --quick
+  filesync fsck --json | jq -r '.damaged[].paths[]'")]
+pub struct FsckArgs {
+    /// Check checksums, and that nothing is missing; decompress nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let result = context.open_reader()?.fsck(&FsckRequest { quick: args.quick }, &context.progress);
+    context.progress.finish();
+    let result = result?;
+    if context.global.json {
+        context.output.json(&json::Fsck::new(&result))
+    } else {
+        let (chatty, verbose) = (context.is_chatty(), context.global.verbose > 0);
+        show(&result, chatty, verbose, &mut context.output)
+    }
+    .map_err(Failure::Output)?;
+    Ok(if result.is_clean() { Exit::Done } else { Exit::Damage })
+}
+
+fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+    for finding in &result.findings {
+        writeln!(out, "damaged: {}", quote::line(finding))?;
+    }
+    for object in &result.damaged {
+        writeln!(out, "damaged {} {}: {}", object.kind, object.id, quote::line(&object.cause))?;
+        let shown = if verbose { object.paths.len() } else { PATHS_SHOWN };
+        for path in object.paths.iter().take(shown) {
+            writeln!(out, "    {}", quote::name(path))?;
+        }
+        if let Some(more @ 1..) = object.paths.len().checked_sub(shown) {
+            writeln!(out, "    and {more} more (-v shows all)")?;
+        }
+    }
+    if chatty {
+        let looked_at = units::count(result.objects, "object");
+        let bytes = units::show_bytes(result.bytes);
+        let verdict = match result.damaged.len() + result.findings.len() {
+            0 => "all is well".to_owned(),
+            number => format!("{number} damaged"),
+        };
+        write!(out, "{looked_at}, {bytes} read in {}: {verdict}", units::show_duration(result.elapsed))?;
+        if result.repaired > 0 {
+            write!(out, ", {} repaired", result.repaired)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use filesync_repo::{ContentHash, DamagedObject};
+
+    use super::*;
+
+    fn shown(result: &FsckResult, chatty: bool, verbose: bool) -> String {
+        let mut out = Vec::new();
+        show(result, chatty, verbose, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn damage_is_named_with_its_paths() {
+        let mut result =
+            FsckResult { objects: 1, bytes: 2048, elapsed: Duration::from_millis(10), ..FsckResult::default() };
+        assert_eq!(shown(&result, true, false), "1 object, 2.0 KiB read in 0.01 s: all is well\n");
+        assert_eq!(shown(&result, false, false), "");
+        result.findings = vec!["packs/x: torn frame\n".into()];
+        result.damaged = vec![DamagedObject {
+            id: ContentHash::from_bytes([0xab; 32]),
+            kind: "chunk",
+            cause: "missing".into(),
+            paths: (0..12).map(|n| format!("p{n}").into_bytes()).collect(),
+        }];
+        let text = shown(&result, true, false);
+        assert!(text.starts_with("damaged: packs/x: torn frame\\n\ndamaged chunk abab"), "{text}");
+        assert!(text.contains(": missing\n    p0\n"), "{text}");
+        assert!(text.contains("    p9\n    and 2 more (-v shows all)\n"), "{text}");
+        assert!(text.ends_with(": 2 damaged\n"), "{text}");
+        assert!(shown(&result, false, true).ends_with("    p11\n"));
+    }
+}

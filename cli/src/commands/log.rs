@@ -1,0 +1,153 @@
+//! `log`.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Args;
+use filesync_repo::{LogEntry, LogRequest, SignatureState};
+
+use crate::context::{Context, hint_at_path, revision};
+use crate::error::{Exit, Failure};
+use crate::output::Paint;
+use crate::{json, quote, time};
+
+/// Show the history, newest first
+///
+/// With paths, only commits that changed one of them. Before the first commit there is nothing to show.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync log -n 5
+  filesync log v1.0 -- src docs/index.md
+  filesync log --json | jq -r .commit")]
+pub struct LogArgs {
+    /// Where to begin: HEAD, a tag, a commit or the start of its id, each with ~N [default: HEAD]
+    #[arg(value_name = "REV")]
+    rev: Option<OsString>,
+    /// At most N commits
+    #[arg(short = 'n', long = "max-count", value_name = "N")]
+    limit: Option<u64>,
+    /// Oldest first
+    #[arg(long)]
+    reverse: bool,
+    /// End records with NUL and quote nothing
+    #[arg(short = 'z', conflicts_with = "json")]
+    nul: bool,
+    /// Files and directories, from the working directory
+    #[arg(last = true, value_name = "PATH")]
+    paths: Vec<OsString>,
+}
+
+pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let LogArgs { rev, limit, reverse, nul, paths } = args;
+    let repo = context.open_reader()?;
+    let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(&repo, &paths)? };
+    context.progress.finish();
+    let (as_json, verbose) = (context.global.json, context.global.verbose > 0);
+    let mut out = context.output.stream();
+    let mut first = true;
+    let outcome = repo.log(&request, &mut |entry| {
+        if as_json {
+            out.json(&json::LogEntry::new(&entry))?;
+        } else if nul {
+            out.write_all(text(&entry, verbose, Quoting::Raw, out.paint()).as_bytes())?;
+            out.write_all(b"\0")?;
+        } else {
+            if !std::mem::take(&mut first) {
+                out.write_all(b"\n")?;
+            }
+            out.write_all(text(&entry, verbose, Quoting::Quoted, out.paint()).as_bytes())?;
+        }
+        Ok(())
+    });
+    outcome.map_err(|error| hint_at_path(error, request.rev.as_deref()))?;
+    Ok(Exit::Done)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    Quoted,
+    Raw,
+}
+
+fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Paint) -> String {
+    let (author, message) = match quoting {
+        Quoting::Quoted => (quote::line(&entry.author), quote::text(&entry.message)),
+        Quoting::Raw => (entry.author.as_str().into(), entry.message.as_str().into()),
+    };
+    let mut out = paint.id(&format!("commit {}", entry.commit));
+    if !entry.refs.is_empty() {
+        out.push_str(&format!(" ({})", paint.notable(&quote::line(&entry.refs.join(", ")))));
+    }
+    if let [_, _, ..] = entry.parents.as_slice() {
+        let parents: Vec<String> = entry.parents.iter().map(|id| super::commit::short(&id.to_string())).collect();
+        out.push_str(&format!("\nMerge:  {}", parents.join(" ")));
+    }
+    out.push_str(&format!("\nAuthor: {author}\nDate:   {}\n", time::for_log(entry.time)));
+    if verbose {
+        out.push_str(&format!("Node:   {}\nTree:   {}\n", entry.node, entry.tree));
+    }
+    match entry.signature {
+        SignatureState::Bad => out.push_str(&format!("{}\n", paint.bad("Signature: bad"))),
+        SignatureState::Good | SignatureState::Unknown if verbose => {
+            out.push_str(&format!("Signature: {}\n", entry.signature.word()));
+        }
+        SignatureState::Good | SignatureState::Unknown => {}
+    }
+    out.push('\n');
+    for line in message.lines() {
+        let line = format!("    {line}");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_repo::{CommitId, ContentHash, Timestamp, TreeId};
+
+    use super::*;
+
+    fn entry() -> LogEntry {
+        LogEntry {
+            commit: CommitId::from_bytes([0xab; 32]),
+            tree: TreeId::from_bytes([0xcd; 32]),
+            parents: Vec::new(),
+            author: "Ada\u{1b}[2J".into(),
+            node: ContentHash::from_bytes([0xef; 32]),
+            time: Timestamp::new(0, 0).unwrap(),
+            message: "first\n\nmore \u{1b}[31m\n".into(),
+            log_index: None,
+            signature: SignatureState::Good,
+            refs: vec!["HEAD".into(), "v1".into()],
+        }
+    }
+
+    #[test]
+    fn as_git_shows_it() {
+        let shown = text(&entry(), false, Quoting::Quoted, Paint::new(false));
+        let date = time::for_log(Timestamp::new(0, 0).unwrap());
+        assert_eq!(
+            shown,
+            format!(
+                "commit {} (HEAD, v1)\nAuthor: Ada\\033[2J\nDate:   {date}\n\n    first\n\n    more \\033[31m\n",
+                "ab".repeat(32)
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let mut entry = entry();
+        assert!(!text(&entry, false, Quoting::Quoted, Paint::new(false)).contains("Signature"));
+        assert!(text(&entry, true, Quoting::Quoted, Paint::new(false)).contains("\nSignature: good\n"));
+        entry.signature = SignatureState::Bad;
+        assert!(text(&entry, false, Quoting::Quoted, Paint::new(false)).contains("\nSignature: bad\n"));
+    }
+
+    #[test]
+    fn records_are_raw() {
+        assert!(text(&entry(), false, Quoting::Raw, Paint::new(false)).contains("more \u{1b}[31m\n"));
+    }
+}

@@ -1,0 +1,145 @@
+//! `restore`, also called `checkout`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use filesync_repo::{RestoreRequest, RestoreResult};
+
+use crate::context::{Context, hint_at_path, revision};
+use crate::error::{Exit, Failure};
+use crate::{json, quote, units};
+
+/// Bring back files of a commit
+///
+/// Makes paths of the working copy (all that is tracked, if none are named) equal to a commit. The head stays where
+/// it is. A file whose content is in no commit is left alone, listed, and the exit status is 3.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync restore -- notes.txt             undo my changes to a file
+  filesync restore HEAD~3 --dry-run         what would the state of three commits ago change?
+  filesync restore v1.0 --delete            make everything as it was, newer files gone
+  filesync restore v1.0 --to /tmp/v1        a copy elsewhere; the working copy is not touched")]
+pub struct RestoreArgs {
+    /// What to restore [default: HEAD]
+    #[arg(value_name = "REV")]
+    rev: Option<OsString>,
+    /// Write a copy into DIR, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Return only when the copy is safe from a power cut
+    #[arg(long, requires = "to")]
+    fsync: bool,
+    /// Also remove files that REV lacks
+    #[arg(long)]
+    delete: bool,
+    /// Also replace what is in no commit
+    #[arg(long)]
+    force: bool,
+    /// Show what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Files and directories, from the working directory
+    #[arg(last = true, value_name = "PATH")]
+    paths: Vec<OsString>,
+}
+
+pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let RestoreArgs { rev, to, fsync, delete, force, dry_run, paths } = args;
+    let rev = revision(rev)?;
+    let repo = if to.is_some() { context.open_reader()? } else { context.open_writer("restore")? };
+    let paths = context.paths_in(&repo, &paths)?;
+    let request = RestoreRequest { rev, to, fsync, delete, force, dry_run, paths };
+    let result = repo.restore(&request, &context.progress);
+    context.progress.finish();
+    let result = result.map_err(|error| hint_at_path(error, request.rev.as_deref()))?;
+    if context.global.json {
+        context.output.json(&json::Restore::new(&result, dry_run))
+    } else {
+        let chatty = context.is_chatty();
+        show(&result, dry_run, chatty, &mut context.output)
+    }
+    .map_err(Failure::Output)?;
+    Ok(verdict(&result))
+}
+
+fn verdict(result: &RestoreResult) -> Exit {
+    if !result.damaged.is_empty() {
+        Exit::Damage
+    } else if !result.skipped.is_empty() {
+        Exit::Left
+    } else {
+        Exit::Done
+    }
+}
+
+fn show(result: &RestoreResult, dry_run: bool, chatty: bool, out: &mut impl Write) -> io::Result<()> {
+    if dry_run {
+        for step in &result.plan {
+            writeln!(out, "{} {}", step.action, quote::name(&step.path))?;
+        }
+    }
+    for damaged in &result.damaged {
+        writeln!(out, "damaged {}: {}", quote::name(&damaged.path), quote::line(&damaged.cause))?;
+    }
+    // The plan has a line for each of these.
+    if !dry_run {
+        for path in &result.skipped {
+            writeln!(out, "skipped {}", quote::name(path))?;
+        }
+    }
+    if !chatty {
+        return Ok(());
+    }
+    let verb = if dry_run { "would write" } else { "wrote" };
+    write!(out, "{verb} {} ({})", units::count(result.written, "path"), units::show_bytes(result.bytes))?;
+    for (number, word) in [(result.deleted, "deleted"), (result.unchanged, "unchanged")] {
+        if number > 0 {
+            write!(out, ", {number} {word}")?;
+        }
+    }
+    match result.skipped.len() {
+        0 => writeln!(out),
+        number => writeln!(out, ", {number} skipped since no commit has their content (--force replaces them)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_repo::{PlannedStep, Unreadable};
+
+    use super::*;
+
+    fn shown(result: &RestoreResult, dry_run: bool, chatty: bool) -> String {
+        let mut out = Vec::new();
+        show(result, dry_run, chatty, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_was_done_and_what_is_left() {
+        let mut result = RestoreResult { written: 1, bytes: 5, unchanged: 2, ..RestoreResult::default() };
+        assert_eq!(shown(&result, false, true), "wrote 1 path (5 B), 2 unchanged\n");
+        assert_eq!(verdict(&result), Exit::Done);
+        result.skipped = vec![b"s\n".to_vec()];
+        assert_eq!(shown(&result, false, false), "skipped \"s\\n\"\n");
+        assert_eq!(verdict(&result), Exit::Left);
+        result.damaged = vec![Unreadable { path: b"d".to_vec(), cause: "chunk missing".into() }];
+        assert_eq!(shown(&result, false, false), "damaged d: chunk missing\nskipped \"s\\n\"\n");
+        assert_eq!(verdict(&result), Exit::Damage);
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_plan() {
+        let step = |action, path: &[u8]| PlannedStep { action, path: path.to_vec() };
+        let result = RestoreResult {
+            written: 1,
+            deleted: 1,
+            plan: vec![step("write", b"a"), step("delete", b"b\t")],
+            ..RestoreResult::default()
+        };
+        assert_eq!(shown(&result, true, true), "write a\ndelete \"b\\t\"\nwould write 1 path (0 B), 1 deleted\n");
+    }
+}

@@ -1,0 +1,94 @@
+//! What every command needs: the repository, the way out, the progress.
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use filesync_repo::{ErrorKind, OpenOptions, Repo};
+
+use crate::args::{Environment, Global, When};
+use crate::error::Failure;
+use crate::output::{Output, Paint};
+use crate::progress::Progress;
+use crate::{paths, quote};
+
+pub struct Context {
+    pub global: Global,
+    pub environment: Environment,
+    pub output: Output,
+    pub progress: Progress,
+}
+
+impl Context {
+    pub fn new(global: Global, environment: Environment) -> Result<Self, Failure> {
+        if let Some(directory) = &global.directory {
+            std::env::set_current_dir(directory)
+                .map_err(|error| Failure::local(format!("-C: {}", quote::path(directory)), &error))?;
+        }
+        let stdout = std::io::stdout();
+        let colors = global.color.holds(&stdout) && (global.color == When::Always || !environment.plain);
+        let output = Output::stdout(Paint::new(colors));
+        let terminal = std::io::stderr().is_terminal();
+        let progress = Progress::new(global.progress, terminal, global.quiet, global.json);
+        Ok(Self { global, environment, output, progress })
+    }
+
+    /// Whether summaries are wanted.
+    pub fn is_chatty(&self) -> bool {
+        !self.global.quiet
+    }
+
+    pub fn open_reader(&self) -> Result<Repo, Failure> {
+        Ok(Repo::open_reader(&self.root()?, &self.open_options(), &self.progress)?)
+    }
+
+    /// `command` is what a second writer is told about the first.
+    pub fn open_writer(&self, command: &str) -> Result<Repo, Failure> {
+        Ok(Repo::open_writer(&self.root()?, command, &self.open_options(), &self.progress)?)
+    }
+
+    /// Paths as the user writes them, from the working directory, to paths from the root of `repo`.
+    pub fn paths_in(&self, repo: &Repo, words: &[OsString]) -> Result<Vec<Vec<u8>>, Failure> {
+        if words.is_empty() {
+            return Ok(Vec::new());
+        }
+        let directory = working_directory()?;
+        // The working directory is spelled without symlinks; the root may have been named through some.
+        let plain = repo.root().canonicalize();
+        let plain = plain.as_deref().unwrap_or(repo.root());
+        words.iter().map(|word| paths::from_root(word, &directory, &[plain, repo.root()])).collect()
+    }
+
+    fn root(&self) -> Result<PathBuf, Failure> {
+        match &self.environment.repository {
+            Some(root) => Ok(root.clone()),
+            None => Ok(Repo::discover(&working_directory()?)?),
+        }
+    }
+
+    fn open_options(&self) -> OpenOptions {
+        OpenOptions { allow_foreign: self.global.allow_foreign, lock_timeout: self.global.lock_timeout }
+    }
+}
+
+fn working_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::local("the working directory", &error))
+}
+
+/// A revision as a typed request takes it.
+pub fn revision(word: Option<OsString>) -> Result<Option<String>, Failure> {
+    let not_utf8 = |word: OsString| Failure::Usage {
+        message: format!("{}: not UTF-8", quote::name(word.as_encoded_bytes())),
+        hint: None,
+    };
+    word.map(|word| word.into_string().map_err(not_utf8)).transpose()
+}
+
+/// Adds the hint for those who named a path where a revision belongs.
+pub fn hint_at_path(error: filesync_repo::Error, word: Option<&str>) -> Failure {
+    let unknown = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Usage);
+    let hint = word
+        .filter(|word| unknown && std::fs::symlink_metadata(OsStr::new(word)).is_ok())
+        .map(|word| format!("to name a path, put it behind --: `-- {}`", quote::shell(word)));
+    Failure::Repo { error, hint }
+}

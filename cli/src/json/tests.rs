@@ -1,0 +1,210 @@
+//! The lines that scripts read, to the letter.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use filesync_repo::{ChangeKind, CommitId, ContentHash, EntryKind, SignatureState, TreeId};
+
+use super::*;
+
+const NOT_UTF8: &[u8] = b"a\xff";
+
+fn id(byte: u8) -> ContentHash {
+    ContentHash::from_bytes([byte; 32])
+}
+
+/// Compares with `expected`, in which `#7` stands for the 64 digits of `id(7)`.
+fn check(object: &impl Serialize, expected: &str) {
+    let mut wanted = format!("{expected}\n");
+    for byte in 1..10_u8 {
+        wanted = wanted.replace(&format!("#{byte}"), &id(byte).to_string());
+    }
+    assert_eq!(line(object), wanted);
+}
+
+fn commit_id(byte: u8) -> CommitId {
+    CommitId::from_bytes([byte; 32])
+}
+
+fn tree_id(byte: u8) -> TreeId {
+    TreeId::from_bytes([byte; 32])
+}
+
+fn time() -> Timestamp {
+    Timestamp::new(1_795_366_260, 42).unwrap()
+}
+
+#[test]
+fn init() {
+    let mut result = repo::InitResult { repo: id(1), node: id(2), path: "/r".into() };
+    check(&Init::new(&result), r##"{"v":1,"repo":"#1","node":"#2","path":"/r"}"##);
+    result.path = OsString::from_vec(NOT_UTF8.to_vec()).into();
+    check(
+        &Init::new(&result),
+        "{\"v\":1,\"repo\":\"#1\",\"node\":\"#2\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}",
+    );
+}
+
+#[test]
+fn commit() {
+    let mut result = repo::CommitResult {
+        commit: Some(commit_id(1)),
+        tree: Some(tree_id(2)),
+        parents: vec![commit_id(3)],
+        message: "say \"hi\"\n".into(),
+        files: 4,
+        bytes: 5,
+        added: 6,
+        modified: 7,
+        deleted: 8,
+        new_bytes: 9,
+        stored_bytes: 10,
+        nodes_written: 11,
+        unreadable: Vec::new(),
+        elapsed: Duration::from_millis(1500),
+    };
+    check(
+        &Commit::new(&result),
+        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3"],"message":"say \"hi\"\n","files":4,"bytes":5,"added":6,"modified":7,"deleted":8,"new_bytes":9,"stored_bytes":10,"nodes_written":11,"seconds":1.5}"##,
+    );
+    result.commit = None;
+    result.unreadable = vec![repo::Unreadable { path: b"x".to_vec(), cause: "Permission denied".into() }];
+    let text = line(&Commit::new(&result));
+    assert!(text.starts_with(r#"{"v":1,"commit":null,"#), "{text}");
+    assert!(text.contains(r#""unreadable":[{"path":"x","cause":"Permission denied"}]"#), "{text}");
+}
+
+#[test]
+fn status() {
+    check(
+        &Status::new(&repo::StatusResult::default()),
+        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"changes":[],"conflicts":[],"clean":true}"#,
+    );
+    let change = |kind, path: &[u8], from: Option<&[u8]>| repo::Change {
+        kind,
+        path: path.to_vec(),
+        from: from.map(<[u8]>::to_vec),
+    };
+    let result = repo::StatusResult {
+        head: Some(commit_id(1)),
+        main: Some(commit_id(2)),
+        ahead: Some(3),
+        behind: Some(4),
+        changes: vec![
+            change(ChangeKind::Modified, b"m\n", None),
+            change(ChangeKind::Renamed, b"new", Some(NOT_UTF8)),
+            change(ChangeKind::Unreadable, NOT_UTF8, None),
+        ],
+        conflicts: vec![b"c".to_vec(), NOT_UTF8.to_vec()],
+    };
+    check(
+        &Status::new(&result),
+        "{\"v\":1,\"head\":\"#1\",\"main\":\"#2\",\"ahead\":3,\"behind\":4,\"changes\":[\
+         {\"change\":\"M\",\"path\":\"m\\n\"},\
+         {\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"},\
+         {\"change\":\"unreadable\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}],\
+         \"conflicts\":[\"c\",\"a\u{fffd}\"],\"conflicts_bytes\":[null,\"Yf8=\"],\"clean\":false}",
+    );
+}
+
+#[test]
+fn log() {
+    let entry = repo::LogEntry {
+        commit: commit_id(1),
+        tree: tree_id(2),
+        parents: vec![commit_id(3), commit_id(4)],
+        author: "A <a@b>".into(),
+        node: id(5),
+        time: time(),
+        message: "m\u{1b}".into(),
+        log_index: None,
+        signature: SignatureState::Good,
+        refs: vec!["HEAD".into()],
+    };
+    check(
+        &LogEntry::new(&entry),
+        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3","#4"],"author":"A <a@b>","node":"#5","time":"2026-11-22T16:51:00.000000042Z","message":"m\u001b","log_index":null,"signature":"good","refs":["HEAD"]}"##,
+    );
+}
+
+#[test]
+fn ls() {
+    let file = repo::LsEntry {
+        path: b"d/f".to_vec(),
+        kind: EntryKind::File,
+        mode: 0o644,
+        size: 3,
+        mtime: Some(time()),
+        id: Some(id(1)),
+        b3: Some(id(2)),
+        target: None,
+    };
+    check(
+        &LsEntry::new(&file),
+        r##"{"v":1,"path":"d/f","kind":"file","mode":"0644","size":3,"mtime":"2026-11-22T16:51:00.000000042Z","id":"#1","b3":"#2"}"##,
+    );
+    let link = repo::LsEntry {
+        path: NOT_UTF8.to_vec(),
+        kind: EntryKind::Symlink,
+        mode: 0,
+        mtime: None,
+        id: None,
+        b3: None,
+        target: Some(NOT_UTF8.to_vec()),
+        ..file
+    };
+    check(
+        &LsEntry::new(&link),
+        "{\"v\":1,\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\",\"kind\":\"symlink\",\"mode\":\"0000\",\"size\":3,\
+         \"mtime\":null,\"id\":null,\"target\":\"a\u{fffd}\",\"target_bytes\":\"Yf8=\"}",
+    );
+}
+
+#[test]
+fn restore() {
+    let result = repo::RestoreResult {
+        written: 1,
+        deleted: 2,
+        unchanged: 3,
+        skipped: vec![b"s".to_vec()],
+        damaged: vec![repo::Unreadable { path: b"d".to_vec(), cause: "bad".into() }],
+        bytes: 4,
+        plan: vec![repo::PlannedStep { action: "skip", path: b"s".to_vec() }],
+        elapsed: Duration::ZERO,
+    };
+    check(
+        &Restore::new(&result, false),
+        r#"{"v":1,"written":1,"deleted":2,"unchanged":3,"skipped":["s"],"damaged":[{"path":"d","cause":"bad"}],"bytes":4,"seconds":0.0}"#,
+    );
+    let text = line(&Restore::new(&result, true));
+    assert!(text.contains(r#""plan":[{"action":"skip","path":"s"}]"#), "{text}");
+}
+
+#[test]
+fn fsck() {
+    let result = repo::FsckResult {
+        objects: 1,
+        bytes: 2,
+        damaged: vec![repo::DamagedObject {
+            id: id(1),
+            kind: "chunk",
+            cause: "missing".into(),
+            paths: vec![NOT_UTF8.to_vec(), b"b".to_vec()],
+        }],
+        findings: vec!["HEAD: torn".into()],
+        repaired: 0,
+        elapsed: Duration::from_secs(2),
+    };
+    check(
+        &Fsck::new(&result),
+        "{\"v\":1,\"objects\":1,\"bytes\":2,\"damaged\":[{\"id\":\"#1\",\"kind\":\"chunk\",\"cause\":\"missing\",\
+         \"paths\":[\"a\u{fffd}\",\"b\"],\"paths_bytes\":[\"Yf8=\",null]}],\"findings\":[\"HEAD: torn\"],\
+         \"repaired\":0,\"seconds\":2.0}",
+    );
+}
+
+#[test]
+fn warning() {
+    let warning = repo::Warning { path: None, message: "index rebuilt".into() };
+    check(&Warning::new(&warning), r#"{"v":1,"warning":"index rebuilt","path":null}"#);
+}

@@ -1,0 +1,83 @@
+//! Points in time: RFC 3339 with nanoseconds for programs, the local zone for people.
+
+use filesync_repo::Timestamp;
+
+/// `2026-11-22T16:51:00.000000000Z`. Years of more than four digits get a sign, as ISO 8601 has it.
+pub fn rfc3339(time: Timestamp) -> String {
+    let (days, seconds) = (time.secs().div_euclid(86_400), time.secs().rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let year = if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+07}") };
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", time.nanos())
+}
+
+/// As git's log: `Sun Nov 22 16:51:00 2026 +0100`.
+pub fn for_log(time: Timestamp) -> String {
+    local(time, "%a %b %-d %H:%M:%S %Y %z")
+}
+
+/// As `ls -l --time-style=long-iso`: `2026-11-22 16:51`.
+pub fn for_listing(time: Timestamp) -> String {
+    local(time, "%Y-%m-%d %H:%M")
+}
+
+/// What a calendar of four-digit years has no place for stays in RFC 3339.
+fn local(time: Timestamp, format: &str) -> String {
+    let zone = jiff::tz::TimeZone::try_system().unwrap_or(jiff::tz::TimeZone::UTC);
+    match jiff::Timestamp::from_second(time.secs()) {
+        Ok(instant) => instant.to_zoned(zone).strftime(format).to_string(),
+        Err(_) => rfc3339(time),
+    }
+}
+
+/// Days since 1970 to a date of the Gregorian calendar (Howard Hinnant's `civil_from_days`). An i64 of seconds
+/// is some 10^14 days, far from overflow.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(secs: i64, nanos: u32) -> String {
+        rfc3339(Timestamp::new(secs, nanos).unwrap())
+    }
+
+    #[test]
+    fn for_programs() {
+        assert_eq!(shown(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(shown(-1, 999_999_999), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(shown(951_782_400, 5), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(shown(1_795_366_260, 123), "2026-11-22T16:51:00.000000123Z");
+        assert_eq!(shown(4_107_542_400, 0), "2100-03-01T00:00:00.000000000Z");
+        assert_eq!(shown(253_402_300_799, 0), "9999-12-31T23:59:59.000000000Z");
+        assert_eq!(shown(253_402_300_800, 0), "+010000-01-01T00:00:00.000000000Z");
+        assert_eq!(shown(-62_167_219_201, 0), "-000001-12-31T23:59:59.000000000Z");
+    }
+
+    #[test]
+    fn the_ends_of_time_are_no_trouble() {
+        for secs in [i64::MIN, i64::MAX] {
+            let time = Timestamp::new(secs, 999_999_999).unwrap();
+            assert_eq!(for_log(time), rfc3339(time));
+            assert_eq!(for_listing(time), rfc3339(time));
+        }
+    }
+
+    #[test]
+    fn dates_agree_with_jiff() {
+        for day in (-700_000..2_900_000).step_by(97) {
+            let jiff = jiff::Timestamp::from_second(day * 86_400).unwrap().strftime("%Y-%m-%d").to_string();
+            let (year, month, day) = civil(day);
+            assert_eq!(format!("{year:04}-{month:02}-{day:02}"), jiff);
+        }
+    }
+}
