@@ -245,10 +245,7 @@ pub(crate) fn split_last(path: &Path) -> io::Result<(&Path, &OsStr)> {
         Some(slash) => (&bytes[..slash], &bytes[slash + 1..]),
         None => (&b""[..], bytes),
     };
-    Ok((
-        Path::new(OsStr::from_bytes(parent)),
-        OsStr::from_bytes(name),
-    ))
+    Ok((Path::new(OsStr::from_bytes(parent)), OsStr::from_bytes(name)))
 }
 
 /// Writes all of `buf`, in several calls if need be.
@@ -288,12 +285,7 @@ pub fn read_exact_at(file: &dyn VfsFile, mut buf: &mut [u8], mut offset: u64) ->
 pub fn read_to_end(vfs: &dyn Vfs, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = vfs.open(path, Open::Read)?;
     let len = file.len()?;
-    let too_large = || {
-        io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("{path:?} has more than {limit} bytes"),
-        )
-    };
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("{path:?} has more than {limit} bytes"));
     if len > limit {
         return Err(too_large());
     }

@@ -72,18 +72,12 @@ impl Op {
     /// Whether it changes nothing: reading, looking, opening what exists.
     pub fn is_read(self) -> bool {
         use Op::*;
-        matches!(
-            self,
-            OpenRead | OpenWrite | Stat | ReadLink | List | ReadAt | Len | StatFile
-        )
+        matches!(self, OpenRead | OpenWrite | Stat | ReadLink | List | ReadAt | Len | StatFile)
     }
 
     /// Whether it makes something durable. Syncs count as mutating.
     pub fn is_sync(self) -> bool {
-        matches!(
-            self,
-            Op::SyncDir | Op::SyncAllFiles | Op::SyncData | Op::SyncAll
-        )
+        matches!(self, Op::SyncDir | Op::SyncAllFiles | Op::SyncData | Op::SyncAll)
     }
 }
 
@@ -99,11 +93,7 @@ impl Counts {
 
     /// Of the kinds in a scope.
     pub fn within(&self, scope: Scope) -> u64 {
-        Op::ALL
-            .iter()
-            .filter(|op| scope.holds(**op))
-            .map(|op| self.of(*op))
-            .sum()
+        Op::ALL.iter().filter(|op| scope.holds(**op)).map(|op| self.of(*op)).sum()
     }
 
     /// All that change something, syncs included.
@@ -207,10 +197,7 @@ enum Pass {
 impl FaultVfs {
     /// Counts only, until a plan is set.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
-        FaultVfs {
-            inner,
-            state: Arc::default(),
-        }
+        FaultVfs { inner, state: Arc::default() }
     }
 
     /// With a plan from the first call on.
@@ -241,11 +228,7 @@ impl FaultVfs {
     /// Panics unless the planned fault took place.
     pub fn assert_hit(&self) {
         let state = self.lock();
-        assert!(
-            state.hit,
-            "no fault was injected: {:?}, {} calls in its scope",
-            state.plan, state.in_scope
-        );
+        assert!(state.hit, "no fault was injected: {:?}, {} calls in its scope", state.plan, state.in_scope);
     }
 
     /// Kills the process now.
@@ -306,10 +289,7 @@ impl Vfs for FaultVfs {
             Open::Write => Op::OpenWrite,
             Open::Create { .. } => Op::Create,
         })?;
-        Ok(Arc::new(FaultFile {
-            inner: self.inner.open(path, how)?,
-            vfs: self.clone(),
-        }))
+        Ok(Arc::new(FaultFile { inner: self.inner.open(path, how)?, vfs: self.clone() }))
     }
 
     fn mkdir(&self, path: &Path, mode: u32) -> io::Result<()> {

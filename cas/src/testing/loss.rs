@@ -59,14 +59,7 @@ impl LossVfs {
     }
 
     fn with(fs: Fs) -> Self {
-        LossVfs {
-            state: Arc::new(Mutex::new(State {
-                fs,
-                mutations: 0,
-                stop_at: None,
-                dead: false,
-            })),
-        }
+        LossVfs { state: Arc::new(Mutex::new(State { fs, mutations: 0, stop_at: None, dead: false })) }
     }
 
     /// Another file system in the same state, unsynced changes included, with a living process and a count of 0.
@@ -117,11 +110,7 @@ impl LossVfs {
 
     fn looking(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.lock();
-        if state.dead {
-            Err(Killed.into())
-        } else {
-            Ok(state)
-        }
+        if state.dead { Err(Killed.into()) } else { Ok(state) }
     }
 
     fn mutating(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -145,11 +134,7 @@ impl Default for LossVfs {
 impl Vfs for LossVfs {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn VfsFile>> {
         let ino = match how {
-            Open::Create { mode } => {
-                self.mutating()?
-                    .fs
-                    .create(path, Body::File(Vec::new()), mode)?
-            }
+            Open::Create { mode } => self.mutating()?.fs.create(path, Body::File(Vec::new()), mode)?,
             Open::Read | Open::Write => {
                 let state = self.looking()?;
                 let ino = state.fs.resolve(path)?;
@@ -160,25 +145,15 @@ impl Vfs for LossVfs {
                 }
             }
         };
-        Ok(Arc::new(LossFile {
-            vfs: self.clone(),
-            ino,
-            writable: how != Open::Read,
-        }))
+        Ok(Arc::new(LossFile { vfs: self.clone(), ino, writable: how != Open::Read }))
     }
 
     fn mkdir(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.mutating()?
-            .fs
-            .create(path, Body::Dir(Default::default()), mode)
-            .map(|_| ())
+        self.mutating()?.fs.create(path, Body::Dir(Default::default()), mode).map(|_| ())
     }
 
     fn symlink(&self, target: &OsStr, path: &Path) -> io::Result<()> {
-        self.mutating()?
-            .fs
-            .create(path, Body::Symlink(target.to_owned()), 0o777)
-            .map(|_| ())
+        self.mutating()?.fs.create(path, Body::Symlink(target.to_owned()), 0o777).map(|_| ())
     }
 
     fn rename(&self, from: &Path, to: &Path, how: Rename) -> io::Result<()> {
@@ -203,9 +178,7 @@ impl Vfs for LossVfs {
     fn set_link_mtime(&self, path: &Path, secs: i64, nanos: u32) -> io::Result<()> {
         let mut state = self.mutating()?;
         let ino = state.fs.resolve(path)?;
-        state
-            .fs
-            .change(ino, Change::Mtime(FileTime { secs, nanos }));
+        state.fs.change(ino, Change::Mtime(FileTime { secs, nanos }));
         Ok(())
     }
 
@@ -240,12 +213,7 @@ impl Vfs for LossVfs {
         let state = self.looking()?;
         let ino = state.fs.resolve_dir(path)?;
         let kind = |ino: &Ino| state.fs.live(*ino).body.kind();
-        Ok(state
-            .fs
-            .entries(ino)
-            .iter()
-            .map(|(name, ino)| (name.clone(), kind(ino)))
-            .collect())
+        Ok(state.fs.entries(ino).iter().map(|(name, ino)| (name.clone(), kind(ino))).collect())
     }
 }
 
@@ -281,10 +249,7 @@ impl VfsFile for LossFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.vfs.looking()?;
         let bytes = state.fs.content(self.ino);
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|at| bytes.get(at..))
-            .unwrap_or_default();
+        let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
@@ -292,11 +257,7 @@ impl VfsFile for LossFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let end = offset.saturating_add(buf.len() as u64);
-        self.change_content(end, |at| Change::Write {
-            offset,
-            data: buf.to_vec(),
-            at,
-        })?;
+        self.change_content(end, |at| Change::Write { offset, data: buf.to_vec(), at })?;
         Ok(buf.len())
     }
 
@@ -309,10 +270,7 @@ impl VfsFile for LossFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.vfs
-            .mutating()?
-            .fs
-            .sync_file(self.ino, Change::is_content);
+        self.vfs.mutating()?.fs.sync_file(self.ino, Change::is_content);
         Ok(())
     }
 

@@ -62,11 +62,7 @@ impl Parents {
         if inner.kept.len() == KEPT_MAX {
             inner.kept.remove(0);
         }
-        inner.kept.push(Kept {
-            path: path.to_owned(),
-            fd: Arc::clone(fd),
-            since: Instant::now(),
-        });
+        inner.kept.push(Kept { path: path.to_owned(), fd: Arc::clone(fd), since: Instant::now() });
     }
 
     /// Drops `path` and all that is below it.
@@ -88,10 +84,6 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 fn beneath(path: &Path, top: &Path) -> bool {
-    let (path, top) = (
-        path.as_os_str().as_encoded_bytes(),
-        top.as_os_str().as_encoded_bytes(),
-    );
-    path.strip_prefix(top)
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    let (path, top) = (path.as_os_str().as_encoded_bytes(), top.as_os_str().as_encoded_bytes());
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

@@ -14,15 +14,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{
-    self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags,
-};
+use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::parents::Parents;
-use super::{
-    FileKind, FileStat, FileTime, Open, Refused, Rename, Vfs, VfsFile, check_path, split_last,
-};
+use super::{FileKind, FileStat, FileTime, Open, Refused, Rename, Vfs, VfsFile, check_path, split_last};
 
 /// The kernel resolves at most PATH_MAX (4096) bytes in one call; longer paths go in pieces.
 const PIECE_LEN_MAX: usize = 4000;
@@ -30,15 +26,10 @@ const PIECE_LEN_MAX: usize = 4000;
 /// How often a resolution is tried again that lost a race with a rename elsewhere (EAGAIN of openat2).
 const RETRIES: u32 = 128;
 
-const DIR: OFlags = OFlags::DIRECTORY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIR: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PARENT: OFlags = DIR.union(OFlags::PATH);
 /// `NONBLOCK`: to open a FIFO must never wait for its other end. It means nothing for regular files.
-const FILE: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOCTTY);
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 /// The [`Vfs`] of a real directory.
 ///
@@ -56,9 +47,7 @@ impl RealVfs {
     /// Opens the directory at `root`, which must exist and not be a symlink (its own parents may be).
     pub fn open(root: &Path) -> io::Result<Self> {
         match sys::open(root, DIR | OFlags::RDONLY, Mode::empty()) {
-            Err(Errno::NOTDIR) if root.is_symlink() => {
-                Err(Refused::Symlink(root.to_owned()).into())
-            }
+            Err(Errno::NOTDIR) if root.is_symlink() => Err(Refused::Symlink(root.to_owned()).into()),
             opened => Ok(Self::with_root(opened?)),
         }
     }
@@ -66,31 +55,19 @@ impl RealVfs {
     /// Takes a directory that is open already, with `O_PATH` too.
     pub fn from_fd(dir: OwnedFd) -> io::Result<Self> {
         // Opened again: syncfs and fsync want more than O_PATH, and whatever is not a directory fails here.
-        Ok(Self::with_root(sys::openat(
-            dir,
-            ".",
-            DIR | OFlags::RDONLY,
-            Mode::empty(),
-        )?))
+        Ok(Self::with_root(sys::openat(dir, ".", DIR | OFlags::RDONLY, Mode::empty())?))
     }
 
     fn with_root(root: OwnedFd) -> Self {
         // ENOSYS before Linux 5.6; EPERM from seccomp filters that do not know the call.
         let probe = sys::openat2(&root, ".", PARENT, Mode::empty(), ResolveFlags::BENEATH);
-        RealVfs {
-            root,
-            openat2: !matches!(probe, Err(Errno::NOSYS | Errno::PERM)),
-            parents: Parents::default(),
-        }
+        RealVfs { root, openat2: !matches!(probe, Err(Errno::NOSYS | Errno::PERM)), parents: Parents::default() }
     }
 
     /// The same directory without openat2, as on an old kernel.
     #[cfg(test)]
     pub(super) fn without_openat2(root: &Path) -> io::Result<Self> {
-        Ok(RealVfs {
-            openat2: false,
-            ..Self::open(root)?
-        })
+        Ok(RealVfs { openat2: false, ..Self::open(root)? })
     }
 
     /// Opens `path`, the empty one being the root.
@@ -131,16 +108,9 @@ impl RealVfs {
         cut.map_or((path, &b""[..]), |at| (&path[..at], &path[at + 1..]))
     }
 
-    fn open_piece(
-        &self,
-        at: BorrowedFd<'_>,
-        piece: &[u8],
-        flags: OFlags,
-        mode: Mode,
-    ) -> Result<OwnedFd, Errno> {
+    fn open_piece(&self, at: BorrowedFd<'_>, piece: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         if self.openat2 {
-            let resolve =
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             // With O_NOFOLLOW a symlink at the end would be ENOTDIR for a directory; without it, always ELOOP.
             return retry(|| sys::openat2(at, piece, flags - OFlags::NOFOLLOW, mode, resolve));
         }
@@ -159,11 +129,7 @@ impl RealVfs {
     }
 
     /// Runs `call` on the parent's descriptor and the last component of `path`.
-    fn at_parent<T>(
-        &self,
-        path: &Path,
-        call: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
-    ) -> io::Result<T> {
+    fn at_parent<T>(&self, path: &Path, call: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>) -> io::Result<T> {
         let (parent, name) = split_last(path)?;
         if parent.as_os_str().is_empty() {
             return Ok(retry(|| call(self.root.as_fd(), name))?);
@@ -197,20 +163,12 @@ impl RealVfs {
         }
     }
 
-    fn try_rename(
-        &self,
-        from: &Path,
-        to: &Path,
-        flags: RenameFlags,
-    ) -> io::Result<(Result<(), Errno>, bool)> {
+    fn try_rename(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<(Result<(), Errno>, bool)> {
         let (from_parent, from_name) = split_last(from)?;
         let (to_parent, to_name) = split_last(to)?;
         let (from_fd, from_kept) = self.parent(from_parent)?;
-        let (to_fd, to_kept) = if to_parent == from_parent {
-            (from_fd.clone(), from_kept)
-        } else {
-            self.parent(to_parent)?
-        };
+        let (to_fd, to_kept) =
+            if to_parent == from_parent { (from_fd.clone(), from_kept) } else { self.parent(to_parent)? };
         let from_at = from_fd.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
         let to_at = to_fd.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
         let done = retry(|| match flags.is_empty() {
@@ -226,21 +184,13 @@ impl Vfs for RealVfs {
         let (flags, mode) = match how {
             Open::Read => (OFlags::RDONLY, Mode::empty()),
             Open::Write => (OFlags::RDWR, Mode::empty()),
-            Open::Create { mode } => (
-                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-                permissions(mode),
-            ),
+            Open::Create { mode } => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, permissions(mode)),
         };
         let not_a_file = || io::Error::from(Refused::NotAFile(path.to_owned()));
         let fd = match self.open_beneath(path, flags | FILE, mode) {
             Ok(fd) => fd,
             // A directory opened for writing; a socket, or a FIFO or device without its other end.
-            Err(e)
-                if matches!(
-                    Errno::from_io_error(&e),
-                    Some(Errno::ISDIR | Errno::NXIO | Errno::NODEV)
-                ) =>
-            {
+            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::ISDIR | Errno::NXIO | Errno::NODEV)) => {
                 return Err(not_a_file());
             }
             Err(e) => return Err(e),
@@ -249,9 +199,7 @@ impl Vfs for RealVfs {
         if !created && FileType::from_raw_mode(sys::fstat(&fd)?.st_mode) != FileType::RegularFile {
             return Err(not_a_file());
         }
-        Ok(Arc::new(RealFile {
-            file: File::from(fd),
-        }))
+        Ok(Arc::new(RealFile { file: File::from(fd) }))
     }
 
     fn mkdir(&self, path: &Path, mode: u32) -> io::Result<()> {
@@ -299,19 +247,12 @@ impl Vfs for RealVfs {
             Err(Errno::NOENT | Errno::NOTDIR) => {} // no /proc here
             done => return Ok(done?),
         }
-        Ok(retry(|| {
-            sys::fchmod(
-                sys::openat(&fd, ".", DIR | OFlags::RDONLY, Mode::empty())?,
-                permissions(mode),
-            )
-        })?)
+        Ok(retry(|| sys::fchmod(sys::openat(&fd, ".", DIR | OFlags::RDONLY, Mode::empty())?, permissions(mode)))?)
     }
 
     fn set_link_mtime(&self, path: &Path, secs: i64, nanos: u32) -> io::Result<()> {
         let times = modified(secs, nanos);
-        self.at_parent(path, |at, name| {
-            sys::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-        })
+        self.at_parent(path, |at, name| sys::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -327,9 +268,7 @@ impl Vfs for RealVfs {
         if path.as_os_str().is_empty() {
             return Ok(described(&sys::fstat(&self.root)?));
         }
-        let stat = self.at_parent(path, |at, name| {
-            sys::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
-        })?;
+        let stat = self.at_parent(path, |at, name| sys::statat(at, name, AtFlags::SYMLINK_NOFOLLOW))?;
         Ok(described(&stat))
     }
 
@@ -339,8 +278,7 @@ impl Vfs for RealVfs {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
-        let mut dir =
-            sys::Dir::new(self.open_beneath(path, DIR | OFlags::RDONLY, Mode::empty())?)?;
+        let mut dir = sys::Dir::new(self.open_beneath(path, DIR | OFlags::RDONLY, Mode::empty())?)?;
         let mut entries = Vec::new();
         let mut unknown = Vec::new();
         while let Some(entry) = dir.read() {
@@ -402,9 +340,7 @@ impl VfsFile for RealFile {
     }
 
     fn set_xattr(&self, name: &OsStr, value: &[u8]) -> io::Result<()> {
-        Ok(retry(|| {
-            sys::fsetxattr(&self.file, name, value, XattrFlags::empty())
-        })?)
+        Ok(retry(|| sys::fsetxattr(&self.file, name, value, XattrFlags::empty()))?)
     }
 
     fn stat(&self) -> io::Result<FileStat> {
@@ -437,17 +373,8 @@ fn permissions(mode: u32) -> Mode {
 }
 
 fn modified(secs: i64, nanos: u32) -> sys::Timestamps {
-    let omit = sys::Timespec {
-        tv_sec: 0,
-        tv_nsec: sys::UTIME_OMIT,
-    };
-    sys::Timestamps {
-        last_access: omit,
-        last_modification: sys::Timespec {
-            tv_sec: secs,
-            tv_nsec: nanos.into(),
-        },
-    }
+    let omit = sys::Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT };
+    sys::Timestamps { last_access: omit, last_modification: sys::Timespec { tv_sec: secs, tv_nsec: nanos.into() } }
 }
 
 fn kind(of: FileType) -> FileKind {
@@ -460,11 +387,7 @@ fn kind(of: FileType) -> FileKind {
 }
 
 /// The kernel's numbers differ in width and sign from one architecture to the next; their values fit.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::unnecessary_cast,
-    clippy::useless_conversion
-)]
+#[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast, clippy::useless_conversion)]
 fn described(stat: &sys::Stat) -> FileStat {
     FileStat {
         kind: kind(FileType::from_raw_mode(stat.st_mode)),
@@ -475,13 +398,7 @@ fn described(stat: &sys::Stat) -> FileStat {
         size: stat.st_size as u64,
         blocks: stat.st_blocks as u64,
         mode: stat.st_mode & 0o7777,
-        mtime: FileTime {
-            secs: stat.st_mtime as i64,
-            nanos: stat.st_mtime_nsec as u32,
-        },
-        ctime: FileTime {
-            secs: stat.st_ctime as i64,
-            nanos: stat.st_ctime_nsec as u32,
-        },
+        mtime: FileTime { secs: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
+        ctime: FileTime { secs: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 },
     }
 }

@@ -22,10 +22,7 @@ impl TempDir {
 
     /// With and without openat2.
     fn both(&self) -> [RealVfs; 2] {
-        [
-            RealVfs::open(&self.0).unwrap(),
-            RealVfs::without_openat2(&self.0).unwrap(),
-        ]
+        [RealVfs::open(&self.0).unwrap(), RealVfs::without_openat2(&self.0).unwrap()]
     }
 }
 
@@ -53,24 +50,12 @@ fn every_call(vfs: &dyn Vfs, path: &Path) -> Vec<(&'static str, io::Result<()>)>
     vec![
         ("open read", vfs.open(path, Open::Read).map(drop)),
         ("open write", vfs.open(path, Open::Write).map(drop)),
-        (
-            "create",
-            vfs.open(path, Open::Create { mode: 0o644 }).map(drop),
-        ),
+        ("create", vfs.open(path, Open::Create { mode: 0o644 }).map(drop)),
         ("mkdir", vfs.mkdir(path, 0o755)),
         ("symlink", vfs.symlink(OsStr::new("x"), path)),
-        (
-            "rename from",
-            vfs.rename(path, p("inside/new"), Rename::Replace),
-        ),
-        (
-            "rename to",
-            vfs.rename(p("inside/file"), path, Rename::Replace),
-        ),
-        (
-            "exchange",
-            vfs.rename(p("inside/file"), path, Rename::Exchange),
-        ),
+        ("rename from", vfs.rename(path, p("inside/new"), Rename::Replace)),
+        ("rename to", vfs.rename(p("inside/file"), path, Rename::Replace)),
+        ("exchange", vfs.rename(p("inside/file"), path, Rename::Exchange)),
         ("unlink", vfs.unlink(path)),
         ("rmdir", vfs.rmdir(path)),
         ("set_dir_mode", vfs.set_dir_mode(path, 0o700)),
@@ -95,20 +80,10 @@ fn nothing_is_reached_over_a_symlink() {
     let loss = LossVfs::from_dir(&dir.0, &[]).unwrap();
     let [real, old] = dir.both();
     for vfs in [&real as &dyn Vfs, &old, &loss] {
-        for path in [
-            "link/file",
-            "link/sub",
-            "link/new",
-            "link/sub/new",
-            "harmless/file",
-            "harmless/new",
-        ] {
+        for path in ["link/file", "link/sub", "link/new", "link/sub/new", "harmless/file", "harmless/new"] {
             for (call, done) in every_call(vfs, p(path)) {
                 let error = done.expect_err(call);
-                assert!(
-                    matches!(refused(&error), Some(Refused::Symlink(_))),
-                    "{call} {path}: {error:?}"
-                );
+                assert!(matches!(refused(&error), Some(Refused::Symlink(_))), "{call} {path}: {error:?}");
             }
         }
         assert!(refused(&vfs.list(p("link")).unwrap_err()).is_some());
@@ -129,18 +104,12 @@ fn a_symlink_at_the_end_is_never_followed() {
     for vfs in dir.both() {
         vfs.symlink(target.as_os_str(), p("link")).unwrap();
         for how in [Open::Read, Open::Write] {
-            assert!(matches!(
-                refused(&vfs.open(p("link"), how).unwrap_err()),
-                Some(Refused::Symlink(_))
-            ));
+            assert!(matches!(refused(&vfs.open(p("link"), how).unwrap_err()), Some(Refused::Symlink(_))));
         }
         let created = vfs.open(p("link"), Open::Create { mode: 0o644 });
         assert_eq!(created.unwrap_err().kind(), ErrorKind::AlreadyExists);
         vfs.set_link_mtime(p("link"), -7, 5).unwrap();
-        assert_eq!(
-            vfs.stat(p("link")).unwrap().mtime,
-            FileTime { secs: -7, nanos: 5 }
-        );
+        assert_eq!(vfs.stat(p("link")).unwrap().mtime, FileTime { secs: -7, nanos: 5 });
         assert_eq!(vfs.read_link(p("link")).unwrap(), target.as_os_str());
         replace(&vfs, p("link"), b"new", 0o644).unwrap();
         assert_eq!(vfs.stat(p("link")).unwrap().kind, FileKind::File);
@@ -158,33 +127,16 @@ fn only_plain_relative_paths() {
     let loss = LossVfs::from_dir(&dir.0, &[]).unwrap();
     let [real, old] = dir.both();
     for vfs in [&real as &dyn Vfs, &old, &loss] {
-        for path in [
-            "/etc",
-            "..",
-            "../x",
-            "inside/..",
-            "inside/../x",
-            ".",
-            "./x",
-            "inside//file",
-            "inside/",
-            "a\0b",
-        ] {
+        for path in ["/etc", "..", "../x", "inside/..", "inside/../x", ".", "./x", "inside//file", "inside/", "a\0b"] {
             for (call, done) in every_call(vfs, p(path)) {
                 let error = done.expect_err(call);
-                assert!(
-                    matches!(refused(&error), Some(Refused::BadPath(_))),
-                    "{call} {path:?}: {error:?}"
-                );
+                assert!(matches!(refused(&error), Some(Refused::BadPath(_))), "{call} {path:?}: {error:?}");
             }
         }
         // The root itself can be looked at and synced, but has no name to take away.
         vfs.sync_dir(p("")).unwrap();
         vfs.set_dir_mode(p(""), 0o755).unwrap();
-        assert_eq!(
-            vfs.list(p("")).unwrap(),
-            [(OsString::from("inside"), FileKind::Dir)]
-        );
+        assert_eq!(vfs.list(p("")).unwrap(), [(OsString::from("inside"), FileKind::Dir)]);
         assert_eq!(vfs.stat(p("")).unwrap().kind, FileKind::Dir);
         assert!(vfs.rmdir(p("")).is_err() && vfs.mkdir(p(""), 0o755).is_err());
     }
@@ -234,16 +186,9 @@ fn a_directory_swapped_for_a_symlink_leads_nowhere() {
             // A vfs of its own each time, so that kept parents do not hide the race.
             for (which, vfs) in dir.both().iter().enumerate() {
                 let name = format!("d/f{round}-{which}");
-                let made = vfs
-                    .open(p(&name), Open::Create { mode: 0o644 })
-                    .and_then(|file| file.write_at(b"x", 0));
+                let made = vfs.open(p(&name), Open::Create { mode: 0o644 }).and_then(|file| file.write_at(b"x", 0));
                 let moved = vfs.rename(p(&name), p("d/moved"), Rename::Replace);
-                for result in [
-                    made.map(drop),
-                    moved,
-                    vfs.rmdir(p("d/sub")),
-                    vfs.unlink(p("d/moved")),
-                ] {
+                for result in [made.map(drop), moved, vfs.rmdir(p("d/sub")), vfs.unlink(p("d/moved"))] {
                     match result {
                         Ok(()) => done += 1,
                         Err(e) if refused(&e).is_some() => stopped += 1,
@@ -251,22 +196,13 @@ fn a_directory_swapped_for_a_symlink_leads_nowhere() {
                     }
                 }
                 if let Err(e) = vfs.unlink(p(&name)) {
-                    assert!(
-                        refused(&e).is_some() || e.kind() == ErrorKind::NotFound,
-                        "{e:?}"
-                    );
+                    assert!(refused(&e).is_some() || e.kind() == ErrorKind::NotFound, "{e:?}");
                 }
             }
         }
     });
-    assert!(
-        done > 0 && stopped > 0,
-        "no race: {done} done, {stopped} refused"
-    );
-    let left: Vec<_> = fs::read_dir(&outside.0)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert!(done > 0 && stopped > 0, "no race: {done} done, {stopped} refused");
+    let left: Vec<_> = fs::read_dir(&outside.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["sub"]);
 }
 
@@ -279,26 +215,16 @@ fn rename_replaces_refuses_or_exchanges() {
         vfs.mkdir(p("d"), 0o755).unwrap();
         put(vfs, "d/in", b"in");
         put(vfs, "f", b"f");
-        let error = vfs
-            .rename(p("f"), p("d/in"), Rename::NoReplace)
-            .unwrap_err();
+        let error = vfs.rename(p("f"), p("d/in"), Rename::NoReplace).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        assert_eq!(
-            vfs.rename(p("f"), p("g"), Rename::Exchange)
-                .unwrap_err()
-                .kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(vfs.rename(p("f"), p("g"), Rename::Exchange).unwrap_err().kind(), ErrorKind::NotFound);
         vfs.rename(p("f"), p("d"), Rename::Exchange).unwrap();
         assert_eq!(get(vfs, "d"), b"f");
         assert_eq!(get(vfs, "f/in"), b"in");
         vfs.rename(p("d"), p("f/in"), Rename::Replace).unwrap();
         assert_eq!(get(vfs, "f/in"), b"f");
         vfs.rename(p("f/in"), p("f/on"), Rename::NoReplace).unwrap();
-        assert_eq!(
-            vfs.list(p("f")).unwrap(),
-            [(OsString::from("on"), FileKind::File)]
-        );
+        assert_eq!(vfs.list(p("f")).unwrap(), [(OsString::from("on"), FileKind::File)]);
     }
 }
 
@@ -315,8 +241,7 @@ fn paths_longer_than_path_max() {
         let file = path.join("file");
         replace(&vfs, &file, b"deep", 0o644).unwrap();
         assert_eq!(read_to_end(&vfs, &file, 10).unwrap(), b"deep");
-        vfs.rename(&file, &path.join("other"), Rename::NoReplace)
-            .unwrap();
+        vfs.rename(&file, &path.join("other"), Rename::NoReplace).unwrap();
         assert_eq!(vfs.list(&path).unwrap(), [("other".into(), FileKind::File)]);
         assert_eq!(vfs.stat(&path.join("other")).unwrap().size, 4);
         vfs.unlink(&path.join("other")).unwrap();
@@ -325,34 +250,21 @@ fn paths_longer_than_path_max() {
             path.pop();
         }
         let name = "n".repeat(5000);
-        assert_eq!(
-            vfs.open(p(&name), Open::Read).unwrap_err().raw_os_error(),
-            Some(36)
-        );
+        assert_eq!(vfs.open(p(&name), Open::Read).unwrap_err().raw_os_error(), Some(36));
     }
 }
 
 #[test]
 fn only_regular_files_are_opened_and_nothing_waits() {
     let dir = TempDir::new();
-    mknodat(
-        CWD,
-        dir.0.join("fifo"),
-        FileType::Fifo,
-        Mode::from_raw_mode(0o644),
-        0,
-    )
-    .unwrap();
+    mknodat(CWD, dir.0.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.0.join("socket")).unwrap();
     fs::create_dir(dir.0.join("dir")).unwrap();
     for vfs in dir.both() {
         for name in ["fifo", "socket", "dir"] {
             for how in [Open::Read, Open::Write] {
                 let error = vfs.open(p(name), how).unwrap_err();
-                assert!(
-                    matches!(refused(&error), Some(Refused::NotAFile(_))),
-                    "{name}: {error:?}"
-                );
+                assert!(matches!(refused(&error), Some(Refused::NotAFile(_))), "{name}: {error:?}");
             }
         }
         assert_eq!(vfs.stat(p("fifo")).unwrap().kind, FileKind::Other);
@@ -372,32 +284,16 @@ fn metadata_is_set_and_told() {
         file.sync_all().unwrap();
         let stat = vfs.stat(p("f")).unwrap();
         assert_eq!(stat, file.stat().unwrap());
-        assert_eq!(
-            (stat.kind, stat.size, stat.mode, stat.nlink),
-            (FileKind::File, 3 << 20, 0o751, 1)
-        );
-        assert_eq!(
-            stat.mtime,
-            FileTime {
-                secs: -3,
-                nanos: 999_999_999
-            }
-        );
+        assert_eq!((stat.kind, stat.size, stat.mode, stat.nlink), (FileKind::File, 3 << 20, 0o751, 1));
+        assert_eq!(stat.mtime, FileTime { secs: -3, nanos: 999_999_999 });
         assert!(stat.blocks * 512 < stat.size && stat.ctime.secs > 1_600_000_000);
         vfs.mkdir(p("d"), 0o755).unwrap();
         for mode in [0o311, 0o700] {
             vfs.set_dir_mode(p("d"), mode).unwrap();
-            assert_eq!(
-                fs::metadata(dir.0.join("d")).unwrap().permissions().mode() & 0o7777,
-                mode
-            );
+            assert_eq!(fs::metadata(dir.0.join("d")).unwrap().permissions().mode() & 0o7777, mode);
         }
         vfs.unlink(p("f")).unwrap();
-        assert_eq!(
-            file.len().unwrap(),
-            3 << 20,
-            "an open file outlives its name"
-        );
+        assert_eq!(file.len().unwrap(), 3 << 20, "an open file outlives its name");
         vfs.rmdir(p("d")).unwrap();
     }
 }
@@ -410,12 +306,7 @@ fn kept_parents_do_not_outlive_their_directory() {
         vfs.mkdir(p("a/b"), 0o755).unwrap();
         vfs.symlink(OsStr::new("1"), p("a/b/one")).unwrap();
         vfs.rename(p("a"), p("c"), Rename::Replace).unwrap();
-        assert_eq!(
-            vfs.symlink(OsStr::new("2"), p("a/b/two"))
-                .unwrap_err()
-                .kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(vfs.symlink(OsStr::new("2"), p("a/b/two")).unwrap_err().kind(), ErrorKind::NotFound);
         vfs.mkdir(p("a"), 0o755).unwrap();
         vfs.mkdir(p("a/b"), 0o755).unwrap();
         vfs.symlink(OsStr::new("2"), p("a/b/two")).unwrap();
@@ -428,8 +319,7 @@ fn kept_parents_do_not_outlive_their_directory() {
         vfs.symlink(OsStr::new("3"), p("c/b/three")).unwrap();
         fs::remove_dir_all(dir.0.join("c")).unwrap();
         fs::create_dir_all(dir.0.join("c/b")).unwrap();
-        vfs.rename(p("a/b/one"), p("c/b/one"), Rename::NoReplace)
-            .unwrap();
+        vfs.rename(p("a/b/one"), p("c/b/one"), Rename::NoReplace).unwrap();
         assert_eq!(fs::read_dir(dir.0.join("c/b")).unwrap().count(), 1);
         fs::remove_dir_all(dir.0.join("a")).unwrap();
         fs::remove_dir_all(dir.0.join("c")).unwrap();
@@ -441,29 +331,17 @@ fn reading_is_bounded() {
     let vfs = LossVfs::new();
     put(&vfs, "f", &[7; 40_000]);
     assert_eq!(read_to_end(&vfs, p("f"), 40_000).unwrap(), [7; 40_000]);
-    assert_eq!(
-        read_to_end(&vfs, p("f"), 39_999).unwrap_err().kind(),
-        ErrorKind::FileTooLarge
-    );
+    assert_eq!(read_to_end(&vfs, p("f"), 39_999).unwrap_err().kind(), ErrorKind::FileTooLarge);
     let file = vfs.open(p("f"), Open::Read).unwrap();
     let mut buf = [0; 10];
     read_exact_at(&*file, &mut buf, 39_990).unwrap();
-    assert_eq!(
-        read_exact_at(&*file, &mut buf, 39_991).unwrap_err().kind(),
-        ErrorKind::UnexpectedEof
-    );
+    assert_eq!(read_exact_at(&*file, &mut buf, 39_991).unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 #[test]
 fn short_writes_are_continued() {
-    let vfs = FaultVfs::with_plan(
-        Arc::new(LossVfs::new()),
-        Plan {
-            scope: Scope::Mutating,
-            at: 1,
-            fault: Fault::ShortWrite,
-        },
-    );
+    let vfs =
+        FaultVfs::with_plan(Arc::new(LossVfs::new()), Plan { scope: Scope::Mutating, at: 1, fault: Fault::ShortWrite });
     replace(&vfs, p("f"), b"0123456789", 0o644).unwrap();
     vfs.assert_hit();
     assert_eq!(vfs.counts().of(Op::WriteAt), 2);
@@ -519,11 +397,7 @@ fn careless_replacements_are_caught() {
     let start = LossVfs::new();
     put(&start, "f", &[1; 3000]);
     start.sync_all_files().unwrap();
-    for (name, careless) in [
-        ("no_file_sync", no_file_sync),
-        ("no_dir_sync", no_dir_sync),
-        ("in_place", in_place),
-    ] {
+    for (name, careless) in [("no_file_sync", no_file_sync), ("no_dir_sync", no_dir_sync), ("in_place", in_place)] {
         let mut caught = 0;
         crash_states(
             &start,
@@ -531,8 +405,7 @@ fn careless_replacements_are_caught() {
             |vfs| careless(&*vfs),
             |_, returned, left| {
                 let found = get(&left, "f");
-                caught +=
-                    u32::from(!(found == [2; 5000] || returned.is_err() && found == [1; 3000]));
+                caught += u32::from(!(found == [2; 5000] || returned.is_err() && found == [1; 3000]));
             },
         );
         assert!(caught > 0, "{name}");
@@ -544,11 +417,7 @@ fn replace_leaves_no_temporary_file_after_an_error() {
     for at in 1..=5 {
         let vfs = FaultVfs::new(Arc::new(LossVfs::new()));
         put(&vfs, "f", b"old");
-        vfs.set_plan(Some(Plan {
-            scope: Scope::Mutating,
-            at,
-            fault: Fault::ErrorOnce(5),
-        }));
+        vfs.set_plan(Some(Plan { scope: Scope::Mutating, at, fault: Fault::ErrorOnce(5) }));
         let error = replace(&vfs, p("f"), b"new", 0o644).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(5));
         vfs.assert_hit();
@@ -571,10 +440,7 @@ fn what_loss_leaves_can_be_put_on_a_disk() {
     put(&model, "lost", b"x");
     let target = out.0.join("t");
     model.materialise(&target, &Loss::DropAllUnsynced).unwrap();
-    let (before, after) = (
-        RealVfs::open(&dir.0).unwrap(),
-        RealVfs::open(&target).unwrap(),
-    );
+    let (before, after) = (RealVfs::open(&dir.0).unwrap(), RealVfs::open(&target).unwrap());
     let mut top = after.list(p("")).unwrap();
     top.sort();
     assert_eq!(top, [("d".into(), FileKind::Dir)]);

@@ -26,10 +26,7 @@ pub(super) fn read(root: &Path, skip: &[&Path]) -> io::Result<Fs> {
                 FileKind::Other => continue,
             };
             let stat = real.stat(&path)?;
-            let node = Node {
-                ctime: stat.ctime,
-                ..Node::new(body, stat.mode, stat.mtime)
-            };
+            let node = Node { ctime: stat.ctime, ..Node::new(body, stat.mode, stat.mtime) };
             model.not_before(stat.ctime);
             let ino = model.add_settled(dir_ino, &name, node);
             if kind == FileKind::Dir {

@@ -37,14 +37,7 @@ impl Fs {
             if let Body::Dir(entries) = &node.body {
                 queue.extend(entries.values());
             }
-            inodes.insert(
-                ino,
-                Inode {
-                    live: node.clone(),
-                    durable: node,
-                    pending: Vec::new(),
-                },
-            );
+            inodes.insert(ino, Inode { live: node.clone(), durable: node, pending: Vec::new() });
         }
         left.settled(inodes)
     }
@@ -81,36 +74,18 @@ fn survivor(inode: &Inode, rng: &mut Rng) -> Node {
     let mut node = inode.durable.clone();
     let keep = rng.below(17);
     let mut survives = |change: &&Change| {
-        if change.is_content() {
-            rng.chance(keep, 16)
-        } else {
-            rng.coin()
-        }
+        if change.is_content() { rng.chance(keep, 16) } else { rng.coin() }
     };
-    let kept: Vec<&Change> = inode
-        .pending
-        .iter()
-        .filter(|change| survives(change))
-        .collect();
-    let last_write = kept
-        .iter()
-        .rposition(|change| matches!(change, Change::Write { .. }));
+    let kept: Vec<&Change> = inode.pending.iter().filter(|change| survives(change)).collect();
+    let last_write = kept.iter().rposition(|change| matches!(change, Change::Write { .. }));
     // Bytes below this are durable content, and not cut off by anything that survived.
     let mut floor = len(&node);
     for (at, change) in kept.iter().enumerate() {
         match change {
             Change::SetLen { len, .. } => floor = floor.min(*len),
-            Change::Write {
-                offset,
-                data,
-                at: time,
-            } if Some(at) == last_write && rng.coin() => {
+            Change::Write { offset, data, at: time } if Some(at) == last_write && rng.coin() => {
                 let (offset, data) = torn(*offset, data, rng);
-                node.apply(&Change::Write {
-                    offset,
-                    data: data.to_vec(),
-                    at: *time,
-                });
+                node.apply(&Change::Write { offset, data: data.to_vec(), at: *time });
                 continue;
             }
             _ => {}
@@ -140,11 +115,7 @@ fn torn<'a>(offset: u64, data: &'a [u8], rng: &mut Rng) -> (u64, &'a [u8]) {
     }
     let cut = first + SECTOR * rng.below((end - first).div_ceil(SECTOR));
     let at = usize::try_from(cut - offset).expect("within the data");
-    if rng.chance(3, 4) {
-        (offset, &data[..at])
-    } else {
-        (cut, &data[at..])
-    }
+    if rng.chance(3, 4) { (offset, &data[..at]) } else { (cut, &data[at..]) }
 }
 
 /// The length is metadata and goes its own way: behind the writes, or ahead of them.
@@ -155,8 +126,5 @@ fn lose_length(node: &mut Node, floor: u64, live: u64, rng: &mut Rng) {
         1 if reached < live => live,
         _ => return,
     };
-    node.apply(&Change::SetLen {
-        len: new,
-        at: node.mtime,
-    });
+    node.apply(&Change::SetLen { len: new, at: node.mtime });
 }

@@ -59,15 +59,8 @@ pub(super) enum Body {
 
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Write {
-        offset: u64,
-        data: Vec<u8>,
-        at: FileTime,
-    },
-    SetLen {
-        len: u64,
-        at: FileTime,
-    },
+    Write { offset: u64, data: Vec<u8>, at: FileTime },
+    SetLen { len: u64, at: FileTime },
     Mode(u32),
     Mtime(FileTime),
     Xattr(OsString, Vec<u8>),
@@ -111,13 +104,7 @@ impl Change {
 
 impl Node {
     pub(super) fn new(body: Body, mode: u32, time: FileTime) -> Self {
-        Node {
-            body,
-            mode,
-            mtime: time,
-            ctime: time,
-            xattrs: BTreeMap::new(),
-        }
+        Node { body, mode, mtime: time, ctime: time, xattrs: BTreeMap::new() }
     }
 
     pub(super) fn apply(&mut self, change: &Change) {
@@ -162,12 +149,7 @@ pub(super) fn errno(errno: Errno) -> io::Error {
 
 impl Fs {
     pub(super) fn new() -> Self {
-        let mut fs = Fs {
-            inodes: BTreeMap::new(),
-            steps: Vec::new(),
-            next_ino: ROOT,
-            clock: 1_000_000_000_000,
-        };
+        let mut fs = Fs { inodes: BTreeMap::new(), steps: Vec::new(), next_ino: ROOT, clock: 1_000_000_000_000 };
         let root = Node::new(Body::Dir(BTreeMap::new()), 0o755, fs.now());
         fs.add(root);
         fs
@@ -175,20 +157,12 @@ impl Fs {
 
     /// The same clock and numbers, but all of `inodes` durable.
     pub(super) fn settled(&self, inodes: BTreeMap<Ino, Inode>) -> Fs {
-        Fs {
-            inodes,
-            steps: Vec::new(),
-            next_ino: self.next_ino,
-            clock: self.clock,
-        }
+        Fs { inodes, steps: Vec::new(), next_ino: self.next_ino, clock: self.clock }
     }
 
     pub(super) fn now(&self) -> FileTime {
         let nanos = u32::try_from(self.clock.rem_euclid(1000)).expect("below 1000") * 1_000_000;
-        FileTime {
-            secs: self.clock.div_euclid(1000),
-            nanos,
-        }
+        FileTime { secs: self.clock.div_euclid(1000), nanos }
     }
 
     pub(super) fn tick(&mut self) {
@@ -204,14 +178,7 @@ impl Fs {
     fn add(&mut self, node: Node) -> Ino {
         let ino = self.next_ino;
         self.next_ino += 1;
-        self.inodes.insert(
-            ino,
-            Inode {
-                live: node.clone(),
-                durable: node,
-                pending: Vec::new(),
-            },
-        );
+        self.inodes.insert(ino, Inode { live: node.clone(), durable: node, pending: Vec::new() });
         ino
     }
 
@@ -250,15 +217,8 @@ impl Fs {
     pub(super) fn resolve(&self, path: &Path) -> io::Result<Ino> {
         check_path(path)?;
         let mut at = ROOT;
-        for name in path
-            .as_os_str()
-            .as_bytes()
-            .split(|&b| b == b'/')
-            .filter(|name| !name.is_empty())
-        {
-            at = self
-                .look_up(at, OsStr::from_bytes(name), path)?
-                .ok_or_else(|| errno(Errno::NOENT))?;
+        for name in path.as_os_str().as_bytes().split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            at = self.look_up(at, OsStr::from_bytes(name), path)?.ok_or_else(|| errno(Errno::NOENT))?;
         }
         Ok(at)
     }
@@ -304,11 +264,7 @@ impl Fs {
             kind: node.body.kind(),
             dev: DEV,
             ino,
-            nlink: if node.body.kind() == FileKind::Dir {
-                2
-            } else {
-                1
-            },
+            nlink: if node.body.kind() == FileKind::Dir { 2 } else { 1 },
             uid: rustix::process::getuid().as_raw(),
             size,
             blocks: size.div_ceil(4096) * 8,
@@ -437,11 +393,7 @@ impl Fs {
         }
         let mut later = Vec::new();
         for (step, now) in std::mem::take(&mut self.steps).into_iter().zip(now) {
-            if now {
-                self.apply_durable(&step)
-            } else {
-                later.push(step)
-            }
+            if now { self.apply_durable(&step) } else { later.push(step) }
         }
         self.steps = later;
         self.sync_file(dir, |_| true);

@@ -44,9 +44,7 @@ pub fn crash_states<R>(
         let vfs = Arc::new(start.fork());
         vfs.stop_after(calls);
         let returned = run(Arc::clone(&vfs));
-        let losses = [Loss::DropAllUnsynced, Loss::KeepAll]
-            .into_iter()
-            .chain(seeds.clone().map(Loss::Random));
+        let losses = [Loss::DropAllUnsynced, Loss::KeepAll].into_iter().chain(seeds.clone().map(Loss::Random));
         for loss in losses {
             let point = CrashPoint { calls, loss };
             let left = vfs.crash(&point.loss);

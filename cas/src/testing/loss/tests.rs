@@ -40,32 +40,19 @@ fn tree(vfs: &dyn Vfs) -> BTreeMap<PathBuf, String> {
 
 fn random_path(rng: &mut Rng) -> PathBuf {
     let names = ["a", "b", "c", "d"];
-    (0..=rng.below(3))
-        .map(|_| names[rng.index(names.len())])
-        .collect()
+    (0..=rng.below(3)).map(|_| names[rng.index(names.len())]).collect()
 }
 
 /// One random call; its outcome in words that must agree between model and kernel.
 fn random_call(vfs: &dyn Vfs, rng: &mut Rng) -> String {
     let (path, other) = (random_path(rng), random_path(rng));
     let how = [Rename::Replace, Rename::NoReplace, Rename::Exchange][rng.index(3)];
-    let (bytes, offset) = (
-        [b"a", b"b", b"c"][rng.index(3)].repeat(rng.index(9)),
-        rng.below(20),
-    );
+    let (bytes, offset) = ([b"a", b"b", b"c"][rng.index(3)].repeat(rng.index(9)), rng.below(20));
     let done = match rng.below(12) {
-        0..3 => vfs
-            .open(&path, Open::Create { mode: 0o644 })
-            .and_then(|f| f.write_at(&bytes, offset))
-            .map(drop),
-        3 => vfs
-            .open(&path, Open::Write)
-            .and_then(|f| f.write_at(&bytes, offset).map(drop)),
+        0..3 => vfs.open(&path, Open::Create { mode: 0o644 }).and_then(|f| f.write_at(&bytes, offset)).map(drop),
+        3 => vfs.open(&path, Open::Write).and_then(|f| f.write_at(&bytes, offset).map(drop)),
         4 => vfs.open(&path, Open::Write).and_then(|f| f.set_len(offset)),
-        5 => vfs
-            .open(&path, Open::Read)
-            .and_then(|f| f.write_at(b"x", 0))
-            .map(drop),
+        5 => vfs.open(&path, Open::Read).and_then(|f| f.write_at(b"x", 0)).map(drop),
         6 => vfs.mkdir(&path, 0o755),
         7 => vfs.symlink(OsStr::new("a"), &path),
         8 | 9 => vfs.rename(&path, &other, how),
@@ -85,11 +72,7 @@ fn random_call(vfs: &dyn Vfs, rng: &mut Rng) -> String {
         }
     };
     let outcome = done.map_err(|e| match refused(&e) {
-        Some(why) => format!("{why:?}")
-            .split('(')
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        Some(why) => format!("{why:?}").split('(').next().unwrap_or_default().to_owned(),
         None => format!("{:?}", e.raw_os_error()),
     });
     format!("{path:?} {other:?} {how:?}: {outcome:?}")
@@ -103,18 +86,10 @@ fn the_model_behaves_as_the_kernel_does() {
         let (real, model) = (RealVfs::open(&dir).unwrap(), LossVfs::new());
         let (mut one, mut two) = (Rng::new(seed), Rng::new(seed));
         for call in 0..300 {
-            assert_eq!(
-                random_call(&real, &mut one),
-                random_call(&model, &mut two),
-                "seed {seed} call {call}"
-            );
+            assert_eq!(random_call(&real, &mut one), random_call(&model, &mut two), "seed {seed} call {call}");
         }
         assert_eq!(tree(&real), tree(&model), "seed {seed}");
-        assert_eq!(
-            tree(&LossVfs::from_dir(&dir, &[]).unwrap()),
-            tree(&model),
-            "seed {seed}"
-        );
+        assert_eq!(tree(&LossVfs::from_dir(&dir, &[]).unwrap()), tree(&model), "seed {seed}");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
@@ -142,11 +117,7 @@ fn random_losses_are_sound_and_repeatable() {
         assert_eq!(tree(&vfs.crash(&Loss::KeepAll)), tree(&vfs), "seed {seed}");
         for loss in (0..20).map(Loss::Random).chain([Loss::DropAllUnsynced]) {
             // `tree` would not end in a circle.
-            assert_eq!(
-                tree(&vfs.crash(&loss)),
-                tree(&vfs.fork().crash(&loss)),
-                "seed {seed} {loss:?}"
-            );
+            assert_eq!(tree(&vfs.crash(&loss)), tree(&vfs.fork().crash(&loss)), "seed {seed} {loss:?}");
         }
     }
 }
@@ -155,10 +126,7 @@ fn random_losses_are_sound_and_repeatable() {
 fn a_name_needs_its_directory_and_content_its_file() {
     let vfs = LossVfs::new();
     create(&vfs, "f", b"abc").sync_all().unwrap();
-    assert!(
-        tree(&vfs.crash(&Loss::DropAllUnsynced)).is_empty(),
-        "no name"
-    );
+    assert!(tree(&vfs.crash(&Loss::DropAllUnsynced)).is_empty(), "no name");
     vfs.sync_dir(p("")).unwrap();
     assert_eq!(tree(&vfs.crash(&Loss::DropAllUnsynced)).len(), 1);
     create(&vfs, "g", b"abc");
@@ -173,10 +141,7 @@ fn a_name_needs_its_directory_and_content_its_file() {
     vfs.sync_dir(p("")).unwrap();
     assert_eq!(tree(&vfs.crash(&Loss::DropAllUnsynced)).len(), 4);
     vfs.unlink(p("f")).unwrap();
-    assert!(
-        vfs.crash(&Loss::DropAllUnsynced).stat(p("f")).is_ok(),
-        "the removal was not synced"
-    );
+    assert!(vfs.crash(&Loss::DropAllUnsynced).stat(p("f")).is_ok(), "the removal was not synced");
 }
 
 #[test]
@@ -195,14 +160,8 @@ fn data_and_metadata_are_synced_apart() {
     file.sync_all().unwrap();
     let left = vfs.crash(&Loss::DropAllUnsynced);
     let stat = left.stat(p("f")).unwrap();
-    assert_eq!(
-        (stat.mode, stat.mtime),
-        (0o755, FileTime { secs: 5, nanos: 6 })
-    );
-    assert_eq!(
-        left.xattr(p("f"), OsStr::new("user.k")).unwrap().unwrap(),
-        b"v"
-    );
+    assert_eq!((stat.mode, stat.mtime), (0o755, FileTime { secs: 5, nanos: 6 }));
+    assert_eq!(left.xattr(p("f"), OsStr::new("user.k")).unwrap().unwrap(), b"v");
 }
 
 /// All that a lost write can look like must be seen, or tests rely on more than a disk promises.
@@ -217,14 +176,8 @@ fn unsynced_writes_are_lost_in_every_way() {
     let mut seen = BTreeSet::new();
     for seed in 0..400 {
         let left = read_to_end(&vfs.crash(&Loss::Random(seed)), p("f"), 10_000).unwrap();
-        assert!(
-            left.len() >= 1000 && left[..1000] == [1; 1000],
-            "seed {seed}: durable bytes are kept"
-        );
-        let (middle, end) = (
-            left.get(1000..3000).unwrap_or_default(),
-            left.get(3000..).unwrap_or_default(),
-        );
+        assert!(left.len() >= 1000 && left[..1000] == [1; 1000], "seed {seed}: durable bytes are kept");
+        let (middle, end) = (left.get(1000..3000).unwrap_or_default(), left.get(3000..).unwrap_or_default());
         seen.insert(match () {
             () if left.len() == 1000 => "neither",
             () if end == [3; 2000] && middle == [2; 2000] => "both",
@@ -297,14 +250,7 @@ fn faults_strike_where_they_are_planned() {
     assert!(was_killed(&file.sync_all().unwrap_err()));
     assert!(was_killed(&vfs.stat(p("f")).unwrap_err()));
     assert!(vfs.hit());
-    assert_eq!(
-        (
-            vfs.counts().mutating(),
-            vfs.counts().syncs(),
-            vfs.counts().reads()
-        ),
-        (3, 1, 2)
-    );
+    assert_eq!((vfs.counts().mutating(), vfs.counts().syncs(), vfs.counts().reads()), (3, 1, 2));
 
     let vfs = faulty(Scope::Syncs, 2, Fault::ErrorFrom(5));
     let file = create(&vfs, "f", b"abc");

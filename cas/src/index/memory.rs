@@ -1,0 +1,60 @@
+//! An index in memory: for readers of a store whose index cannot be opened, and for tests.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use super::{Index, IndexUpdate, IndexedPack, Location, ObjectVisitor};
+use crate::hash::ContentHash;
+use crate::rows::{MemoryRows, RowError, RowVisitor, Rows};
+
+/// An index in memory.
+#[derive(Debug, Default)]
+pub struct MemoryIndex {
+    rows: MemoryRows,
+    objects: RwLock<BTreeMap<ContentHash, Location>>,
+    packs: RwLock<Vec<IndexedPack>>,
+}
+
+impl Rows for MemoryIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+        self.rows.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut RowVisitor<'_>) -> Result<(), RowError> {
+        self.rows.scan(from, to, visit)
+    }
+}
+
+impl Index for MemoryIndex {
+    fn lookup(&self, id: &ContentHash) -> Result<Option<Location>, RowError> {
+        Ok(self.objects.read().unwrap_or_else(PoisonError::into_inner).get(id).copied())
+    }
+
+    fn objects(&self, from: &ContentHash, to: &ContentHash, visit: &mut ObjectVisitor<'_>) -> Result<(), RowError> {
+        for (id, location) in self.objects.read().unwrap_or_else(PoisonError::into_inner).range(from..=to) {
+            if visit(*id, *location).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn packs(&self) -> Result<Vec<IndexedPack>, RowError> {
+        Ok(self.packs.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).extend(update.objects);
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in update.packs {
+            packs.retain(|known| known.name != pack.name);
+            packs.push(pack);
+        }
+        self.rows.apply(update.rows);
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), RowError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! Who may run beside whom: one writer, any number of readers.
+//!
+//! The locks are flock(2): they end with their process and know no clock. The writer's file tells who it is,
+//! for the message that a second one gets. Readers hold `readers` together; only gc wants it alone, and
+//! never waits for it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::OpenError;
+
+/// The writer's lock, held until dropped.
+#[derive(Debug)]
+pub struct WriterLock {
+    _file: File,
+}
+
+/// A reader's lock, held until dropped.
+#[derive(Debug)]
+pub struct ReaderLock {
+    _file: File,
+}
+
+/// How often a waiting writer looks again.
+const RETRY: Duration = Duration::from_millis(20);
+
+impl WriterLock {
+    /// Takes the lock in `dir` for the command `who`, waiting up to `timeout` for another writer.
+    pub fn take(dir: &Path, who: &str, timeout: Duration) -> Result<Self, OpenError> {
+        let path = dir.join("lock");
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let mut file = options.custom_flags(NO_FOLLOW).open(&path).map_err(io)?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Busy(holder(&mut file))),
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+            }
+        }
+        // Only words for a message: a full disk must not keep gc from making room.
+        drop(file.set_len(0).and_then(|()| file.write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes())));
+        Ok(Self { _file: file })
+    }
+}
+
+impl ReaderLock {
+    /// Takes the lock together with other readers. `None` where it cannot be had (a medium without locks,
+    /// or gc at the very moment of unlinking): the reader then resolves anew what it finds gone.
+    pub fn take(dir: &Path) -> Option<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(NO_FOLLOW).open(dir.join("readers")).ok()?;
+        file.try_lock_shared().ok()?;
+        Some(Self { _file: file })
+    }
+}
+
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
+fn holder(file: &mut File) -> String {
+    let mut words = String::new();
+    match file.take(256).read_to_string(&mut words) {
+        Ok(_) if !words.trim().is_empty() => words.trim().to_owned(),
+        _ => "another command".to_owned(),
+    }
+}

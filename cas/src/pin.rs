@@ -1,0 +1,75 @@
+//! Durable pins: roots that something outside the refs relies on (`docs/format.md`, section 3).
+//!
+//! A pin is primary data. It is synced, with its directory, before whoever relies on it is told; it goes only
+//! when the reason for it is durably gone. Never after a time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{OpenError, PutError};
+use crate::hash::{ContentHash, Kind};
+use crate::small_file::{Builder, Lines};
+use crate::vfs::{Vfs, read_to_end, replace};
+
+const TITLE: &str = "filesync pin 1";
+const DIR: &str = "pins";
+const FILE_LEN_MAX: u64 = 64 << 20;
+
+/// Roots that must stay, under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Names the pin: what it was given for.
+    pub id: ContentHash,
+    /// What must stay, with all that it refers to.
+    pub roots: Vec<(Kind, ContentHash)>,
+}
+
+fn path(id: &ContentHash) -> PathBuf {
+    Path::new(DIR).join(id.to_hex())
+}
+
+/// Writes a pin; it is durable on return.
+pub fn put(vfs: &dyn Vfs, pin: &Pin) -> Result<(), PutError> {
+    let mut roots = pin.roots.clone();
+    roots.sort_unstable();
+    roots.dedup();
+    let mut file = Builder::new(TITLE);
+    roots.iter().for_each(|(kind, id)| file.line(&format!("root {} {id}", kind.0)));
+    let path = path(&pin.id);
+    replace(vfs, &path, &file.finish(), 0o644).map_err(|source| PutError::Io { path, source })
+}
+
+/// Removes a pin; a pin that is not there is no error.
+pub fn remove(vfs: &dyn Vfs, id: &ContentHash) -> Result<(), PutError> {
+    let path = path(id);
+    match vfs.unlink(&path).and_then(|()| vfs.sync_dir(Path::new(DIR))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PutError::Io { path, source: error }),
+        _ => Ok(()),
+    }
+}
+
+/// All pins. Fails if any cannot be read: no pins must never mean that nothing is pinned.
+pub fn all(vfs: &dyn Vfs) -> Result<Vec<Pin>, OpenError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    let mut pins = Vec::new();
+    for (name, _) in vfs.list(Path::new(DIR)).map_err(io(Path::new(DIR)))? {
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let path = path(&id);
+        let bytes = read_to_end(vfs, &path, FILE_LEN_MAX).map_err(io(&path))?;
+        let roots = decode(&bytes).map_err(|cause| OpenError::Damaged { path, cause })?;
+        pins.push(Pin { id, roots });
+    }
+    pins.sort_by_key(|pin| pin.id);
+    Ok(pins)
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<(Kind, ContentHash)>, String> {
+    let root = |line: &str| {
+        let (kind, id) = line.strip_prefix("root ")?.split_once(' ')?;
+        Some((Kind(kind.parse().ok()?), id.parse().ok()?))
+    };
+    Lines::parse(bytes, TITLE)?.iter().map(|line| root(line).ok_or_else(|| format!("unknown line {line:?}"))).collect()
+}

@@ -1,0 +1,218 @@
+//! The packs of a store: which there are, how long, and their open files.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::head::Head;
+use crate::index::{IndexedPack, PackNumber};
+use crate::pack::{Class, FrameAt, PackName, ScanError, read_footer, read_pack_header, walk_frames};
+use crate::vfs::{FileKind, Open, Vfs, VfsFile};
+
+/// Files kept open for reading: few, since a process may have 64 descriptors in all.
+const OPEN_FILES_MAX: usize = 12;
+
+/// A pack as directory and marks tell of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackFile {
+    /// Its name.
+    pub name: PackName,
+    /// Whether it is sealed.
+    pub sealed: bool,
+    /// What counts: the mark of an open pack, all of a sealed one.
+    pub end: u64,
+    /// Length of the file.
+    pub len: u64,
+}
+
+impl PackFile {
+    /// Whether bytes that were durable are gone.
+    pub fn is_short(&self) -> bool {
+        self.len < self.end
+    }
+}
+
+/// What lies in `packs/`.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Packs that count, ascending by name.
+    pub packs: Vec<PackFile>,
+    /// Open packs without a mark: nothing of them was ever acknowledged.
+    pub torn: Vec<PackName>,
+    /// Packs that a mark names and that are not there.
+    pub missing: Vec<PackName>,
+    /// Files that are no packs.
+    pub strays: Vec<String>,
+}
+
+/// Looks into `packs/`.
+pub fn survey(vfs: &dyn Vfs, head: &Head) -> io::Result<Survey> {
+    let mut found = Survey::default();
+    let mut files: HashMap<PackName, bool> = HashMap::new();
+    for (file, kind) in vfs.list(Path::new("packs"))? {
+        match file.to_str().and_then(pack_name).filter(|_| kind == FileKind::File) {
+            Some((name, sealed)) => *files.entry(name).or_default() |= sealed,
+            None if file.to_str().is_some_and(|name| name.starts_with(crate::vfs::TEMP_PREFIX)) => {}
+            None => found.strays.push(file.to_string_lossy().into_owned()),
+        }
+    }
+    for (&name, &sealed) in &files {
+        let mark = head.marks.iter().find(|mark| mark.pack == name);
+        let path = if sealed { name.sealed_path() } else { name.open_path() };
+        let len = match vfs.stat(&path) {
+            Ok(stat) => stat.size,
+            // Sealed by a writer since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match vfs.stat(&name.sealed_path()) {
+                Ok(stat) => {
+                    found.packs.push(PackFile { name, sealed: true, end: stat.size, len: stat.size });
+                    continue;
+                }
+                Err(_) => continue,
+            },
+            Err(error) => return Err(error),
+        };
+        match mark {
+            _ if sealed => found.packs.push(PackFile { name, sealed, end: len, len }),
+            Some(mark) => found.packs.push(PackFile { name, sealed, end: mark.len, len }),
+            None => found.torn.push(name),
+        }
+    }
+    let present = |name: &PackName| files.contains_key(name);
+    found.missing.extend(head.marks.iter().map(|mark| mark.pack).filter(|name| !present(name)));
+    found.packs.sort_by_key(|pack| pack.name);
+    found.torn.sort_unstable();
+    found.strays.sort();
+    Ok(found)
+}
+
+fn pack_name(file: &str) -> Option<(PackName, bool)> {
+    match file.split_once('.')? {
+        (name, "pack") => Some((name.parse().ok()?, true)),
+        (name, "open") => Some((name.parse().ok()?, false)),
+        _ => None,
+    }
+}
+
+/// Opens a pack for reading, whether or not it has been sealed meanwhile.
+pub fn open_pack(vfs: &dyn Vfs, name: PackName) -> io::Result<Arc<dyn VfsFile>> {
+    for path in [name.open_path(), name.sealed_path(), name.open_path()] {
+        match vfs.open(&path, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// All frames of a pack that begin at or after `from`: from the footer where there is a good one, else by
+/// walking. `damage` is told of what could not be read; the walk goes on behind it.
+pub fn frames_of(
+    vfs: &dyn Vfs,
+    pack: &PackFile,
+    from: u64,
+    visit: &mut dyn FnMut(FrameAt) -> io::Result<()>,
+    damage: &mut dyn FnMut(String),
+) -> io::Result<()> {
+    let file = open_pack(vfs, pack.name)?;
+    let end = pack.end.min(pack.len);
+    let header = match read_pack_header(&*file) {
+        Ok(header) if header.name == pack.name => Some(header),
+        Ok(_) => {
+            damage("it is another pack's file".to_owned());
+            None
+        }
+        Err(error) if error.is_damage() => {
+            damage(error.to_string());
+            None
+        }
+        Err(ScanError::Io(error)) => return Err(error),
+        Err(ScanError::Damaged { .. }) => None,
+    };
+    if pack.sealed {
+        match read_footer(&*file, end) {
+            Ok((frames, _)) => return frames.into_iter().filter(|frame| frame.offset >= from).try_for_each(visit),
+            Err(error) if error.is_damage() => damage(error.to_string()),
+            Err(ScanError::Io(error)) => return Err(error),
+            Err(ScanError::Damaged { .. }) => {}
+        }
+    }
+    // Without a header the class is not known: the frames themselves tell, since only one of them fits.
+    let classes = header.map_or(Class::ALL.to_vec(), |header| vec![header.class]);
+    for class in classes {
+        let mut note = |at: u64, cause: String| -> io::Result<()> {
+            if header.is_some() && !pack.sealed {
+                damage(format!("at byte {at}: {cause}"));
+            }
+            Ok(())
+        };
+        walk_frames::<io::Error>(&*file, class, from, end, &mut |_, frame| visit(frame), &mut note)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    names: HashMap<PackNumber, PackName>,
+    numbers: HashMap<PackName, PackNumber>,
+    next: u32,
+}
+
+/// Packs by number, and their files.
+#[derive(Debug)]
+pub struct PackTable {
+    vfs: Arc<dyn Vfs>,
+    numbers: RwLock<Numbers>,
+    files: Mutex<VecDeque<(PackNumber, Arc<dyn VfsFile>)>>,
+}
+
+impl PackTable {
+    /// An empty table.
+    pub fn new(vfs: Arc<dyn Vfs>) -> Self {
+        Self { vfs, numbers: RwLock::default(), files: Mutex::default() }
+    }
+
+    /// Takes over what an index knows.
+    pub fn adopt(&self, packs: &[IndexedPack]) {
+        let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in packs {
+            numbers.names.insert(pack.number, pack.name);
+            numbers.numbers.insert(pack.name, pack.number);
+            numbers.next = numbers.next.max(pack.number.0 + 1);
+        }
+    }
+
+    /// The number of a pack, given now if it has none.
+    pub fn number(&self, name: PackName) -> PackNumber {
+        let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&number) = numbers.numbers.get(&name) {
+            return number;
+        }
+        let number = PackNumber(numbers.next);
+        numbers.next += 1;
+        numbers.names.insert(number, name);
+        numbers.numbers.insert(name, number);
+        number
+    }
+
+    /// The name behind a number.
+    pub fn name(&self, number: PackNumber) -> Option<PackName> {
+        self.numbers.read().unwrap_or_else(PoisonError::into_inner).names.get(&number).copied()
+    }
+
+    /// The pack's file, opened for reading or kept from before.
+    pub fn file(&self, number: PackNumber) -> io::Result<Arc<dyn VfsFile>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = files.iter().position(|(open, _)| *open == number) {
+            let (_, file) = &files[at];
+            return Ok(Arc::clone(file));
+        }
+        let name = self.name(number).ok_or(io::ErrorKind::NotFound)?;
+        let file = open_pack(&*self.vfs, name)?;
+        if files.len() >= OPEN_FILES_MAX {
+            files.pop_front();
+        }
+        files.push_back((number, Arc::clone(&file)));
+        Ok(file)
+    }
+}

@@ -1,0 +1,114 @@
+//! Objects that are claimed or written and not yet in the index.
+//!
+//! A claim is what makes "it is there" an answer that one may rely on: it is given and noted in one critical
+//! section, so that nobody can decide in between that the object is not needed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::hash::ContentHash;
+use crate::index::Location;
+
+const SHARDS: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A session has the bytes in hand and will write them.
+    Claimed { session: u64 },
+    /// They are in a pack, not yet vouched for by a mark.
+    Written(Location),
+}
+
+/// The answer to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It is there; the claim keeps it.
+    Present,
+    /// It is not: whoever asked now puts the bytes.
+    New,
+}
+
+/// Claimed and written objects.
+#[derive(Debug, Default)]
+pub struct Pending {
+    shards: [Mutex<HashMap<ContentHash, State>>; SHARDS],
+}
+
+impl Pending {
+    fn shard(&self, id: &ContentHash) -> std::sync::MutexGuard<'_, HashMap<ContentHash, State>> {
+        let shard = usize::from(id.as_bytes()[0]) % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims `id` for `session`; `known` looks it up in the index.
+    ///
+    /// What another session has claimed and not yet written counts as new: two copies cost little, and
+    /// nobody has to wait for a session that may fail.
+    pub fn claim<E>(
+        &self,
+        id: &ContentHash,
+        session: u64,
+        known: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<Claim, E> {
+        let mut shard = self.shard(id);
+        match shard.get(id) {
+            Some(State::Written(_)) => return Ok(Claim::Present),
+            Some(State::Claimed { session: other }) if *other == session => return Ok(Claim::Present),
+            _ => {}
+        }
+        if known()? {
+            return Ok(Claim::Present);
+        }
+        shard.insert(*id, State::Claimed { session });
+        Ok(Claim::New)
+    }
+
+    /// Where a written object lies.
+    pub fn location(&self, id: &ContentHash) -> Option<Location> {
+        match self.shard(id).get(id) {
+            Some(State::Written(location)) => Some(*location),
+            _ => None,
+        }
+    }
+
+    /// Notes that an object has been written.
+    pub fn written(&self, id: ContentHash, location: Location) {
+        self.shard(&id).insert(id, State::Written(location));
+    }
+
+    /// All written objects.
+    pub fn all_written(&self) -> Vec<(ContentHash, Location)> {
+        let mut written = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            written.extend(shard.iter().filter_map(|(id, state)| match state {
+                State::Written(location) => Some((*id, *location)),
+                State::Claimed { .. } => None,
+            }));
+        }
+        written
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Forgets objects that the index now knows.
+    pub fn indexed(&self, objects: &[(ContentHash, Location)]) {
+        for (id, location) in objects {
+            let mut shard = self.shard(id);
+            if shard.get(id) == Some(&State::Written(*location)) {
+                shard.remove(id);
+            }
+        }
+    }
+
+    /// Forgets what a session claimed and did not write.
+    pub fn release(&self, session: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, state| *state != State::Claimed { session });
+        }
+    }
+}

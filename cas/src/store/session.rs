@@ -1,0 +1,179 @@
+//! Sessions: one piece of work that stores objects and ends with a head, or without a trace.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::pending::Claim;
+use super::{Inner, Store};
+use crate::error::PutError;
+use crate::frame::{FrameBuilder, META_TARGET, RAW_MAX};
+use crate::hash::{ContentHash, Kind, identify};
+use crate::pack::Class;
+use crate::rows::RowBatch;
+
+/// Work that has no root yet. Objects that it relies on are claimed; they stay until it ends.
+///
+/// Dropped without [`Session::finish`], nothing that it wrote is referred to: gc takes it back.
+#[derive(Debug)]
+pub struct Session<'a> {
+    store: &'a Store,
+    number: u64,
+    failed: AtomicBool,
+    new_bytes: AtomicU64,
+    new_chunks: AtomicU64,
+    new_nodes: AtomicU64,
+    appended_before: u64,
+}
+
+/// What a session stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Raw bytes of chunks that were not there before.
+    pub new_bytes: u64,
+    /// Chunks that were not there before.
+    pub new_chunks: u64,
+    /// Metadata objects that were not there before.
+    pub new_nodes: u64,
+    /// By how much the packs grew.
+    pub stored_bytes: u64,
+}
+
+impl Store {
+    /// Begins a session. Fails on a store that is open for reading only.
+    pub fn session(&self) -> Result<Session<'_>, PutError> {
+        let writer = self.inner.writer()?;
+        writer.check()?;
+        Ok(Session {
+            store: self,
+            number: self.inner.sessions.fetch_add(1, Ordering::Relaxed),
+            failed: AtomicBool::new(false),
+            new_bytes: AtomicU64::new(0),
+            new_chunks: AtomicU64::new(0),
+            new_nodes: AtomicU64::new(0),
+            appended_before: writer.appended.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Session<'_> {
+    /// Asks for an object to rely on it. After [`Claim::New`] the caller puts the bytes, come what may.
+    pub fn claim(&self, id: &ContentHash) -> Result<Claim, PutError> {
+        let inner = &self.store.inner;
+        inner.pending.claim(id, self.number, || inner.is_sound(id).map_err(PutError::from))
+    }
+
+    /// A place to put objects; each thread has its own.
+    pub fn writer(&self) -> FrameWriter<'_> {
+        FrameWriter { session: self, inner: &self.store.inner, builders: [None, None] }
+    }
+
+    /// What has been stored so far.
+    pub fn stats(&self) -> SessionStats {
+        let appended = self.store.inner.writer().map_or(0, |writer| writer.appended.load(Ordering::Relaxed));
+        SessionStats {
+            new_bytes: self.new_bytes.load(Ordering::Relaxed),
+            new_chunks: self.new_chunks.load(Ordering::Relaxed),
+            new_nodes: self.new_nodes.load(Ordering::Relaxed),
+            stored_bytes: appended - self.appended_before,
+        }
+    }
+
+    /// Makes everything durable and moves the head to `head`; then `rows` go into the index, unsynced.
+    ///
+    /// All writers have been flushed before. On success the head is acknowledged (G1). On failure the head
+    /// on disk is the old one or, if the error came while `HEAD` was replaced, one of the two.
+    pub fn finish(self, head: Option<ContentHash>, rows: RowBatch) -> Result<SessionStats, PutError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(PutError::Poisoned("objects of this session were not written".to_owned()));
+        }
+        self.store.inner.commit(head, rows)?;
+        self.store.inner.clear_damage()?;
+        Ok(self.stats())
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.store.inner.pending.release(self.number);
+    }
+}
+
+/// Collects objects into frames. Call [`FrameWriter::flush`] at the end.
+#[derive(Debug)]
+pub struct FrameWriter<'a> {
+    session: &'a Session<'a>,
+    inner: &'a Arc<Inner>,
+    builders: [Option<FrameBuilder>; 2],
+}
+
+impl FrameWriter<'_> {
+    /// Puts an object that [`Session::claim`] said was new.
+    pub fn put(&mut self, id: ContentHash, kind: Kind, bytes: &[u8]) -> Result<(), PutError> {
+        let result = self.put_claimed(id, kind, bytes);
+        if result.is_err() {
+            self.session.failed.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    fn put_claimed(&mut self, id: ContentHash, kind: Kind, bytes: &[u8]) -> Result<(), PutError> {
+        if bytes.is_empty() || bytes.len() > RAW_MAX {
+            return Err(PutError::Unstorable { kind, len: bytes.len() });
+        }
+        let class = Class::of(kind);
+        let target = if class == Class::Data { RAW_MAX } else { META_TARGET };
+        if self.builders[class as usize].as_ref().is_some_and(|builder| !builder.has_room(bytes.len(), target)) {
+            self.flush_class(class)?;
+        }
+        let builder = match &mut self.builders[class as usize] {
+            Some(builder) => builder,
+            empty => empty.insert(FrameBuilder::new(self.inner.params.codec).map_err(PutError::Unverified)?),
+        };
+        builder.push(id, kind, bytes);
+        if class == Class::Data {
+            self.session.new_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.session.new_chunks.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.session.new_nodes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Stores an object unless it is there, and says its id.
+    pub fn store(&mut self, kind: Kind, bytes: &[u8]) -> Result<ContentHash, PutError> {
+        let unstorable = PutError::Unstorable { kind, len: bytes.len() };
+        let id = identify(&*self.inner.schema, kind, bytes).ok_or(unstorable)?;
+        if self.session.claim(&id)? == Claim::New {
+            self.put(id, kind, bytes)?;
+        }
+        Ok(id)
+    }
+
+    /// Writes what is collected. A frame that fails fails the session.
+    pub fn flush(&mut self) -> Result<(), PutError> {
+        Class::ALL.into_iter().try_for_each(|class| self.flush_class(class))
+    }
+
+    fn flush_class(&mut self, class: Class) -> Result<(), PutError> {
+        let Some(builder) = self.builders[class as usize].as_mut().filter(|builder| !builder.is_empty()) else {
+            return Ok(());
+        };
+        let slots = builder.slots().to_vec();
+        let frame = builder.encode().map_err(PutError::Unverified);
+        let result = frame.and_then(|frame| self.inner.append(class, frame, &slots));
+        builder.clear();
+        if result.is_err() {
+            self.session.failed.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Drop for FrameWriter<'_> {
+    fn drop(&mut self) {
+        let unwritten = self.builders.iter().flatten().any(|builder| !builder.is_empty());
+        if unwritten {
+            self.session.failed.store(true, Ordering::Release);
+        }
+    }
+}
