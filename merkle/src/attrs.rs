@@ -9,13 +9,16 @@ const COUNT_MAX: usize = 1024;
 const NAME_LEN_MAX: usize = 255;
 const PREFIX: &[u8] = b"user.";
 
+/// A name and a value.
+pub type AttrPair = (Box<[u8]>, Box<[u8]>);
+
 /// Names and values, by name. Valid, since checked when made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attrs(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Attrs(Vec<AttrPair>);
 
 impl Attrs {
     /// Sorts and checks. An entry without attributes has no such object: an empty set is refused.
-    pub fn new(mut pairs: Vec<(Box<[u8]>, Box<[u8]>)>) -> Result<Self, InvalidError> {
+    pub fn new(mut pairs: Vec<AttrPair>) -> Result<Self, InvalidError> {
         pairs.sort();
         let len: usize = 4 + pairs.iter().map(|(name, value)| 6 + name.len() + value.len()).sum::<usize>();
         if len > ATTRS_LEN_MAX {
@@ -26,7 +29,7 @@ impl Attrs {
     }
 
     /// Names and values in order.
-    pub fn pairs(&self) -> &[(Box<[u8]>, Box<[u8]>)] {
+    pub fn pairs(&self) -> &[AttrPair] {
         &self.0
     }
 
@@ -68,7 +71,7 @@ impl Attrs {
     }
 }
 
-fn check(pairs: &[(Box<[u8]>, Box<[u8]>)]) -> Result<(), InvalidError> {
+fn check(pairs: &[AttrPair]) -> Result<(), InvalidError> {
     if pairs.is_empty() || pairs.len() > COUNT_MAX {
         return Err(InvalidError("1 to 1024 attributes are possible"));
     }

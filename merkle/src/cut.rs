@@ -82,8 +82,7 @@ impl<T: Item> Cutter<T> {
             self.close(done);
         }
         let count = self.node.len() + 1;
-        let ends = count == ITEM_COUNT_MAX
-            || (count >= BOUNDARY_COUNT_MIN && is_boundary(self.level, item.key()));
+        let ends = count == ITEM_COUNT_MAX || (count >= BOUNDARY_COUNT_MIN && is_boundary(self.level, item.key()));
         self.bytes += size;
         self.node.push(item);
         if ends {

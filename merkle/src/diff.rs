@@ -46,8 +46,7 @@ type Pair = (Option<(Name, Entry)>, Option<(Name, Entry)>);
 /// Compares two trees; `None` is the empty tree.
 pub fn diff<'s>(source: &'s dyn NodeSource, old: Option<TreeLink>, new: Option<TreeLink>) -> Diff<'s> {
     let (path, levels) = (RepoPath::root(), Vec::new());
-    let mut diff =
-        Diff { source, levels, path, with_directories: false, with_mtimes: false, entered: false };
+    let mut diff = Diff { source, levels, path, with_directories: false, with_mtimes: false, entered: false };
     if old.map(|link| link.id) != new.map(|link| link.id) {
         diff.levels.push(diff.level(old, new));
     }

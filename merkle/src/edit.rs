@@ -21,7 +21,8 @@ use crate::source::{NodeSink, NodeSource};
 
 /// Changes one directory. Names come in strictly ascending order.
 ///
-/// Nodes are written while it goes. If it is dropped, they stay behind without a reference.
+/// The old directory is trusted to be cut by the rule (ours are; what comes from others passes [`crate::Walk`] first): if it
+/// is not, the result holds the right entries, and may keep its wrong cuts. Nodes are written while it goes. If it is dropped, they stay behind without a reference.
 pub struct TreeEditor<'s> {
     old: Option<TreeLink>,
     cursor: Option<Cursor<'s>>,

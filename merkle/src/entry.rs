@@ -431,4 +431,3 @@ pub(crate) fn decode_name(from: &mut Reader<'_>) -> Result<Name, DecodeError> {
         Err(InvalidError(what)) => from.fail(what),
     }
 }
-

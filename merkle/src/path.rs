@@ -225,16 +225,35 @@ mod tests {
     #[test]
     fn names() {
         let bad: &[&[u8]] = &[
-            b"", b".", b"..", b"a/b", b"/", b"a\0", &[b'x'; 256],
-            b".filesync", b".FILESYNC ", b".FileSync. .", ".file\u{200c}sync".as_bytes(),
-            "\u{feff}.filesync\u{206f}".as_bytes(), ".filesync \u{202a}".as_bytes(),
+            b"",
+            b".",
+            b"..",
+            b"a/b",
+            b"/",
+            b"a\0",
+            &[b'x'; 256],
+            b".filesync",
+            b".FILESYNC ",
+            b".FileSync. .",
+            ".file\u{200c}sync".as_bytes(),
+            "\u{feff}.filesync\u{206f}".as_bytes(),
+            ".filesync \u{202a}".as_bytes(),
         ];
         for name in bad {
             assert!(Name::new(name).is_err(), "{name:?}");
         }
         let good: &[&[u8]] = &[
-            b"...", b" ", b".filesyncx", b"filesync", b".filesync\xff", b"\xff", &[b'x'; 255],
-            ".file\u{200c}sync\u{e9}".as_bytes(), b".file\xe2\x80\x8csync\xff", b"-", b"a\nb",
+            b"...",
+            b" ",
+            b".filesyncx",
+            b"filesync",
+            b".filesync\xff",
+            b"\xff",
+            &[b'x'; 255],
+            ".file\u{200c}sync\u{e9}".as_bytes(),
+            b".file\xe2\x80\x8csync\xff",
+            b"-",
+            b"a\nb",
         ];
         for name in good {
             assert!(Name::new(name).is_ok(), "{name:?}");

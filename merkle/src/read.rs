@@ -147,12 +147,20 @@ impl<'s> Cursor<'s> {
             return None;
         }
         let Some(frame) = self.frames.last() else {
-            return Some(Pending { id: self.root.id, level: self.root.height, link: None, next: None, next_is_final: true });
+            return Some(Pending {
+                id: self.root.id,
+                level: self.root.height,
+                link: None,
+                next: None,
+                next_is_final: true,
+            });
         };
         let link = frame.links.get(frame.at)?;
         let mut above = self.frames.iter().rev().skip_while(|frame| frame.at_end());
         let (next, next_is_final) = match above.next() {
-            Some(frame) => (frame.links.get(frame.at + 1), frame.at + 2 == frame.links.len() && above.all(Frame::at_end)),
+            Some(frame) => {
+                (frame.links.get(frame.at + 1), frame.at + 2 == frame.links.len() && above.all(Frame::at_end))
+            }
             None => (None, true),
         };
         Some(Pending { id: link.id, level: frame.level - 1, link: Some(link), next, next_is_final })

@@ -41,9 +41,7 @@ pub(crate) fn identify(kind: Kind, bytes: &[u8]) -> ContentHash {
         LazyLock::new(|| CONTEXTS.map(|(_, _, context)| blake3::Hasher::new_derive_key(context)));
     let hasher = CONTEXTS.iter().zip(HASHERS.iter()).find(|((known, ..), _)| *known == kind);
     match hasher {
-        Some((_, hasher)) => {
-            ContentHash::from_bytes(*hasher.clone().update(bytes).finalize().as_bytes())
-        }
+        Some((_, hasher)) => ContentHash::from_bytes(*hasher.clone().update(bytes).finalize().as_bytes()),
         None => ContentHash::of_chunk(bytes),
     }
 }

@@ -13,10 +13,12 @@ use crate::path::Name;
 use crate::schema::{identify, object_len_max};
 use crate::source::{NodeSink, NodeSource};
 
+type Object = (Kind, Arc<[u8]>);
+
 /// Objects in memory. `&MemoryStore` is a sink too, so that one store can be read and written at a time.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    objects: Mutex<HashMap<ContentHash, (Kind, Arc<[u8]>)>>,
+    objects: Mutex<HashMap<ContentHash, Object>>,
     gets: AtomicU64,
     puts: AtomicU64,
     new_nodes: AtomicU64,

@@ -103,7 +103,13 @@ impl<'s> Walk<'s> {
     }
 
     /// Visits one list as an entry refers to it.
-    pub fn list(&self, visitor: &mut dyn WalkVisitor, root: &crate::ListId, height: u8, size: u64) -> Result<(), WalkError> {
+    pub fn list(
+        &self,
+        visitor: &mut dyn WalkVisitor,
+        root: &crate::ListId,
+        height: u8,
+        size: u64,
+    ) -> Result<(), WalkError> {
         file::list(self.source, visitor, root, height, size)
     }
 }

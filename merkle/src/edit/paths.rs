@@ -31,8 +31,8 @@ struct Spine<'s> {
 /// Putting something where no directory is above it is [`EditError::NotADirectory`].
 ///
 /// If nothing changes, the result is the old link and nothing new is written. Memory: a few nodes for each open level.
-pub fn edit_paths<'s>(
-    source: &'s dyn NodeSource,
+pub fn edit_paths(
+    source: &dyn NodeSource,
     sink: &mut dyn NodeSink,
     root: Option<TreeLink>,
     changes: impl IntoIterator<Item = (RepoPath, Option<Entry>)>,

@@ -30,7 +30,13 @@ pub struct ListReader<'s> {
 
 impl<'s> ListReader<'s> {
     /// Begins with the chunk that holds the byte at `offset`. `height` and `size` are what the entry says.
-    pub fn new(source: &'s dyn NodeSource, root: ListId, height: u8, size: u64, offset: u64) -> Result<Self, WalkError> {
+    pub fn new(
+        source: &'s dyn NodeSource,
+        root: ListId,
+        height: u8,
+        size: u64,
+        offset: u64,
+    ) -> Result<Self, WalkError> {
         let (mut nodes, root) = ListNodes::open(source, root, height, size)?;
         if offset > 0 {
             nodes.seek(offset)?;

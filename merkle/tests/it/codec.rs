@@ -58,8 +58,12 @@ fn link(rng: &mut Rng) -> TreeLink {
 fn nodes() {
     for seed in 0..40 {
         let mut rng = Rng::new(seed);
-        let mut entries: Vec<_> = (0..rng.below(6)).map(|_| (random_name(&mut rng, 1 << 30), random_entry(&mut rng))).collect();
-        entries.push((random_name(&mut rng, 1 << 30), filesync_merkle::Entry::directory(filesync_merkle::Mode::DIRECTORY, link(&mut rng))));
+        let mut entries: Vec<_> =
+            (0..rng.below(6)).map(|_| (random_name(&mut rng, 1 << 30), random_entry(&mut rng))).collect();
+        entries.push((
+            random_name(&mut rng, 1 << 30),
+            filesync_merkle::Entry::directory(filesync_merkle::Mode::DIRECTORY, link(&mut rng)),
+        ));
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         neighbours(TREE, &TreeNode::Leaf(entries).encode(), &format!("leaf of seed {seed}"));
         let mut links: Vec<_> = (0..1 + rng.below(5))
@@ -103,7 +107,8 @@ fn others() {
         };
         neighbours(PUB, &step.encode().unwrap(), &format!("pub of seed {seed}"));
         let pair = |name: &[u8], value: &[u8]| (Box::from(name), Box::from(value));
-        let attrs = Attrs::new(vec![pair(b"user.a", b"1"), pair(b"user.b", b""), pair(b"user.xdg.tags", b"x,y")]).unwrap();
+        let attrs =
+            Attrs::new(vec![pair(b"user.a", b"1"), pair(b"user.b", b""), pair(b"user.xdg.tags", b"x,y")]).unwrap();
         neighbours(ATTRS, &attrs.encode(), "attrs");
     }
 }

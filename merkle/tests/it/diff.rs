@@ -75,7 +75,8 @@ fn large_directories_differ_as_their_maps_do() {
     for seed in 0..6 {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
-        let mut model: BTreeMap<_, _> = (0..8_000).map(|_| (random_name(&mut rng, 1 << 40), random_entry(&mut rng))).collect();
+        let mut model: BTreeMap<_, _> =
+            (0..8_000).map(|_| (random_name(&mut rng, 1 << 40), random_entry(&mut rng))).collect();
         let old = build_dir(&store, &model);
         for _ in 0..rng.below(300) {
             model.insert(random_name(&mut rng, 1 << 40), random_entry(&mut rng));
@@ -134,11 +135,7 @@ fn neighbours_of_a_million_differ_in_few_nodes() {
 fn pruning_and_flags() {
     let store = MemoryStore::new();
     let dir = |mode| Some(Entry::directory(mode, TreeLink::empty()));
-    let before = [
-        (path("d"), dir(Mode::DIRECTORY)),
-        (path("d/a"), Some(file(1))),
-        (path("e"), Some(file(2))),
-    ];
+    let before = [(path("d"), dir(Mode::DIRECTORY)), (path("d/a"), Some(file(1))), (path("e"), Some(file(2)))];
     let old = edit_paths(&store, &mut &store, None, before).unwrap();
     let after = [
         (path("d"), dir(Mode::new(0o700).unwrap())),

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_entry, random_name, random_tree};
 use filesync_merkle::{
-    DirCursor, EditError, Entry, Mode, Name, Node, Timestamp, TreeEditor, TreeLink, edit_paths, lookup,
+    DirCursor, EditError, Entry, Mode, Name, Node, TREE, Timestamp, TreeEditor, TreeLink, TreeNode, edit_paths, lookup,
 };
 
-use crate::{assert_sound, file, name, numbered, path};
+use crate::{assert_sound, file, name, numbered, path, symlink, tall, wide};
 
 type Changes = BTreeMap<Name, Option<Entry>>;
 
@@ -117,7 +117,10 @@ fn cost_of_one_change(count: u64) {
     written.sort();
     read.sort();
     time.sort();
-    println!("one change of {count}: written {} (most {}), read {} (most {}), {:?}", written[25], written[49], read[25], read[49], time[25]);
+    println!(
+        "one change of {count}: written {} (most {}), read {} (most {}), {:?}",
+        written[25], written[49], read[25], read[49], time[25]
+    );
     assert!(written[25] <= u64::from(link.height) + 1 && written[49] <= 8, "{written:?}");
     assert!(read[49] <= 40, "{read:?}");
 }
@@ -155,7 +158,14 @@ fn order_and_values_are_checked() {
     editor.upsert(&mut &store, name("b"), file(1)).unwrap();
     assert!(matches!(editor.upsert(&mut &store, name("b"), file(1)), Err(EditError::Order(_))));
     assert!(matches!(editor.delete(&mut &store, &name("a")), Err(EditError::Order(_))));
-    let bad = Entry { mode: Mode::FILE, ..Entry { mode: Mode::SYMLINK, attrs: None, node: Node::Symlink { mtime: Timestamp::default(), target: b"x"[..].into() } } };
+    let bad = Entry {
+        mode: Mode::FILE,
+        ..Entry {
+            mode: Mode::SYMLINK,
+            attrs: None,
+            node: Node::Symlink { mtime: Timestamp::default(), target: b"x"[..].into() },
+        }
+    };
     assert!(matches!(editor.upsert(&mut &store, name("c"), bad), Err(EditError::Invalid(_))));
     let empty = TreeEditor::new(&store, None).finish(&mut &store).unwrap();
     assert_eq!(empty, TreeLink::empty());
@@ -241,9 +251,9 @@ fn random_changes_of_paths_do_what_the_model_does() {
         paths.extend(dirs.iter().map(|dir| format!("{dir}/new")));
         let mut changes = BTreeMap::new();
         for text in paths {
-            let gone = |path: &str| changes.keys().any(|other: &filesync_merkle::RepoPath| {
-                path.starts_with(&format!("{other}/"))
-            });
+            let gone = |path: &str| {
+                changes.keys().any(|other: &filesync_merkle::RepoPath| path.starts_with(&format!("{other}/")))
+            };
             if rng.below(4) != 0 || gone(&text) {
                 continue;
             }
@@ -293,4 +303,74 @@ fn speed_of_a_commit_of_80_000_files() {
     let touched = again.into_iter().filter(|(_, entry)| !entry.as_ref().unwrap().is_directory());
     assert_eq!(edit_paths(&store, &mut &store, Some(root), touched).unwrap(), root);
     println!("the same once more: {:?}", started.elapsed());
+}
+
+/// The names that begin and end the nodes of level 0.
+fn edges(store: &MemoryStore, link: &TreeLink) -> Vec<Name> {
+    let mut edges = Vec::new();
+    for (_, kind, bytes) in store.objects() {
+        if kind == TREE
+            && let Ok(TreeNode::Leaf(entries)) = TreeNode::decode(&bytes)
+        {
+            edges.extend([entries.first(), entries.last()].into_iter().flatten().map(|(name, _)| name.clone()));
+        }
+    }
+    edges.sort();
+    assert!(link.height > 0);
+    edges
+}
+
+fn one_by_one(model: &BTreeMap<Name, Entry>, at: impl Iterator<Item = Name>, values: &[Option<Entry>]) {
+    let store = MemoryStore::new();
+    let link = build_dir(&store, model);
+    for at in at {
+        for value in values {
+            let changes = Changes::from([(at.clone(), value.clone())]);
+            let mut model = model.clone();
+            apply(&mut model, &changes);
+            let scratch = build_dir(&MemoryStore::new(), &model);
+            assert_eq!(edit(&store, Some(link), &changes), scratch, "{at} becomes {value:?}");
+        }
+    }
+}
+
+/// Where a node is ended by the size of the entry behind it, that entry's change moves the cut.
+#[test]
+fn changes_where_bytes_end_nodes() {
+    for seed in 0..6 {
+        let model = wide(&mut Rng::new(seed), 1_500);
+        let store = MemoryStore::new();
+        let link = build_dir(&store, &model);
+        let edges = edges(&store, &link);
+        one_by_one(&model, edges.into_iter(), &[None, Some(symlink(1)), Some(symlink(4095))]);
+    }
+}
+
+#[test]
+fn changes_in_a_directory_of_three_levels() {
+    let model = tall(65_536);
+    let store = MemoryStore::new();
+    let link = build_dir(&store, &model);
+    assert_eq!(link.height, 2);
+    let edges = edges(&store, &link);
+    assert_eq!(edges.len(), 2 * 1024);
+    // Of level 1, and some of level 0: an odd step meets both beginnings and ends.
+    let at: Vec<_> = edges.iter().skip(127).step_by(128).chain(edges.iter().skip(5).step_by(211)).collect();
+    one_by_one(&model, at.iter().map(|at| (*at).clone()), &[None, Some(file(1 << 40))]);
+    one_by_one(&model, at.iter().map(|at| name(&format!("{at}+"))), &[Some(file(1))]);
+    // Two changes far apart: the nodes between them are out of step for a while.
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let mut changes = Changes::new();
+        for _ in 0..2 + rng.below(3) {
+            let at = &edges[usize::try_from(rng.below(2048)).unwrap()];
+            changes.insert(at.clone(), (rng.below(2) == 0).then(|| file(rng.u64())));
+        }
+        let mut model = model.clone();
+        apply(&mut model, &changes);
+        store.reset_counts();
+        let next = edit(&store, Some(link), &changes);
+        assert!(store.gets() < 80, "{}", store.gets());
+        assert_eq!(next, build_dir(&MemoryStore::new(), &model), "seed {seed}");
+    }
 }

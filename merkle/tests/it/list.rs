@@ -37,7 +37,10 @@ fn check(chunks: &Chunks) -> Option<(MemoryStore, u8)> {
         let mut reader = ListReader::new(&store, root, height, size, at).unwrap();
         let chunk = reader.next().unwrap().unwrap();
         assert!(chunk.offset <= at && at < chunk.offset + u64::from(chunk.len));
-        assert_eq!(read[read.iter().position(|other| other.offset == chunk.offset).unwrap()..].len(), reader.count() + 1);
+        assert_eq!(
+            read[read.iter().position(|other| other.offset == chunk.offset).unwrap()..].len(),
+            reader.count() + 1
+        );
     }
     assert_eq!(ListReader::new(&store, root, height, size, size).unwrap().count(), 0);
     assert!(ListReader::new(&store, root, height, size + 1, 0).is_err());
@@ -51,7 +54,8 @@ fn check(chunks: &Chunks) -> Option<(MemoryStore, u8)> {
 fn lists_of_every_shape() {
     let mut rng = Rng::new(3);
     for count in [0, 1, 2, 63, 64, 65, 511, 512, 513, 514, 600, 1023, 1024, 1025, 2048, 5_000, 200_000] {
-        let chunks = (0..count).map(|_| (ChunkId::from_bytes(rng.id()), 1 + u32::try_from(rng.below(1 << 20)).unwrap()));
+        let chunks =
+            (0..count).map(|_| (ChunkId::from_bytes(rng.id()), 1 + u32::try_from(rng.below(1 << 20)).unwrap()));
         check(&chunks.collect());
     }
 }

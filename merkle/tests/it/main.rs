@@ -9,13 +9,13 @@ mod list;
 mod vectors;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use filesync_cas::ContentHash;
-use filesync_cas::Kind;
-use filesync_merkle::testing::MemoryStore;
-use filesync_merkle::{ChunkId, Content, Entry, Mode, Name, Node, RepoPath, Timestamp, TreeLink, Walk, WalkError, WalkVisitor};
-use std::collections::HashSet;
+use filesync_cas::{ContentHash, Kind};
+use filesync_merkle::testing::{MemoryStore, Rng};
+use filesync_merkle::{
+    ChunkId, Content, Entry, Mode, Name, Node, RepoPath, Timestamp, TreeLink, Walk, WalkError, WalkVisitor,
+};
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
@@ -75,4 +75,43 @@ fn assert_sound(store: &MemoryStore, root: &TreeLink) -> Findings {
     let findings = walk(store, root);
     assert!(findings.problems.is_empty(), "{:?}", findings.problems);
     findings
+}
+
+/// Whether a name ends a node of a level, computed as the format says it.
+fn is_boundary(level: u8, key: &[u8]) -> bool {
+    let mut hasher = blake3::Hasher::new_derive_key("filesync node boundary v1");
+    hasher.update(&[level]).update(key).finalize().as_bytes()[0] == 0
+}
+
+/// The first name that begins so and ends nodes of all levels below `levels`.
+fn boundary_name(prefix: &str, levels: u8) -> Name {
+    (0..)
+        .map(|salt: u32| name(&format!("{prefix}-{salt:x}")))
+        .find(|name| (0..levels).all(|level| is_boundary(level, name.as_bytes())))
+        .unwrap()
+}
+
+/// A directory whose nodes all have 64 items: three levels from 32,769 entries on.
+fn tall(count: u64) -> BTreeMap<Name, Entry> {
+    (0..count)
+        .map(|number| {
+            let levels = if number % 4096 == 4095 { 2 } else { u8::from(number % 64 == 63) };
+            (boundary_name(&format!("{number:06}"), levels), file(number))
+        })
+        .collect()
+}
+
+/// A directory of symlinks so long that bytes end most nodes.
+fn wide(rng: &mut Rng, count: u64) -> BTreeMap<Name, Entry> {
+    (0..count)
+        .map(|number| {
+            let len = [4095, 4095, 3900, 3000, 10][usize::try_from(rng.below(5)).unwrap()];
+            (name(&format!("{number:06}")), symlink(len))
+        })
+        .collect()
+}
+
+fn symlink(len: usize) -> Entry {
+    let node = Node::Symlink { mtime: Timestamp::default(), target: vec![b'x'; len].into() };
+    Entry { mode: Mode::SYMLINK, attrs: None, node }
 }

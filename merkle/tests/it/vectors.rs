@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
+use filesync_cas::Kind;
 use filesync_cas::Schema;
 use filesync_cas::hash::{hex, identify, unhex};
-use filesync_cas::Kind;
 use filesync_merkle::testing::{MemoryStore, raw};
 use filesync_merkle::{
     ATTRS, Attrs, AttrsId, COMMIT, ChunkId, Commit, CommitId, Content, Entry, LIST, Link, ListBuilder, ListId,

@@ -3,10 +3,10 @@
 use filesync_cas::ContentHash;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_tree, raw};
 use filesync_merkle::{
-    Entry, LIST, Mode, Name, TREE, Totals, TreeId, TreeLink, Walk, WalkError, diff, tree::TreeNode,
+    Entry, LIST, Link, Mode, Name, NodeSource, TREE, Totals, TreeId, TreeLink, TreeNode, Walk, WalkError, diff,
 };
 
-use crate::{Findings, assert_sound, file, name, numbered, walk};
+use crate::{Findings, assert_sound, boundary_name, file, name, numbered, symlink, tall, walk, wide};
 
 fn put(store: &MemoryStore, bytes: &[u8]) -> TreeId {
     TreeId(store.insert(TREE, bytes))
@@ -80,7 +80,8 @@ fn claims_about_nodes_seen_before() {
     let store = MemoryStore::new();
     let link = build_dir(&store, &numbered(3));
     let lie = TreeLink { totals: Totals { files: 4, ..link.totals }, ..link };
-    let entries = [(name("a"), link), (name("b"), lie)].map(|(name, link)| (name, Entry::directory(Mode::DIRECTORY, link)));
+    let entries =
+        [(name("a"), link), (name("b"), lie)].map(|(name, link)| (name, Entry::directory(Mode::DIRECTORY, link)));
     let root = build_dir(&store, &entries.into());
     let findings = walk(&store, &root);
     assert_eq!(findings.problems.len(), 1);
@@ -185,4 +186,87 @@ fn lists_with_lies() {
         len *= 1024;
     }
     assert!(judge(5, len * 2, raw::list(5, root(len * 2), &[(id, len), (id, len)])).contains("cut"));
+}
+
+/// The links of a root of level 1, and what one of its leaves holds.
+fn open(store: &MemoryStore, link: &TreeLink) -> Vec<Link> {
+    match TreeNode::decode(&store.get(TREE, &link.id.0).unwrap()).unwrap() {
+        TreeNode::Inner { links, .. } => links,
+        TreeNode::Leaf(_) => panic!("a leaf"),
+    }
+}
+
+/// The directory with one leaf changed, and all other nodes as they are.
+fn with_leaf(
+    store: &MemoryStore,
+    root: &TreeLink,
+    at: usize,
+    change: impl FnOnce(&mut Vec<(Name, Entry)>),
+) -> TreeLink {
+    let mut links = open(store, root);
+    let TreeNode::Leaf(mut entries) = TreeNode::decode(&store.get(TREE, &links[at].id.0).unwrap()).unwrap() else {
+        panic!("not a leaf")
+    };
+    change(&mut entries);
+    links[at].last = entries.last().unwrap().0.clone();
+    links[at].id = put(store, &TreeNode::Leaf(entries).encode());
+    TreeLink { id: put(store, &TreeNode::Inner { level: 1, links }.encode()), ..*root }
+}
+
+/// A node that was right where it stood first need not be right beside another neighbour.
+#[test]
+fn nodes_seen_before_beside_other_neighbours() {
+    for seed in 0..4 {
+        let store = MemoryStore::new();
+        let mut model = wide(&mut Rng::new(seed), 1_500);
+        let root = build_dir(&store, &model);
+        let mut findings = Findings::default();
+        Walk::new(&store).tree(&mut findings, &root);
+        assert!(findings.problems.is_empty());
+        for at in 1..open(&store, &root).len() {
+            let mut first = None;
+            let hostile = with_leaf(&store, &root, at, |entries| {
+                first = Some(std::mem::replace(&mut entries[0].1, symlink(1)));
+                model.insert(entries[0].0.clone(), symlink(1));
+            });
+            let honest = build_dir(&MemoryStore::new(), &model);
+            let seen = findings.problems.len();
+            Walk::new(&store).tree(&mut findings, &hostile);
+            assert_eq!(findings.problems.len() > seen, honest != hostile, "seed {seed}, leaf {at}");
+            let key = model.iter().find(|(_, entry)| **entry == symlink(1)).map(|(name, _)| name.clone());
+            model.insert(key.unwrap(), first.unwrap());
+        }
+    }
+
+    let store = MemoryStore::new();
+    let root = build_dir(&store, &tall(4_096));
+    let mut findings = Findings::default();
+    Walk::new(&store).tree(&mut findings, &root);
+    assert!(findings.problems.is_empty() && root.height == 1);
+    // The last name of leaf 39 reaches into leaf 40, which is as it was.
+    let hostile = with_leaf(&store, &root, 39, |entries| {
+        entries.last_mut().unwrap().0 = boundary_name("002570", 1);
+    });
+    Walk::new(&store).tree(&mut findings, &hostile);
+    assert!(findings.problems[0].1.to_string().contains("left neighbour"), "{:?}", findings.problems);
+}
+
+#[test]
+fn directories_of_three_levels() {
+    let store = MemoryStore::new();
+    let mut model = tall(65_536);
+    let mut findings = Findings::default();
+    let mut costs = Vec::new();
+    for step in 0..5 {
+        let root = build_dir(&store, &model);
+        let before = findings.nodes.len();
+        Walk::new(&store).tree(&mut findings, &root);
+        costs.push(findings.nodes.len() - before);
+        let (at, _) = model.iter().nth(63 + 64 * 64 * 3 * (step + 1)).unwrap();
+        let at = at.clone();
+        model.remove(&at);
+    }
+    println!("a walk over versions of three levels reads {costs:?}");
+    assert!(findings.problems.is_empty(), "{:?}", findings.problems);
+    assert!(costs[1..].iter().all(|cost| *cost < 40), "{costs:?}");
 }
