@@ -13,7 +13,7 @@ enum Step {
     Star,
     /// Any bytes.
     StarStar,
-    /// As `StarStar`, and together with the step behind it, which is `/`, also nothing at all.
+    /// Before `**/`: the two steps behind it, `StarStar` and `/`, or nothing at all.
     Directories,
     /// Cannot match: an unclosed or unknown class, or a backslash at the end.
     Never,
@@ -72,12 +72,11 @@ impl Glob {
                     let rest = &pattern[at..];
                     let alone = (first == 0 || pattern[first - 1] == b'/')
                         && (rest.is_empty() || rest.starts_with(b"/") || rest.starts_with(b"\\/"));
-                    steps.push(match (at - first > 1 && alone, rest.first()) {
-                        _ if !path => Step::StarStar,
-                        (true, Some(b'/')) => Step::Directories,
-                        (true, _) => Step::StarStar,
-                        (false, _) => Step::Star,
-                    });
+                    let crosses = !path || (at - first > 1 && alone);
+                    if path && crosses && rest.starts_with(b"/") {
+                        steps.push(Step::Directories);
+                    }
+                    steps.push(if crosses { Step::StarStar } else { Step::Star });
                     continue;
                 }
                 b'?' => {
@@ -126,7 +125,7 @@ impl Glob {
                 let to = match step {
                     Step::Byte(set) if set.has(byte) => at + 1,
                     Step::Star if byte != b'/' => at,
-                    Step::StarStar | Step::Directories => at,
+                    Step::StarStar => at,
                     _ => continue,
                 };
                 next[to] = true;
@@ -149,7 +148,7 @@ impl Glob {
                     Step::Star | Step::StarStar => alive[at + 1] = true,
                     Step::Directories => {
                         alive[at + 1] = true;
-                        alive[at + 2] = true;
+                        alive[at + 3] = true;
                     }
                     Step::Byte(_) | Step::Never => {}
                 }
@@ -277,6 +276,9 @@ mod tests {
         ("foo/**/**/bar", "foo/b/baz/bar", true),
         ("foo/**/bar", "foo/bar", true),
         ("foo/**/**/bar", "foo/bar", true),
+        ("foo/**/bar", "foo/xbar", false),
+        ("**/", "x", false),
+        ("**/a", "ba", false),
         ("foo?bar", "foo/bar", false),
         ("foo[/]bar", "foo/bar", false),
         ("foo[^a-z]bar", "foo/bar", false),

@@ -1,0 +1,268 @@
+//! Against git itself, on random rules and trees.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use filesync_merkle::RepoPath;
+
+use super::*;
+use crate::scan::testing::{Random, TempDir};
+use crate::scan::{self, Kind, Scan, ScanOptions};
+
+/// Names for files, directories, and parts of patterns.
+const NAMES: &[&[u8]] = &[
+    b"a", b"b", b"ab", b"abc", b"foo", b"foo.o", b"bar.c", b".x", b"x y", b"end ", b"tab\t", b"A", b"B.O", b"#a", b"!b",
+    b"a*b", b"[a]", b"a]", b"{a,b}", b"a\\b", b"\\", b"caf\xc3\xa9", b"\xff\xfe", b"new\nline", b"1", b"-", b"a-b", b"***",
+    b"?", b"^", b"foo\r",
+];
+
+/// What patterns are put together from.
+const PARTS: &[&[u8]] = &[
+    b"a", b"b", b"ab", b"foo", b"*", b"*", b"**", b"?", b"/", b"/", b".o", b".c", b"*.o", b"[ab]", b"[!a]", b"[^a]", b"[a-c]",
+    b"[[:alpha:]]", b"[[:upper:]]", b"[[:digit:]]", b"[[:punct:]]", b"[[:space:]]", b"[[:foo:]]", b"[", b"]", b"[]a]", b"[]-a]",
+    b"[\\]]", b"[a", b"[[:alpha:]", b"[!]", b"[--0]", b"[/]", b"\\", b"\\*", b"\\?", b"\\[", b"\\#", b"\\!", b"\\ ", b" ", b"  ", b"\t",
+    b"#", b"!", b"{a,b}", b"\xc3\xa9", b"caf\xc3\xa9", b"\xff", b"[\xff]", b"[\x80-\xff]", b"**/", b"/**", b"/**/", b"***", b"\r", b"-", b"^",
+    b"x y", b"end\\ ", b"\\\\", b"\\a", b"A", b"\x0b", b"\0",
+];
+
+/// Those that the crate is given.
+const PLAIN_PARTS: &[&[u8]] = &[
+    b"a", b"b", b"ab", b"foo", b"*", b"*", b"**", b"?", b"/", b"/", b".o", b".c", b"*.o", b"**/", b"/**", b"/**/", b"/*", b"-", b"A",
+    b".x", b"a/b", b"/a", b"*a", b"b*", b".*",
+];
+
+fn rule(random: &mut Random, is_plain: bool) -> Vec<u8> {
+    let mut rule = Vec::new();
+    if random.chance(20) {
+        rule.push(b'!');
+    }
+    if random.chance(15) {
+        rule.push(b'/');
+    }
+    if !is_plain && random.chance(40) {
+        // Something that probably matches.
+        for at in 0..=random.below(2) {
+            if at > 0 {
+                rule.push(b'/');
+            }
+            let mut name = random.pick(NAMES).to_vec();
+            name.retain(|&byte| byte != b'\n');
+            if random.chance(40) && !name.is_empty() {
+                let at = random.below(name.len());
+                name[at] = *random.pick(&[&b'*', &b'?', &b'\\']);
+            }
+            rule.extend(name);
+        }
+    } else {
+        for _ in 0..=random.below(5) {
+            rule.extend_from_slice(random.pick(if is_plain { PLAIN_PARTS } else { PARTS }));
+        }
+    }
+    if random.chance(20) {
+        rule.push(b'/');
+    }
+    rule
+}
+
+fn ignore_file(random: &mut Random) -> Vec<u8> {
+    let mut file = Vec::new();
+    if random.chance(10) {
+        file.extend_from_slice(b"\xef\xbb\xbf");
+    }
+    let all_plain = random.chance(40);
+    for _ in 0..=random.below(7) {
+        let is_plain = all_plain || random.chance(30);
+        file.extend(rule(random, is_plain));
+        file.extend_from_slice(random.pick(&[b"\n".as_slice(), b"\n", b"\n", b"\r\n", b" \n", b"\n\n"]));
+    }
+    if random.chance(20) {
+        file.pop();
+    }
+    file
+}
+
+/// Makes a tree, and gives back its paths.
+fn tree(random: &mut Random, root: &TempDir) {
+    let mut directories = vec![Vec::new()];
+    for _ in 0..12 + random.below(40) {
+        let mut path: Vec<u8> = directories[random.below(directories.len())].clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(random.pick(NAMES));
+        if root.path(&path).symlink_metadata().is_ok() {
+            continue;
+        }
+        match random.below(10) {
+            0..4 if path.len() < 60 => {
+                root.dir(&path);
+                directories.push(path);
+            }
+            4 => std::os::unix::fs::symlink(root.root(), root.path(&path)).unwrap(),
+            _ => root.file(&path, b""),
+        }
+    }
+    for directory in &directories {
+        if directory.is_empty() || random.chance(25) {
+            let path = [directory.as_slice(), if directory.is_empty() { b"" } else { b"/" }, IGNORE_FILE].concat();
+            root.file(path, &ignore_file(random));
+        }
+    }
+}
+
+/// Where git keeps its own: nowhere near the trees.
+fn git_dir() -> &'static TempDir {
+    static DIR: LazyLock<TempDir> = LazyLock::new(|| {
+        let dir = TempDir::new();
+        let init = Command::new("git").args(["init", "-q", "--bare", "--template="]).arg(dir.root()).status();
+        assert!(init.unwrap().success());
+        dir
+    });
+    &DIR
+}
+
+fn git(root: &TempDir, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("git")
+        .current_dir(root.root())
+        .args(["-c", "core.excludesFile=/dev/null", "-c", "core.ignoreCase=false"])
+        .args(arguments)
+        .env("GIT_DIR", git_dir().root())
+        .env("GIT_WORK_TREE", root.root())
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    output.stdout
+}
+
+/// Everything in the tree: whether it is a directory, and left out. Below what is left out, nothing.
+fn ours(root: &TempDir) -> BTreeMap<Vec<u8>, (bool, bool)> {
+    let mut scan = Scan::start(root.fd(), None, ScanOptions::default());
+    let mut found = BTreeMap::new();
+    let mut directories = vec![RepoPath::root()];
+    while let Some(path) = directories.pop() {
+        let mut directory = scan.dir(&path).unwrap();
+        let mut below = Vec::new();
+        while let Some(batch) = directory.next_batch().unwrap() {
+            for entry in batch.entries {
+                let path = path.join(&entry.name);
+                if entry.kind == Kind::Directory && !entry.ignored {
+                    below.push(path.clone());
+                }
+                found.insert(path.as_bytes().to_vec(), (entry.kind == Kind::Directory, entry.ignored));
+            }
+        }
+        directories.extend(below.into_iter().rev());
+    }
+    found
+}
+
+fn compare(seed: u64) {
+    let mut random = Random::new(seed);
+    let root = TempDir::new();
+    tree(&mut random, &root);
+    let ours = ours(&root);
+
+    // What git sees is every file that is not left out, and no directories.
+    let listed = git(&root, &["ls-files", "-z", "-o", "--exclude-per-directory=.filesyncignore"], b"");
+    let mut theirs: Vec<&[u8]> = listed.split(|&byte| byte == 0).filter(|path| !path.is_empty()).collect();
+    theirs.sort_unstable();
+    let kept: Vec<&[u8]> =
+        ours.iter().filter(|(_, (dir, out))| !dir && !out).map(|(path, _)| path.as_slice()).collect();
+    let shown = |paths: &[&[u8]], others: &[&[u8]]| -> Vec<String> {
+        paths.iter().filter(|path| !others.contains(path)).map(|path| path.escape_ascii().to_string()).collect()
+    };
+    let files = || -> Vec<String> {
+        let all = ours.keys().filter(|path| path.ends_with(IGNORE_FILE));
+        let read = |path: &Vec<u8>| std::fs::read(root.path(path)).unwrap_or_default();
+        all.map(|path| format!("{}: {}", path.escape_ascii(), read(path).escape_ascii())).collect()
+    };
+    assert_eq!(
+        shown(&kept, &theirs),
+        shown(&theirs, &kept),
+        "seed {seed}: kept by us alone, by git alone\n{:#?}",
+        files()
+    );
+
+    // Which rule decides: git says it of its own files only, so those are called so for once.
+    for path in ours.keys().filter(|path| path.ends_with(IGNORE_FILE)) {
+        let directory = path.strip_suffix(IGNORE_FILE).unwrap();
+        std::fs::copy(root.path(path), root.path([directory, b".gitignore"].concat())).unwrap();
+    }
+    let paths: Vec<&[u8]> = ours.keys().map(Vec::as_slice).filter(|path| !path.ends_with(IGNORE_FILE)).collect();
+    let input: Vec<u8> = paths.iter().flat_map(|path| [path, b"\0".as_slice()].concat()).collect();
+    let told = git(&root, &["check-ignore", "-z", "-v", "-n", "--no-index", "--stdin"], &input);
+    let mut fields = told.split(|&byte| byte == 0);
+    for path in paths {
+        let [source, line, rule, about] = std::array::from_fn(|_| fields.next().unwrap().to_vec());
+        assert_eq!(about, path, "seed {seed}");
+        let told = scan::explain(root.fd().as_fd(), &RepoPath::parse(path).unwrap()).unwrap();
+        let ours = told.map(|it| ([it.directory.as_slice(), b".gitignore"].concat(), it.line.to_string(), it.rule));
+        let theirs = (!source.is_empty()).then(|| (source, String::from_utf8(line).unwrap(), rule));
+        assert_eq!(ours, theirs, "seed {seed}: {} {:#?}", path.escape_ascii(), files());
+    }
+}
+
+#[test]
+fn as_git_on_random_trees() {
+    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("seeds from {first}");
+    let count = if long { 5000 } else { 300 };
+    std::thread::scope(|scope| {
+        for part in 0..2 {
+            scope.spawn(move || (first + part..first + count).step_by(2).for_each(compare));
+        }
+    });
+    let _ = std::fs::remove_dir_all(git_dir().root());
+}
+
+/// Rule, path, whether that is a directory, whether it is left out.
+const CASES: &[(&str, &str, bool, bool)] = &[
+    ("foo", "foo", false, true),
+    ("foo", "a/foo", true, true),
+    ("/foo", "a/foo", false, false),
+    ("foo/", "foo", false, false),
+    ("foo/", "a/foo", true, true),
+    ("a/foo", "b/a/foo", false, false),
+    ("doc/**", "doc", true, false),
+    ("doc/**", "doc/x/y", false, true),
+    ("a/**/b", "a/b", false, true),
+    ("**/b/c", "x/b/c", false, true),
+    ("foo**/bar", "foo/x/bar", false, true),
+    ("{a,b}", "a", false, false),
+    ("{a,b}", "{a,b}", false, true),
+    ("\\#a", "#a", false, true),
+    ("# a", "# a", false, false),
+    ("a\\ ", "a ", false, true),
+    ("a  ", "a", false, true),
+    ("a\t", "a", false, false),
+    ("a\r", "a", false, true),
+    ("[", "[", false, false),
+    ("*", ".hidden", false, true),
+    ("FOO", "foo", false, false),
+];
+
+#[test]
+fn single_rules() {
+    for &(rule, path, is_directory, wanted) in CASES {
+        let rules = Rules::default().with_file(b"", rule.as_bytes());
+        assert_eq!(rules.leave_out(path.as_bytes(), is_directory), wanted, "{rule:?} on {path:?}");
+    }
+}
+
+#[test]
+fn no_rules_no_level() {
+    assert!(Rules::default().with_file(b"", b"# only\n\n# comments\n").is_empty());
+}

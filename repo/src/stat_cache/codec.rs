@@ -6,7 +6,7 @@ use super::CachedRow;
 
 /// A block has at most this many entries,
 pub(super) const ROW_COUNT_MAX: usize = 512;
-/// and at most about this many bytes.
+/// and at most this many bytes, besides its header.
 pub(super) const BLOCK_LEN_MAX: usize = 48 << 10;
 
 const VERSION: u8 = 1;
@@ -185,11 +185,12 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// About how many bytes an entry takes.
+/// How many bytes an entry takes, at most.
 pub(super) fn row_len(row: &CachedRow) -> usize {
     let target = match &row.entry.node {
         filesync_merkle::Node::Symlink { target, .. } => target.len(),
         _ => 0,
     };
-    STAT_LEN + 96 + row.name.as_bytes().len() + target
+    let attrs = if row.entry.attrs.is_some() { 32 } else { 0 };
+    STAT_LEN + 63 + row.name.as_bytes().len() + target + attrs
 }
