@@ -60,6 +60,10 @@ impl Inner {
         if let Some(location) = self.pending.location(id) {
             return Ok(Some(location));
         }
+        self.locate_indexed(id)
+    }
+
+    fn locate_indexed(&self, id: &ContentHash) -> Result<Option<Location>, GetError> {
         match self.index().lookup(id) {
             Ok(found) => Ok(found),
             Err(error) => match self.replace_index(&error.0) {
@@ -69,9 +73,10 @@ impl Inner {
         }
     }
 
-    /// Whether an object is there and nothing is known against it.
+    /// Whether the index knows an object and nothing is known against it. Called with a lock of `pending`
+    /// in hand.
     pub(super) fn is_sound(&self, id: &ContentHash) -> Result<bool, GetError> {
-        let Some(location) = self.locate(id)? else { return Ok(false) };
+        let Some(location) = self.locate_indexed(id)? else { return Ok(false) };
         let damage = lock(&self.damage);
         if damage.is_empty() {
             return Ok(true);
