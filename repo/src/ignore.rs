@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes of ignore files in, verdicts out; [`crate::scan`] reads the files and knows which directories are
 //! left out as a whole (nothing below them can be taken in again). The patterns are matched by the `ignore` crate
-//! where it agrees with git, which is what counts, and by [`glob`] elsewhere. Where they differ: bytes that are not
+//! where it agrees with git, which is what counts, and by `glob` elsewhere. Where they differ: bytes that are not
 //! ASCII letters, digits or plain punctuation (the crate wants UTF-8, and reads `{a,b}` as a choice), classes (it
 //! knows no `[:alpha:]`, and takes an unclosed `[` as a letter), backslashes, tabs at the end, and `**` beside other
 //! letters. Of several rules the last one in the deepest file decides.

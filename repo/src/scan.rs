@@ -57,7 +57,7 @@ pub struct ScanOptions {
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { threads: 2, look_ahead: 32 << 10 }
+        Self { threads: 2, look_ahead: 16 << 10 }
     }
 }
 

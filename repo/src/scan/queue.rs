@@ -184,12 +184,7 @@ impl Queue {
     }
 
     /// The directory under `key` if a thread has read it, or reads it now. Otherwise the asking thread must.
-    pub(super) fn claim(
-        &self,
-        key: &[u8],
-        shared: &Shared,
-        scratch: &mut Scratch,
-    ) -> Option<Result<Found, ScanError>> {
+    pub(super) fn claim(&self, key: &[u8], shared: &Shared, scratch: &mut Scratch) -> Option<Result<Found, ScanError>> {
         let mut state = self.lock();
         state.pass(key);
         match self.await_done(state, key, shared, scratch)? {

@@ -160,7 +160,8 @@ fn threads_and_look_ahead_never_change_the_answer() {
             seen.push((path.as_bytes().to_vec(), enter));
             enter
         });
-        let left: Vec<_> = seen.iter().filter(|(_, enter)| !enter).map(|(path, _)| [path, b"/".as_slice()].concat()).collect();
+        let left: Vec<_> =
+            seen.iter().filter(|(_, enter)| !enter).map(|(path, _)| [path, b"/".as_slice()].concat()).collect();
         wanted.retain(|path, _| !left.iter().any(|left| path.starts_with(left)));
         assert_eq!(found.entries, wanted);
     }
@@ -175,7 +176,8 @@ fn any_order_is_answered() {
     let all = walk(&root, ScanOptions::default());
     let mut tree = BTreeMap::new();
     naive(root.root(), &mut tree, root.root());
-    let directories: Vec<_> = tree.iter().filter(|(_, (kind, _))| *kind == Kind::Directory).map(|(path, _)| path).collect();
+    let directories: Vec<_> =
+        tree.iter().filter(|(_, (kind, _))| *kind == Kind::Directory).map(|(path, _)| path).collect();
     let mut scan = Scan::start(root.fd(), None, ScanOptions::default());
     for _ in 0..500 {
         let at = RepoPath::parse(directories[random.below(directories.len())]).unwrap();
@@ -259,7 +261,7 @@ fn what_cannot_be_read_is_named() {
     }
     use std::os::unix::fs::PermissionsExt;
     root.file("closed/x", b"");
-    fs::set_permissions(root.path("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let found = walk(&root, ScanOptions::default());
     fs::set_permissions(root.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(found.failed, ["cannot read directory closed: Permission denied (os error 13)"]);
@@ -558,7 +560,8 @@ fn holes() {
     assert!(ranges.iter().any(|range| range.contains(&(4 << 20))) && covered <= 10 << 20);
     assert_eq!(data_ranges(&file, 0).unwrap(), []);
     root.file("full", &[1; 100_000]);
-    assert_eq!(data_ranges(fs::File::open(root.path("full")).unwrap(), 100_000).unwrap(), [0..100_000]);
+    let full = data_ranges(fs::File::open(root.path("full")).unwrap(), 100_000).unwrap();
+    assert!(full.iter().eq(std::iter::once(&(0..100_000))));
     let name = Name::new(b"sparse").unwrap();
     let (_, stat) = open_file(root.fd().as_fd(), &RepoPath::from(name)).unwrap();
     assert_eq!(stat.may_have_holes(), covered < 10 << 20);

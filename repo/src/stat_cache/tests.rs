@@ -80,7 +80,9 @@ fn random_changes_against_a_map() {
         let at = path("some/directory");
         // Neighbours whose rows must stay.
         for other in ["some", "some/directory-2", "some/directory/below", "some/directorz"] {
-            world.update(9, |update| update.replace(&path(other), Some(link(1)), [(name("n"), file(1, 1).0, file(1, 1).1)]).unwrap());
+            world.update(9, |update| {
+                update.replace(&path(other), Some(link(1)), [(name("n"), file(1, 1).0, file(1, 1).1)]).unwrap()
+            });
         }
         for round in 0..12 {
             let mut changes = BTreeMap::new();
@@ -109,7 +111,8 @@ fn random_changes_against_a_map() {
             assert_eq!(cached.link(), Some(link(number)), "seed {seed} round {round}");
             check(&cached, &model, b"", None);
             for _ in 0..5 {
-                let bound = |random: &mut Random| format!("{:0width$}", random.below(spread), width = 1 + random.below(40));
+                let bound =
+                    |random: &mut Random| format!("{:0width$}", random.below(spread), width = 1 + random.below(40));
                 let (from, to) = (bound(&mut random), bound(&mut random));
                 check(&cached, &model, from.as_bytes(), Some(to.as_bytes()));
                 check(&cached, &model, from.as_bytes(), None);
