@@ -1,1 +1,35 @@
-//! Placeholder
+//! What users hold: a repository with its working copy, and one call for each command.
+//!
+//! [`Repo`] opens a repository and carries out typed requests ([`request`]); results are values, progress and
+//! warnings are events. Nothing here parses arguments, prints, or decides exit codes. Work that can be done
+//! without disks (comparing trees, cutting nodes, planning a restore) is done by plain functions; short drivers
+//! do the rest.
+
+pub mod cancel;
+mod cat;
+mod changes;
+mod commit;
+mod config;
+mod error;
+mod fsck;
+mod history;
+mod identity;
+pub mod ignore;
+mod ingest;
+mod init;
+mod journal;
+mod ls;
+mod objects;
+mod repo;
+pub mod request;
+pub mod restore;
+pub mod scan;
+pub mod stat_cache;
+mod status;
+mod worktree;
+
+pub use error::{Error, ErrorKind};
+pub use filesync_cas::ContentHash;
+pub use filesync_merkle::{CommitId, Timestamp, TreeId};
+pub use repo::{OpenOptions, Repo};
+pub use request::*;

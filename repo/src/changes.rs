@@ -1,0 +1,403 @@
+//! The walk that compares the working copy with a tree: what stands, what is new, what is gone.
+//!
+//! Directories are visited depth first and by name; what is found goes, in that order, to a [`Consumer`] (commit
+//! or status). Files that must be read are given to the threads of [`crate::ingest`] as they are met, and the
+//! consumer gets their entries when it comes to them.
+//!
+//! A directory is *trusted* if the stat cache holds exactly the entries of the tree that it is compared with: then only
+//! what is not clean is looked at, and no node of that tree is loaded for the rest.
+
+use std::collections::VecDeque;
+
+use filesync_merkle::{DirCursor, Entry, Mode, Name, Node, NodeSource, RepoPath, TreeLink};
+
+use crate::error::Error;
+use crate::ingest::{Feeder, Slot};
+use crate::request::{Event, Observer, Unreadable, Warning};
+use crate::scan::{self, Batch, DirScan, Kind, Scan, ScanEntry, ScanError, SkipReason, Stat};
+
+/// Findings that may wait for the consumer.
+const QUEUE_MAX: usize = 16 << 10;
+
+/// What a file's entry is, or will be.
+#[derive(Debug)]
+pub enum Found {
+    /// Known: a symlink.
+    Entry(Box<Entry>),
+    /// Being read.
+    Slot(Slot),
+    /// Not read: the consumer can tell from the stat that it differs, or did not ask.
+    Unread,
+}
+
+/// What the walk found under one name of the directory it is in.
+#[derive(Debug)]
+pub enum Finding {
+    /// A directory begins.
+    Enter {
+        /// Its path.
+        path: RepoPath,
+        /// What it is compared with; none if there is no directory.
+        old: Option<TreeLink>,
+        /// Whether names that are not mentioned are unchanged.
+        trusted: bool,
+    },
+    /// Equal to what was there. With a stat, its row in the cache is to be made anew.
+    Same {
+        /// Its name.
+        name: Name,
+        /// The entry.
+        entry: Entry,
+        /// What `stat` says now.
+        stat: Option<Stat>,
+    },
+    /// A file or symlink that has to be compared.
+    File {
+        /// Its name.
+        name: Name,
+        /// What `stat` said.
+        stat: Stat,
+        /// What was there.
+        old: Option<Entry>,
+        /// What is there.
+        found: Found,
+    },
+    /// Nothing that can be tracked stands there any more.
+    Gone {
+        /// Its name.
+        name: Name,
+        /// What was there; none if only the cache knew it.
+        old: Option<Entry>,
+    },
+    /// Cannot be read: nothing is known of it.
+    Unreadable {
+        /// Its name.
+        name: Name,
+        /// What was there.
+        old: Option<Entry>,
+        /// Which path, and why.
+        what: Unreadable,
+    },
+    /// The directory ends.
+    Leave {
+        /// Its name; none for the root.
+        name: Option<Name>,
+        /// Its permissions.
+        mode: Mode,
+        /// What was there, directory or not.
+        old: Option<Entry>,
+        /// Its stat; none for the root.
+        stat: Option<Stat>,
+    },
+}
+
+/// Who is told.
+pub trait Consumer {
+    /// Takes the next finding.
+    fn take(&mut self, finding: Finding) -> Result<(), Error>;
+
+    /// Whether a file must be read although nothing is known to compare it with.
+    fn wants(&self, old: Option<&Entry>, stat: &Stat) -> bool;
+}
+
+/// How to walk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WalkOptions {
+    /// Tracked paths that a rule leaves out count as gone.
+    pub apply_ignore: bool,
+    /// Nothing is taken for clean.
+    pub no_cache: bool,
+}
+
+/// The walk.
+pub struct Walker<'a, C> {
+    source: &'a dyn NodeSource,
+    scan: Scan,
+    feeder: Feeder,
+    observer: &'a dyn Observer,
+    options: WalkOptions,
+    consumer: &'a mut C,
+    queue: VecDeque<Finding>,
+    stack: Vec<Level<'a>>,
+}
+
+/// A directory that is being walked.
+struct Level<'a> {
+    name: Option<Name>,
+    path: RepoPath,
+    scan: DirScan,
+    /// What is left of the present batch, the next name last.
+    names: Vec<Met>,
+    old_entry: Option<Entry>,
+    stat: Option<Stat>,
+    trusted: bool,
+    cursor: Option<DirCursor<'a>>,
+}
+
+/// Something under a name.
+enum Met {
+    Entry(ScanEntry),
+    Gone(Name),
+    Failed(Name, std::io::Error),
+}
+
+impl Met {
+    fn name(&self) -> &Name {
+        match self {
+            Self::Entry(entry) => &entry.name,
+            Self::Gone(name) | Self::Failed(name, _) => name,
+        }
+    }
+}
+
+impl<'a, C: Consumer> Walker<'a, C> {
+    /// A walk over what `scan` sees, read through `feeder`.
+    pub fn new(
+        source: &'a dyn NodeSource,
+        scan: Scan,
+        feeder: Feeder,
+        observer: &'a dyn Observer,
+        options: WalkOptions,
+        consumer: &'a mut C,
+    ) -> Self {
+        Self { source, scan, feeder, observer, options, consumer, queue: VecDeque::new(), stack: Vec::new() }
+    }
+
+    /// Walks everything, comparing with `old`.
+    pub fn run(mut self, old: Option<TreeLink>) -> Result<(), Error> {
+        let root = self.scan.dir(&RepoPath::root())?;
+        self.enter(None, root, old, None, None)?;
+        while let Some(level) = self.stack.last_mut() {
+            crate::cancel::check()?;
+            match level.names.pop() {
+                Some(met) => self.meet(met)?,
+                None => {
+                    if !self.next_batch()? {
+                        self.leave()?;
+                    }
+                }
+            }
+        }
+        self.feeder.flush();
+        while let Some(finding) = self.queue.pop_front() {
+            self.consumer.take(finding)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, finding: Finding) -> Result<(), Error> {
+        self.queue.push_back(finding);
+        if self.queue.len() > QUEUE_MAX {
+            // What is taken now may be among the files that still wait to be sent.
+            self.feeder.flush();
+            while self.queue.len() > QUEUE_MAX / 2 {
+                let Some(finding) = self.queue.pop_front() else { break };
+                self.consumer.take(finding)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        name: Option<Name>,
+        scan: DirScan,
+        old: Option<TreeLink>,
+        old_entry: Option<Entry>,
+        stat: Option<Stat>,
+    ) -> Result<(), Error> {
+        let path = scan.path().clone();
+        let trusted = old.is_some() && scan.link() == old && !self.options.apply_ignore && !self.options.no_cache;
+        let cursor = old.as_ref().map(|old| DirCursor::new(self.source, old));
+        self.push(Finding::Enter { path: path.clone(), old, trusted })?;
+        self.stack.push(Level { name, path, scan, names: Vec::new(), old_entry, stat, trusted, cursor });
+        self.next_batch()?;
+        Ok(())
+    }
+
+    /// Loads the next names of the directory; false after the last.
+    fn next_batch(&mut self) -> Result<bool, Error> {
+        let Some(level) = self.stack.last_mut() else { return Ok(false) };
+        let Some(mut batch) = level.scan.next_batch()? else { return Ok(false) };
+        for skipped in std::mem::take(&mut batch.skipped) {
+            let message = match skipped.why {
+                SkipReason::NotKept => "skipped: a FIFO, socket or device".to_owned(),
+                SkipReason::NestedRepository => "skipped: another repository's".to_owned(),
+                SkipReason::Refused(why) => format!("skipped: {why}"),
+            };
+            let mut path = level.path.as_bytes().to_vec();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&skipped.name);
+            self.observer.event(Event::Warning(Warning { path: Some(path), message }));
+        }
+        level.names = if level.trusted { level.unclean(batch) } else { all(batch) };
+        Ok(true)
+    }
+
+    fn leave(&mut self) -> Result<(), Error> {
+        if let Some(level) = self.stack.last_mut().filter(|level| !level.trusted) {
+            let mut gone = Vec::new();
+            if let Some(cursor) = &mut level.cursor {
+                while let Some((name, entry)) = cursor.next().transpose()? {
+                    gone.push(Finding::Gone { name, old: Some(entry) });
+                }
+            }
+            gone.into_iter().try_for_each(|finding| self.push(finding))?;
+        }
+        let Some(level) = self.stack.pop() else { return Ok(()) };
+        let mode = level.scan.permissions();
+        self.push(Finding::Leave { name: level.name, mode, old: level.old_entry, stat: level.stat })
+    }
+
+    fn meet(&mut self, met: Met) -> Result<(), Error> {
+        let Some(level) = self.stack.last_mut() else { return Ok(()) };
+        let name = met.name().clone();
+        let mut gone = Vec::new();
+        let old = match &met {
+            // The rows of a trusted directory are the tree's entries: none of its nodes is needed.
+            Met::Entry(ScanEntry { kind: Kind::Directory, cached: Some(cached), .. }) if level.trusted => {
+                Some(cached.clone())
+            }
+            _ => level.old(&name, &mut gone)?,
+        };
+        for (name, entry) in gone {
+            self.push(Finding::Gone { name, old: Some(entry) })?;
+        }
+        match met {
+            Met::Gone(name) => self.push(Finding::Gone { name, old }),
+            Met::Failed(name, error) => self.unreadable(name, old, error.to_string()),
+            Met::Entry(entry) => self.meet_entry(entry, old),
+        }
+    }
+
+    fn unreadable(&mut self, name: Name, old: Option<Entry>, cause: String) -> Result<(), Error> {
+        let Some(level) = self.stack.last() else { return Ok(()) };
+        let what = Unreadable { path: level.path.join(&name).as_bytes().to_vec(), cause: without_number(&cause) };
+        self.push(Finding::Unreadable { name, old, what })
+    }
+
+    fn meet_entry(&mut self, entry: ScanEntry, old: Option<Entry>) -> Result<(), Error> {
+        let ScanEntry { name, kind, ignored, stat, cached } = entry;
+        if ignored && (old.is_none() || self.options.apply_ignore) {
+            return if old.is_some() { self.push(Finding::Gone { name, old }) } else { Ok(()) };
+        }
+        if kind == Kind::Directory {
+            return self.meet_directory(name, stat, old);
+        }
+        let Some(level) = self.stack.last() else { return Ok(()) };
+        let path = level.path.join(&name);
+        // Nobody asked for the stat of a path that a rule leaves out, and it is tracked: now somebody does.
+        let stat = match stat {
+            Some(stat) => stat,
+            None => match self.stat(&path) {
+                Ok(stat) if stat.kind == Kind::Directory => return self.meet_directory(name, Some(stat), old),
+                Ok(stat) => stat,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return self.push(Finding::Gone { name, old });
+                }
+                Err(error) => return self.unreadable(name, old, error.to_string()),
+            },
+        };
+        if let Some(cached) = cached.filter(|_| !self.options.no_cache) {
+            let finding = match old {
+                Some(old) if old.same(&cached) => Finding::Same { name, entry: old, stat: Some(stat) },
+                old => Finding::File { name, stat, old, found: Found::Entry(Box::new(cached)) },
+            };
+            return self.push(finding);
+        }
+        let found = match stat.kind {
+            Kind::Symlink => match scan::read_link(self.scan.root(), &path) {
+                Ok((target, stat)) => {
+                    let node = Node::Symlink { mtime: stat.mtime, target: target.into() };
+                    Found::Entry(Box::new(Entry { mode: Mode::SYMLINK, attrs: None, node }))
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return self.push(Finding::Gone { name, old });
+                }
+                Err(error) => return self.unreadable(name, old, error.to_string()),
+            },
+            _ if self.consumer.wants(old.as_ref(), &stat) => Found::Slot(self.feeder.read(path, stat.size)),
+            _ => Found::Unread,
+        };
+        self.push(Finding::File { name, stat, old, found })
+    }
+
+    fn stat(&self, path: &RepoPath) -> Result<Stat, std::io::Error> {
+        let parent = path.parent().unwrap_or_else(RepoPath::root);
+        let (fd, _) = scan::open_directory(self.scan.root(), &parent)?;
+        let name = path.name().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let stat = rustix::fs::statat(fd, name.as_bytes(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Stat::from(&stat))
+    }
+
+    fn meet_directory(&mut self, name: Name, stat: Option<Stat>, old: Option<Entry>) -> Result<(), Error> {
+        let Some(level) = self.stack.last() else { return Ok(()) };
+        let path = level.path.join(&name);
+        match self.scan.dir(&path) {
+            Ok(scan) => {
+                let link = old.as_ref().and_then(Entry::as_directory).copied();
+                self.enter(Some(name), scan, link, old, stat)
+            }
+            Err(error) if error.is_vanished() => self.push(Finding::Gone { name, old }),
+            Err(error @ ScanError::TooDeep { .. }) => Err(error.into()),
+            Err(error) => {
+                let cause = match &error {
+                    ScanError::Directory { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                };
+                self.unreadable(name, old, cause)
+            }
+        }
+    }
+}
+
+impl Level<'_> {
+    /// In a trusted directory: what is not clean, and every subdirectory; the next name last.
+    fn unclean(&self, batch: Batch) -> Vec<Met> {
+        let is_left_out = |entry: &ScanEntry| entry.ignored && entry.cached.is_none() && entry.stat.is_none();
+        let entries = batch.entries.into_iter().filter(|entry| {
+            (entry.kind == Kind::Directory || entry.cached.is_none()) && !is_left_out(entry)
+        });
+        let mut names: Vec<Met> = entries.map(Met::Entry).collect();
+        names.extend(batch.gone.into_iter().map(Met::Gone));
+        names.extend(batch.failed.into_iter().map(|failed| Met::Failed(failed.name, failed.source)));
+        names.sort_by(|a, b| b.name().cmp(a.name()));
+        names
+    }
+
+    /// What the tree has under `name`. In a directory that is not trusted, names before it that have not been met
+    /// are gone.
+    fn old(&mut self, name: &Name, gone: &mut Vec<(Name, Entry)>) -> Result<Option<Entry>, Error> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        if self.trusted {
+            return Ok(cursor.find(name.as_bytes())?);
+        }
+        loop {
+            match cursor.peek()? {
+                Some((next, _)) if next < name => {
+                    if let Some(entry) = cursor.next().transpose()? {
+                        gone.push(entry);
+                    }
+                }
+                Some((next, _)) if next == name => {
+                    return Ok(cursor.next().transpose()?.map(|(_, entry)| entry));
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// All names of a batch, the next one last. What is gone is known from the tree.
+fn all(batch: Batch) -> Vec<Met> {
+    let mut names: Vec<Met> = batch.entries.into_iter().map(Met::Entry).collect();
+    names.extend(batch.failed.into_iter().map(|failed| Met::Failed(failed.name, failed.source)));
+    names.sort_by(|a, b| b.name().cmp(a.name()));
+    names
+}
+
+fn without_number(cause: &str) -> String {
+    cause.find(" (os error ").map_or_else(|| cause.to_owned(), |at| cause[..at].to_owned())
+}

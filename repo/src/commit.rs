@@ -1,0 +1,461 @@
+//! `commit`: a snapshot of the working copy as a new head.
+//!
+//! The walk finds what differs, threads read and store it, and the tree of the head is edited along the way: one editor
+//! for each directory between the root and where the walk is. What was not touched is taken over unread.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use filesync_cas::rows::RowBatch;
+use filesync_cas::store::FrameWriter;
+use filesync_cas::vfs::Open;
+use filesync_cas::{Chunker, PutError, Session, SessionStats};
+use filesync_merkle::{
+    Commit, CommitId, Entry, Mode, Name, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
+};
+
+use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
+use crate::config::{self, Config};
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::ingest::{Ingest, Read, Target};
+use crate::objects::{IdsOnly, SessionNodes};
+use crate::repo::Repo;
+use crate::request::{CommitRequest, CommitResult, Event, Observer, Unreadable};
+use crate::restore;
+use crate::scan::{Scan, ScanOptions, Stat};
+use crate::stat_cache::{CacheUpdate, StatCache};
+
+/// Changed paths that a message made from the changes names.
+const NAMED_MAX: usize = 3;
+
+/// Carries out a commit.
+pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> Result<CommitResult, Error> {
+    let began = Instant::now();
+    restore::finish_journal(repo, observer)?;
+    let head = repo.head_commit()?;
+    if request.amend && head.is_none() {
+        return Err(Error::new(ErrorKind::Failed, "cannot amend: there is no commit yet"));
+    }
+    let author = author(repo, request)?;
+    observer.event(Event::Phase { what: "committing", bytes: None, items: None });
+    let session = repo.store.session()?;
+    let target = if request.dry_run { Target::Ids } else { Target::Store(&session) };
+    let base = head.as_ref().map(|(_, commit)| commit.tree);
+    let mut snapshot = snapshot(repo, request, base, target, &session, observer)?;
+    if !snapshot.unreadable.is_empty() && !request.partial {
+        return Err(unreadable(&snapshot.unreadable));
+    }
+    let tree = snapshot.root.ok_or_else(|| Error::new(ErrorKind::Failed, "the walk did not end"))?;
+    let mut result = CommitResult {
+        tree: Some(tree.id),
+        files: tree.totals.files,
+        bytes: tree.totals.bytes,
+        added: snapshot.added,
+        modified: snapshot.modified,
+        deleted: snapshot.deleted,
+        unreadable: std::mem::take(&mut snapshot.unreadable),
+        ..CommitResult::default()
+    };
+    let unchanged = base.map_or(tree == TreeLink::empty(), |base| base.id == tree.id);
+    if request.dry_run || (unchanged && !request.allow_empty && !request.amend) {
+        result.message = snapshot.message();
+        result.parents = parents(head.as_ref(), request.amend);
+        let (_, rows) = snapshot.into_parts();
+        drop(session);
+        // What was read again and found equal need not be read the next time.
+        if !request.dry_run {
+            drop(repo.store.save_rows(rows));
+        }
+        result.elapsed = began.elapsed();
+        return Ok(result);
+    }
+    let message = match (&request.message, &head) {
+        (Some(message), _) => message.clone(),
+        (None, Some((_, commit))) if request.amend => commit.message.clone(),
+        (None, _) => snapshot.message(),
+    };
+    let author = match (&request.author, &head) {
+        (None, Some((_, commit))) if request.amend => commit.author.clone(),
+        _ => author,
+    };
+    let mut commit = Commit {
+        parents: parents(head.as_ref(), request.amend),
+        tree,
+        time: now(),
+        author,
+        message,
+        node: [0; 32],
+        signature: [0; 64],
+    };
+    let identity = Identity::load(&**repo.store.vfs())?;
+    commit.node = identity.node();
+    identity.sign(&mut commit, repo.repository())?;
+    let (writer, rows) = snapshot.into_parts();
+    let id = put_commit(writer, &commit)?;
+    let stats = session.finish(Some(id.0), rows)?;
+    result.commit = Some(id);
+    result.message = commit.message;
+    result.parents = commit.parents;
+    count(&mut result, stats);
+    result.elapsed = began.elapsed();
+    Ok(result)
+}
+
+fn put_commit(writer: Option<FrameWriter<'_>>, commit: &Commit) -> Result<CommitId, Error> {
+    let mut writer = writer.ok_or(PutError::ReadOnly)?;
+    let id = writer.store(CommitId::KIND, &commit.encode()?)?;
+    writer.flush()?;
+    Ok(CommitId(id))
+}
+
+fn count(result: &mut CommitResult, stats: SessionStats) {
+    result.new_bytes = stats.new_bytes;
+    result.stored_bytes = stats.stored_bytes;
+    result.nodes_written = stats.new_nodes;
+}
+
+fn parents(head: Option<&(CommitId, Commit)>, amend: bool) -> Vec<CommitId> {
+    match head {
+        Some((_, commit)) if amend => commit.parents.clone(),
+        Some((id, _)) => vec![*id],
+        None => Vec::new(),
+    }
+}
+
+fn author(repo: &Repo, request: &CommitRequest) -> Result<String, Error> {
+    let author = match &request.author {
+        Some(author) => author.clone(),
+        None => Config::load(&**repo.store.vfs())?.commit.author.unwrap_or_else(config::default_author),
+    };
+    if author.is_empty() || author.len() > filesync_merkle::commit::AUTHOR_LEN_MAX || author.chars().any(char::is_control) {
+        return Err(Error::new(ErrorKind::Usage, format!("cannot use the author {author:?}")));
+    }
+    let message = request.message.as_deref().unwrap_or_default();
+    if message.len() > filesync_merkle::commit::MESSAGE_LEN_MAX || message.contains('\0') {
+        return Err(Error::new(ErrorKind::Usage, "cannot use the message: it is longer than 128 KiB, or holds a NUL"));
+    }
+    Ok(author)
+}
+
+fn unreadable(paths: &[Unreadable]) -> Error {
+    let Some(first) = paths.first() else { return Error::new(ErrorKind::Failed, "cannot read the working copy") };
+    let more = if paths.len() > 1 { format!(" (and {} more)", paths.len() - 1) } else { String::new() };
+    let message = format!("cannot read {}: {}{more}", String::from_utf8_lossy(&first.path), first.cause);
+    Error::new(ErrorKind::Failed, message).with_hint("--partial commits the rest")
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos()).unwrap_or_default()
+}
+
+/// The clock of the file system that the repository lies on: files are written after this.
+///
+/// Files that are not older are read again next time: their times are too coarse to show a later change.
+pub fn stamp(repo: &Repo) -> Result<Timestamp, Error> {
+    let vfs = repo.store.vfs();
+    let path = Path::new("stamp");
+    let stamp = vfs
+        .open(path, Open::Write)
+        .or_else(|_| vfs.open(path, Open::Create { mode: 0o644 }))
+        .and_then(|file| file.set_mtime(0, 0).and_then(|()| file.stat()))
+        .map_err(|error| Error::io("cannot write stamp", &error))?;
+    Ok(Timestamp::new(stamp.ctime.secs, stamp.ctime.nanos).unwrap_or_default())
+}
+
+/// Threads for reading, hashing and compressing.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(16)
+}
+
+fn snapshot<'a>(
+    repo: &'a Repo,
+    request: &CommitRequest,
+    base: Option<TreeLink>,
+    target: Target<'a>,
+    session: &'a Session<'a>,
+    observer: &dyn Observer,
+) -> Result<Snapshot<'a>, Error> {
+    let options = WalkOptions {
+        apply_ignore: request.apply_ignore,
+        // What was found damaged must be read, to be stored again.
+        no_cache: request.no_cache || repo.store.has_damage(),
+    };
+    let root = repo.work_fd()?;
+    let cache = repo.stat_cache();
+    let scan = Scan::start(repo.work_fd()?, Some(cache.clone()).filter(|_| !options.no_cache), ScanOptions::default());
+    let nodes: &'a dyn NodeSource = repo.node_source();
+    let mut snapshot = Snapshot::new(nodes, target, session, cache, stamp(repo)?);
+    let chunker = Chunker::new(repo.store.parameters().chunks);
+    let (ingest, feeder) = Ingest::new(root.as_fd(), target, chunker, observer);
+    let walked = std::thread::scope(|scope| {
+        let spawn = |number| {
+            std::thread::Builder::new().name(format!("ingest-{number}")).spawn_scoped(scope, || ingest.work()).ok()
+        };
+        let workers: Vec<_> = (0..threads()).filter_map(spawn).collect();
+        if workers.is_empty() {
+            return Err(Error::new(ErrorKind::Failed, "cannot start a thread"));
+        }
+        // The walk ends the feeder, and with it the threads.
+        Walker::new(nodes, scan, feeder, observer, options, &mut snapshot).run(base)
+    });
+    match ingest.failure() {
+        Some(error) => Err(error),
+        None => walked.map(|()| snapshot),
+    }
+}
+
+/// A directory that is being edited.
+struct Level<'a> {
+    path: RepoPath,
+    editor: TreeEditor<'a>,
+    trusted: bool,
+    old: Option<TreeLink>,
+    /// Rows of the cache: changes in a trusted directory, all in another.
+    rows: Vec<(Name, Option<(Stat, Entry)>)>,
+    /// Whether every entry has its row.
+    complete: bool,
+}
+
+/// The new tree as it grows.
+struct Snapshot<'a> {
+    nodes: &'a dyn NodeSource,
+    writer: Option<FrameWriter<'a>>,
+    cache: CacheUpdate,
+    stack: Vec<Level<'a>>,
+    root: Option<TreeLink>,
+    added: u64,
+    modified: u64,
+    deleted: u64,
+    named: Vec<String>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl<'a> Snapshot<'a> {
+    fn new(
+        nodes: &'a dyn NodeSource,
+        target: Target<'a>,
+        session: &'a Session<'a>,
+        cache: StatCache,
+        stamp: Timestamp,
+    ) -> Self {
+        let writer = match target {
+            Target::Store(_) => Some(session.writer()),
+            Target::Ids => None,
+        };
+        Self {
+            nodes,
+            writer,
+            cache: CacheUpdate::new(cache, stamp),
+            stack: Vec::new(),
+            root: None,
+            added: 0,
+            modified: 0,
+            deleted: 0,
+            named: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The writer of nodes, with all that it holds, and the rows to save.
+    fn into_parts(self) -> (Option<FrameWriter<'a>>, RowBatch) {
+        (self.writer, self.cache.finish())
+    }
+
+    /// A message made from the changes.
+    fn message(&self) -> String {
+        let total = self.added + self.modified + self.deleted;
+        if total > 0 && usize::try_from(total).is_ok_and(|total| total == self.named.len()) {
+            return self.named.join(", ");
+        }
+        let parts = [(self.added, "added"), (self.modified, "modified"), (self.deleted, "deleted")];
+        let parts: Vec<String> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        if parts.is_empty() { "no changes".to_owned() } else { parts.join(", ") }
+    }
+
+    fn name_change(&mut self, what: &str, name: &Name) {
+        if self.named.len() > NAMED_MAX {
+            return;
+        }
+        if self.named.len() == NAMED_MAX {
+            // One more than are named: then none is.
+            self.named.push(String::new());
+            return;
+        }
+        let path = self.stack.last().map_or_else(RepoPath::root, |level| level.path.join(name));
+        let shown: String = String::from_utf8_lossy(path.as_bytes()).chars().filter(|c| !c.is_control()).collect();
+        self.named.push(format!("{what} {shown}"));
+    }
+
+    fn edit<T>(
+        &mut self,
+        edit: impl FnOnce(&mut TreeEditor<'a>, &mut dyn NodeSink) -> Result<T, filesync_merkle::EditError>,
+    ) -> Result<T, Error> {
+        let level = self.stack.last_mut().ok_or_else(|| Error::new(ErrorKind::Failed, "no directory is open"))?;
+        let result = match &mut self.writer {
+            Some(writer) => edit(&mut level.editor, &mut SessionNodes(writer)),
+            None => edit(&mut level.editor, &mut IdsOnly),
+        };
+        Ok(result?)
+    }
+
+    fn row(&mut self, name: Name, row: Option<(Stat, Entry)>) {
+        if let Some(level) = self.stack.last_mut() {
+            level.rows.push((name, row));
+        }
+    }
+
+    fn incomplete(&mut self) {
+        if let Some(level) = self.stack.last_mut() {
+            level.complete = false;
+        }
+    }
+
+    /// Something stands here that can be tracked.
+    fn put(&mut self, name: Name, stat: Stat, old: Option<Entry>, entry: Entry) -> Result<(), Error> {
+        match old {
+            // Also of a file that was only touched: its old entry stays, so that touching makes no commit.
+            Some(old) if old.same(&entry) => {
+                self.row(name, Some((stat, old)));
+                return Ok(());
+            }
+            Some(old) => {
+                let what = if old.is_directory() || entry.is_directory() { "replace" } else { "modify" };
+                self.modified += 1;
+                self.name_change(what, &name);
+            }
+            None => {
+                self.added += 1;
+                self.name_change("add", &name);
+            }
+        }
+        self.row(name.clone(), Some((stat, entry.clone())));
+        self.edit(|editor, sink| editor.upsert(sink, name, entry)).map(drop)
+    }
+
+    fn remove(&mut self, name: &Name, old: Option<&Entry>) -> Result<(), Error> {
+        self.row(name.clone(), None);
+        let Some(old) = old else { return Ok(()) };
+        self.deleted += old.as_directory().map_or(1, |link| link.totals.files.max(1));
+        self.name_change("delete", name);
+        if old.is_directory() {
+            self.forget_below(name);
+        }
+        self.edit(|editor, sink| editor.delete(sink, name)).map(drop)
+    }
+
+    fn forget_below(&mut self, name: &Name) {
+        let Some(level) = self.stack.last() else { return };
+        // Rows are never needed: those of a directory that is gone only take room.
+        drop(self.cache.remove_tree(&level.path.join(name)));
+    }
+
+    fn leave(
+        &mut self,
+        name: Option<Name>,
+        mode: Mode,
+        old: Option<Entry>,
+        stat: Option<Stat>,
+    ) -> Result<(), Error> {
+        let Some(level) = self.stack.pop() else { return Ok(()) };
+        let link = match &mut self.writer {
+            Some(writer) => level.editor.finish(&mut SessionNodes(writer))?,
+            None => level.editor.finish(&mut IdsOnly)?,
+        };
+        let unmoved = level.old == Some(link);
+        if level.trusted {
+            if !level.rows.is_empty() || !unmoved {
+                drop(self.cache.change(&level.path, Some(link), level.rows));
+            }
+        } else {
+            let complete = Some(link).filter(|_| level.complete);
+            let rows = level.rows.into_iter().filter_map(|(name, row)| row.map(|(stat, entry)| (name, stat, entry)));
+            drop(self.cache.replace(&level.path, complete, rows));
+        }
+        let Some(name) = name else {
+            self.root = Some(link);
+            return Ok(());
+        };
+        let entry = Entry::directory(mode, link);
+        let Some(stat) = stat else {
+            self.incomplete();
+            return if unmoved { Ok(()) } else { self.edit(|editor, sink| editor.upsert(sink, name, entry)).map(drop) };
+        };
+        match old {
+            Some(old) if old.same(&entry) => {
+                if !self.stack.last().is_some_and(|level| level.trusted) {
+                    self.row(name, Some((stat, old)));
+                }
+                Ok(())
+            }
+            old => {
+                // Files below count for themselves; a directory counts if nothing else does.
+                let mode_changed = old.as_ref().is_some_and(|old| old.is_directory() && old.mode != mode);
+                if mode_changed || old.as_ref().is_some_and(|old| !old.is_directory()) {
+                    self.modified += 1;
+                    self.name_change("modify", &name);
+                } else if old.is_none() && link.totals == Totals::default() {
+                    self.added += 1;
+                    self.name_change("add", &name);
+                }
+                self.row(name.clone(), Some((stat, entry.clone())));
+                self.edit(|editor, sink| editor.upsert(sink, name, entry)).map(drop)
+            }
+        }
+    }
+}
+
+impl Consumer for Snapshot<'_> {
+    fn wants(&self, _: Option<&Entry>, _: &Stat) -> bool {
+        true
+    }
+
+    fn take(&mut self, finding: Finding) -> Result<(), Error> {
+        match finding {
+            Finding::Enter { path, old, trusted } => {
+                let editor = TreeEditor::new(self.nodes, old);
+                self.stack.push(Level { path, editor, trusted, old, rows: Vec::new(), complete: true });
+                Ok(())
+            }
+            Finding::Same { name, entry, stat } => {
+                match stat {
+                    Some(stat) => self.row(name, Some((stat, entry))),
+                    None => self.incomplete(),
+                }
+                Ok(())
+            }
+            Finding::File { name, stat, old, found } => match found {
+                Found::Entry(entry) => self.put(name, stat, old, *entry),
+                Found::Unread => Ok(()),
+                Found::Slot(slot) => match slot.wait() {
+                    Read::Entry(entry, stat) => self.put(name, stat, old, entry),
+                    Read::Gone => self.remove(&name, old.as_ref()),
+                    Read::Failed(cause) => self.give_up(&name, cause),
+                    Read::Abandoned => {
+                        crate::cancel::check()?;
+                        Err(Error::new(ErrorKind::Failed, "the commit was given up"))
+                    }
+                },
+            },
+            Finding::Gone { name, old } => self.remove(&name, old.as_ref()),
+            Finding::Unreadable { what, .. } => {
+                self.unreadable.push(what);
+                self.incomplete();
+                Ok(())
+            }
+            Finding::Leave { name, mode, old, stat } => self.leave(name, mode, old, stat),
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    fn give_up(&mut self, name: &Name, cause: String) -> Result<(), Error> {
+        let path = self.stack.last().map_or_else(RepoPath::root, |level| level.path.join(name));
+        self.unreadable.push(Unreadable { path: path.as_bytes().to_vec(), cause });
+        self.incomplete();
+        Ok(())
+    }
+}

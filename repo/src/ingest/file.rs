@@ -1,0 +1,150 @@
+//! Reading one file: stat, bytes, stat again.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use filesync_cas::ContentHash;
+use filesync_merkle::{Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Node, NodeSink, RepoPath};
+use rustix::fs::fstat;
+
+use super::{Ingest, Read, SMALL_MAX, Sink, TRIES};
+use crate::error::Error;
+use crate::scan::{Kind, Stat, open_file, user_xattrs};
+
+/// What kept a file from being read this time.
+pub(super) enum Trouble {
+    /// It changed meanwhile.
+    Changed,
+    /// The system refused.
+    Io(io::Error),
+    /// What it has cannot be stored.
+    Unstorable(String),
+    /// The store failed: nothing more can be done.
+    Fatal(Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl<E: Into<Error>> From<Fatal<E>> for Trouble {
+    fn from(error: Fatal<E>) -> Self {
+        Self::Fatal(error.0.into())
+    }
+}
+
+/// Marks an error of the store.
+pub(super) struct Fatal<E>(pub E);
+
+impl Ingest<'_> {
+    /// Reads a file until it holds still.
+    pub(super) fn read(&self, path: &RepoPath, sink: &mut Sink<'_>) -> Result<Read, Error> {
+        for _ in 0..TRIES {
+            match self.read_once(path, sink) {
+                Ok((entry, stat)) => return Ok(Read::Entry(entry, stat)),
+                Err(Trouble::Changed) => {}
+                Err(Trouble::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Gone),
+                Err(Trouble::Io(error)) => return Ok(Read::Failed(words(&error))),
+                Err(Trouble::Unstorable(cause)) => return Ok(Read::Failed(cause)),
+                Err(Trouble::Fatal(error)) => return Err(error),
+            }
+        }
+        Ok(Read::Failed("it changes while it is read".to_owned()))
+    }
+
+    fn read_once(&self, path: &RepoPath, sink: &mut Sink<'_>) -> Result<(Entry, Stat), Trouble> {
+        let (file, before) = open_file(self.root, path)?;
+        if before.kind != Kind::File {
+            return Err(Trouble::Changed);
+        }
+        let content = if before.size > SMALL_MAX {
+            self.read_large(&file, &before, sink)?
+        } else {
+            self.read_small(&file, &before, sink)?
+        };
+        let attrs = attrs_of(&file, sink)?;
+        let after = Stat::from(&fstat(&file).map_err(io::Error::from)?);
+        if !same(&before, &after) {
+            return Err(Trouble::Changed);
+        }
+        let node = Node::File { mtime: after.mtime, size: after.size, content };
+        Ok((Entry { mode: after.permissions(), attrs, node }, after))
+    }
+
+    fn read_small(&self, file: &OwnedFd, stat: &Stat, sink: &mut Sink<'_>) -> Result<Content, Trouble> {
+        let mut buffer = self.buffer();
+        // One byte more than it should have: so its end is seen in the same call.
+        let want = usize::try_from(stat.size).map_err(|_| Trouble::Changed)? + 1;
+        if buffer.len() < want {
+            buffer.resize(want, 0);
+        }
+        let len = read_fully(file, &mut buffer[..want], 0)?;
+        let result = match len + 1 == want {
+            true => self.chunks_of(&buffer[..len], sink),
+            false => Err(Trouble::Changed),
+        };
+        self.recycle(buffer);
+        result
+    }
+
+    fn chunks_of(&self, bytes: &[u8], sink: &mut Sink<'_>) -> Result<Content, Trouble> {
+        if bytes.is_empty() {
+            return Ok(Content::Empty);
+        }
+        let mut lens = Vec::new();
+        self.chunker.cut(bytes, true, |len| lens.push(len));
+        if lens.len() == 1 {
+            return Ok(Content::Chunk(ChunkId(sink.chunk(bytes).map_err(Fatal)?)));
+        }
+        let mut list = ListBuilder::new();
+        let mut at = 0;
+        for len in lens {
+            let chunk = &bytes[at..at + len];
+            at += len;
+            let id = ChunkId(sink.chunk(chunk).map_err(Fatal)?);
+            list.push(sink, id, u32::try_from(len).unwrap_or(u32::MAX)).map_err(Fatal)?;
+        }
+        Ok(list.finish(sink, *ContentHash::of_chunk(bytes).as_bytes()).map_err(Fatal)?)
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+pub(super) fn read_fully(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Whether nothing happened to a file between two looks. Reading moves neither of these.
+fn same(before: &Stat, after: &Stat) -> bool {
+    let times = before.mtime == after.mtime && before.ctime == after.ctime;
+    times && before.size == after.size && before.mode == after.mode && before.ino == after.ino
+}
+
+fn attrs_of(file: &OwnedFd, sink: &mut Sink<'_>) -> Result<Option<AttrsId>, Trouble> {
+    let pairs = user_xattrs(file.as_fd())?;
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let attrs = Attrs::new(pairs).map_err(|error| Trouble::Unstorable(format!("extended attributes: {error}")))?;
+    Ok(Some(AttrsId(sink.put(AttrsId::KIND, &attrs.encode()).map_err(Fatal)?)))
+}
+
+/// The system's words, without its number.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}

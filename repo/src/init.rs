@@ -1,0 +1,96 @@
+//! `init`: a new repository, made beside its place and put there in one step.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use filesync_cas::vfs::{RealVfs, Rename, Vfs};
+use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
+
+use crate::config::{self, Config};
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::repo::STORE_DIR;
+use crate::request::{InitRequest, InitResult};
+
+/// Begins the names of repositories that are being made. What a killed `init` left is removed by the next.
+const UNFINISHED: &str = ".filesync-init-";
+
+/// Makes a repository in `dir`, which is made if it is missing. Durable on return.
+pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
+    let chunks = match request.chunk_size {
+        None => ChunkSizes::default(),
+        Some(avg) => ChunkSizes::from_average(avg).ok_or_else(|| {
+            let message = format!("cannot use a chunk size of {avg}: it must be a power of two from 4KiB to 256KiB");
+            Error::new(ErrorKind::Usage, message)
+        })?,
+    };
+    let name = request.name.clone().unwrap_or_else(config::host);
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        return Err(Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}")));
+    }
+    make_dir(dir)?;
+    let root = std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error))?;
+    let vfs = RealVfs::open(&root).map_err(|error| Error::path("cannot open", &root, &error))?;
+    let exists = || {
+        let path = root.join(STORE_DIR);
+        Error::new(ErrorKind::Failed, format!("cannot make a repository: {}: it is already there", path.display()))
+    };
+    if vfs.stat(Path::new(STORE_DIR)).is_ok() {
+        return Err(exists());
+    }
+    remove_unfinished(&root);
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    let repository = ContentHash::from_bytes(random);
+    let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
+    let identity = Identity::generate()?;
+    let params = Params::new(repository, chunks, if request.no_compression { Codec::None } else { Codec::Zstd });
+    let config = Config { node: config::Node { name: Some(name) }, ..Config::default() };
+    let made = fill(&root, &unfinished, &params, &identity, &config).and_then(|()| {
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(),
+            _ => Error::path("cannot write", &root.join(STORE_DIR), &error),
+        };
+        vfs.rename(Path::new(&unfinished), Path::new(STORE_DIR), Rename::NoReplace).map_err(io)?;
+        vfs.sync_dir(Path::new("")).map_err(io)
+    });
+    if let Err(error) = made {
+        drop(std::fs::remove_dir_all(root.join(&unfinished)));
+        return Err(error);
+    }
+    Ok(InitResult { repo: repository, node: ContentHash::from_bytes(identity.node()), path: root })
+}
+
+fn make_dir(dir: &Path) -> Result<(), Error> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o777).create(dir);
+    made.map_err(|error| Error::path("cannot make directory", dir, &error))?;
+    // Its own name must outlive a power cut, too.
+    if let Some(parent) = std::fs::canonicalize(dir).ok().as_deref().and_then(Path::parent) {
+        drop(std::fs::File::open(parent).and_then(|parent| parent.sync_all()));
+    }
+    Ok(())
+}
+
+fn fill(root: &Path, unfinished: &str, params: &Params, identity: &Identity, config: &Config) -> Result<(), Error> {
+    let path = root.join(unfinished);
+    let io = |error: io::Error| Error::path("cannot write", &path, &error);
+    std::fs::DirBuilder::new().mode(0o755).create(&path).map_err(io)?;
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(&path).map_err(io)?);
+    let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
+    identity.save(&*vfs)?;
+    config.save(&*vfs)?;
+    Store::create(&place, params)?;
+    vfs.sync_dir(Path::new("")).map_err(io)
+}
+
+fn remove_unfinished(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_dir && entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The façade: opening a repository, and one method for each command, each a few lines.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use filesync_cas::vfs::{RealVfs, Vfs};
+use filesync_cas::{ContentHash, Place, Store};
+use filesync_merkle::{Commit, CommitId, MerkleSchema, NodeSource, RepoPath, TreeLink};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Error, ErrorKind};
+use crate::objects::StoreNodes;
+use crate::request::{
+    CatRequest, CommitRequest, CommitResult, Event, FsckRequest, FsckResult, InitRequest, InitResult, LogEntry,
+    LogRequest, LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult, StatusRequest, StatusResult, Warning,
+};
+use crate::stat_cache::StatCache;
+use crate::{cat, commit, fsck, history, init, ls, restore, status};
+
+/// The directory that makes a directory a repository.
+pub const STORE_DIR: &str = ".filesync";
+/// What the keys of the stat cache begin with.
+const CACHE_PREFIX: &[u8] = b"s";
+
+/// How to open.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Also a repository that belongs to another user.
+    pub allow_foreign: bool,
+    /// How long to wait for another writer.
+    pub lock_timeout: Duration,
+}
+
+/// A repository and its working copy.
+///
+/// A writer is the only one; readers run beside it. What needs a writer says so.
+#[derive(Debug)]
+pub struct Repo {
+    root: PathBuf,
+    pub(crate) store: Arc<Store>,
+    nodes: StoreNodes,
+    pub(crate) work: Arc<dyn Vfs>,
+    work_fd: OwnedFd,
+}
+
+impl Repo {
+    /// Makes a repository in `dir`. Durable on return; a repository that is already there is left untouched.
+    pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
+        init::init(dir, request)
+    }
+
+    /// The root of the repository that `start` lies in.
+    pub fn discover(start: &Path) -> Result<PathBuf, Error> {
+        let start = std::fs::canonicalize(start).map_err(|error| Error::path("cannot open", start, &error))?;
+        let found = start.ancestors().find(|dir| dir.join(STORE_DIR).symlink_metadata().is_ok());
+        found.map(Path::to_owned).ok_or_else(|| not_found(&start))
+    }
+
+    /// Opens for reading: beside a writer, without write permission, on read-only media.
+    pub fn open_reader(root: &Path, options: &OpenOptions, observer: &dyn Observer) -> Result<Self, Error> {
+        Self::open(root, options, observer, |place| Store::open_reader(place, Arc::new(MerkleSchema)))
+    }
+
+    /// Opens for writing. `command` is what others are told while they wait.
+    pub fn open_writer(
+        root: &Path,
+        command: &str,
+        options: &OpenOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self, Error> {
+        let timeout = options.lock_timeout;
+        Self::open(root, options, observer, |place| Store::open_writer(place, Arc::new(MerkleSchema), command, timeout))
+    }
+
+    fn open(
+        root: &Path,
+        options: &OpenOptions,
+        observer: &dyn Observer,
+        open: impl FnOnce(Place) -> Result<Store, filesync_cas::OpenError>,
+    ) -> Result<Self, Error> {
+        let root = std::fs::canonicalize(root).map_err(|error| Error::path("cannot open", root, &error))?;
+        let dir = root.join(STORE_DIR);
+        let meta = dir.symlink_metadata().map_err(|_| not_found(&root))?;
+        if !meta.is_dir() {
+            let message = format!("cannot open {}: it is not a directory", dir.display());
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+        let user = rustix::process::geteuid();
+        if !options.allow_foreign && !user.is_root() && meta.uid() != user.as_raw() {
+            let message = format!("cannot open {}: it belongs to another user", dir.display());
+            return Err(Error::new(ErrorKind::Failed, message).with_hint("--allow-foreign opens it all the same"));
+        }
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error: std::io::Error| Error::path("cannot open", &path, &error)
+        };
+        let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(&dir).map_err(io(&dir))?);
+        let place = Place { vfs, index_dir: dir.join("index"), lock_dir: Some(dir) };
+        let store = Arc::new(open(place)?);
+        let nodes = StoreNodes(Arc::clone(&store));
+        let work: Arc<dyn Vfs> = Arc::new(RealVfs::open(&root).map_err(io(&root))?);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let work_fd = rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| io(&root)(error.into()))?;
+        let repo = Self { root, store, nodes, work, work_fd };
+        repo.pass_warnings(observer);
+        Ok(repo)
+    }
+
+    /// The root of the working copy.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Snapshot of the working copy as a new head. Needs a writer.
+    pub fn commit(&self, request: &CommitRequest, observer: &dyn Observer) -> Result<CommitResult, Error> {
+        self.told(observer, || commit::commit(self, request, observer))
+    }
+
+    /// Changes against the head.
+    pub fn status(&self, request: &StatusRequest, observer: &dyn Observer) -> Result<StatusResult, Error> {
+        self.told(observer, || status::status(self, request, observer))
+    }
+
+    /// History, newest first unless asked otherwise. An error of `visit` ends it.
+    pub fn log(
+        &self,
+        request: &LogRequest,
+        visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        history::log(self, request, visit)
+    }
+
+    /// Entries of a directory of a commit.
+    pub fn ls(&self, request: &LsRequest, visit: &mut dyn FnMut(LsEntry) -> Result<(), Error>) -> Result<(), Error> {
+        ls::ls(self, request, visit)
+    }
+
+    /// Bytes of a file of a commit, each verified before it is written.
+    pub fn cat(&self, request: &CatRequest, out: &mut dyn std::io::Write) -> Result<(), Error> {
+        cat::cat(self, request, out)
+    }
+
+    /// Makes paths equal to those of a commit. In the working copy, needs a writer.
+    pub fn restore(&self, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
+        self.told(observer, || restore::restore(self, request, observer))
+    }
+
+    /// Reads and verifies all, and changes nothing but the list of what is damaged.
+    pub fn fsck(&self, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
+        self.told(observer, || fsck::fsck(self, request, observer))
+    }
+
+    /// The store's nodes.
+    pub(crate) fn node_source(&self) -> &dyn NodeSource {
+        &self.nodes
+    }
+
+    /// The commit that the working copy stands on.
+    pub(crate) fn head(&self) -> Option<CommitId> {
+        self.store.head().map(CommitId)
+    }
+
+    /// The head's commit, and its id.
+    pub(crate) fn head_commit(&self) -> Result<Option<(CommitId, Commit)>, Error> {
+        let Some(id) = self.head() else { return Ok(None) };
+        let commit = filesync_merkle::history::read_commit(self.node_source(), &id)?;
+        Ok(Some((id, commit)))
+    }
+
+    /// The head's tree; none before the first commit.
+    pub(crate) fn head_tree(&self) -> Result<Option<TreeLink>, Error> {
+        Ok(self.head_commit()?.map(|(_, commit)| commit.tree))
+    }
+
+    /// The repository's id.
+    pub(crate) fn repository(&self) -> &ContentHash {
+        &self.store.parameters().repository
+    }
+
+    /// What the working copy looked like.
+    pub(crate) fn stat_cache(&self) -> StatCache {
+        StatCache::new(self.store.rows(), CACHE_PREFIX)
+    }
+
+    /// A descriptor of the root of the working copy.
+    pub(crate) fn work_fd(&self) -> Result<OwnedFd, Error> {
+        self.work_fd.try_clone().map_err(|error| Error::path("cannot open", &self.root, &error))
+    }
+
+    /// Runs something and passes on what the store has to say, whatever comes of it.
+    fn told<T>(&self, observer: &dyn Observer, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let result = run();
+        self.pass_warnings(observer);
+        result
+    }
+
+    fn pass_warnings(&self, observer: &dyn Observer) {
+        for message in self.store.take_warnings() {
+            observer.event(Event::Warning(Warning { path: None, message }));
+        }
+    }
+}
+
+fn not_found(start: &Path) -> Error {
+    let message = format!("cannot find a repository: {}: no {STORE_DIR} here or above", start.display());
+    Error::new(ErrorKind::NotFound, message).with_hint("`filesync init` makes one")
+}
+
+/// Paths of a request, checked.
+pub fn request_paths(paths: &[Vec<u8>]) -> Result<Vec<RepoPath>, Error> {
+    let parse = |path: &Vec<u8>| {
+        let shown = String::from_utf8_lossy(path);
+        RepoPath::parse(path).map_err(|error| Error::new(ErrorKind::Usage, format!("cannot use path {shown}: {error}")))
+    };
+    paths.iter().map(parse).collect()
+}

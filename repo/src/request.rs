@@ -1,0 +1,435 @@
+//! Every command as data: one typed request, a stream of typed events, one typed result.
+//!
+//! Text, `--json` and, later, the daemon's HTTP API are views of the values here. Paths are bytes from the
+//! root of the repository; ids are typed; times are [`Timestamp`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use filesync_cas::ContentHash;
+use filesync_merkle::{CommitId, Timestamp, TreeId};
+
+/// What a command is told while it runs. Called from several threads.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// An observer that looks away.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event) {}
+}
+
+/// What happens while a command runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A phase of the work begins ("commit", "restore", "fsck" …); totals are `None` while unknown.
+    Phase {
+        /// What is done, as a present participle: "committing".
+        what: &'static str,
+        /// Bytes to be done.
+        bytes: Option<u64>,
+        /// Files or objects to be done.
+        items: Option<u64>,
+    },
+    /// More of the present phase is done.
+    Advance {
+        /// Bytes since the last event.
+        bytes: u64,
+        /// Files or objects since the last event.
+        items: u64,
+    },
+    /// Something that the user should know and that does not fail the command.
+    Warning(Warning),
+}
+
+/// A warning, with the path that it is about if there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Path from the root of the repository.
+    pub path: Option<Vec<u8>>,
+    /// What is the matter: "skipped: a socket".
+    pub message: String,
+}
+
+/// `init`.
+#[derive(Debug, Clone, Default)]
+pub struct InitRequest {
+    /// Average length of chunks; 64 KiB if not said.
+    pub chunk_size: Option<u32>,
+    /// What this node is called; the host's name if not said.
+    pub name: Option<String>,
+    /// Store frames as they are.
+    pub no_compression: bool,
+}
+
+/// What `init` made.
+#[derive(Debug, Clone)]
+pub struct InitResult {
+    /// The repository's id.
+    pub repo: ContentHash,
+    /// This node: its public key.
+    pub node: ContentHash,
+    /// The repository's root.
+    pub path: PathBuf,
+}
+
+/// `commit`.
+#[derive(Debug, Clone, Default)]
+pub struct CommitRequest {
+    /// Made from the changes if not said.
+    pub message: Option<String>,
+    /// The configured author, or user@host, if not said.
+    pub author: Option<String>,
+    /// Replaces the head, with its parents.
+    pub amend: bool,
+    /// Commits even if nothing changed.
+    pub allow_empty: bool,
+    /// What cannot be read keeps its entry of the head.
+    pub partial: bool,
+    /// Drops tracked paths that a rule leaves out.
+    pub apply_ignore: bool,
+    /// Reads every file again.
+    pub no_cache: bool,
+    /// Stores nothing.
+    pub dry_run: bool,
+}
+
+/// What `commit` did.
+#[derive(Debug, Clone, Default)]
+pub struct CommitResult {
+    /// The new commit; none if nothing changed, or in a dry run.
+    pub commit: Option<CommitId>,
+    /// The root of its tree.
+    pub tree: Option<TreeId>,
+    /// Its parents.
+    pub parents: Vec<CommitId>,
+    /// Its message.
+    pub message: String,
+    /// Everything in the tree that is not a directory.
+    pub files: u64,
+    /// Bytes of all files in the tree.
+    pub bytes: u64,
+    /// Paths that the parent did not have.
+    pub added: u64,
+    /// Paths that it had with other content, mode or kind.
+    pub modified: u64,
+    /// Paths that it had and that are gone.
+    pub deleted: u64,
+    /// Raw bytes of chunks that were not stored before.
+    pub new_bytes: u64,
+    /// By how much the packs grew.
+    pub stored_bytes: u64,
+    /// Metadata objects that were not stored before.
+    pub nodes_written: u64,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// A path that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which.
+    pub path: Vec<u8>,
+    /// Why.
+    pub cause: String,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Default)]
+pub struct StatusRequest {
+    /// Reads every file again.
+    pub no_cache: bool,
+}
+
+/// How a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeKind {
+    /// Not there before.
+    Added,
+    /// Other content or mode.
+    Modified,
+    /// Gone.
+    Deleted,
+    /// Another kind of thing.
+    TypeChanged,
+    /// Gone from one place and there, equal, at another.
+    Renamed,
+    /// Cannot be read: what it is now is not known.
+    Unreadable,
+}
+
+impl ChangeKind {
+    /// The letter in text output, and the `change` of JSON.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Added => "A",
+            Self::Modified => "M",
+            Self::Deleted => "D",
+            Self::TypeChanged => "T",
+            Self::Renamed => "R",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One changed path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// Where.
+    pub path: Vec<u8>,
+    /// Where it was, if it was renamed.
+    pub from: Option<Vec<u8>>,
+}
+
+/// What `status` found.
+#[derive(Debug, Clone, Default)]
+pub struct StatusResult {
+    /// The head.
+    pub head: Option<CommitId>,
+    /// What the cluster shows; none if never in touch.
+    pub main: Option<CommitId>,
+    /// Local commits that are not published; `None` if never in touch.
+    pub ahead: Option<u64>,
+    /// Published commits that the head lacks.
+    pub behind: Option<u64>,
+    /// Changes, by path.
+    pub changes: Vec<Change>,
+    /// Conflict copies in the working copy.
+    pub conflicts: Vec<Vec<u8>>,
+}
+
+impl StatusResult {
+    /// Whether the working copy equals the head.
+    pub fn is_clean(&self) -> bool {
+        self.changes.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// `log`.
+#[derive(Debug, Clone, Default)]
+pub struct LogRequest {
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// Oldest first.
+    pub reverse: bool,
+    /// Where to begin; the head if not said.
+    pub rev: Option<String>,
+    /// Only commits that changed one of these (from the root of the repository).
+    pub paths: Vec<Vec<u8>>,
+}
+
+/// What is known of a commit's signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureState {
+    /// The node that the commit names signed it.
+    Good,
+    /// It did not.
+    Bad,
+    /// It cannot be judged.
+    Unknown,
+}
+
+impl SignatureState {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One commit of a `log`.
+#[derive(Debug, Clone)]
+pub struct LogEntry {
+    /// Its id.
+    pub commit: CommitId,
+    /// The root of its tree.
+    pub tree: TreeId,
+    /// Its parents.
+    pub parents: Vec<CommitId>,
+    /// Who.
+    pub author: String,
+    /// The node that signed it.
+    pub node: ContentHash,
+    /// When.
+    pub time: Timestamp,
+    /// Why.
+    pub message: String,
+    /// Its place in the order of publishes; none while only local.
+    pub log_index: Option<u64>,
+    /// Whether the signature is the node's.
+    pub signature: SignatureState,
+    /// Tags that name it, and HEAD.
+    pub refs: Vec<String>,
+}
+
+/// `ls`.
+#[derive(Debug, Clone, Default)]
+pub struct LsRequest {
+    /// `REV[:PATH]`; the head's root if not said.
+    pub target: Option<String>,
+    /// Everything below, too.
+    pub recursive: bool,
+    /// Also what costs a look-up: the BLAKE3 of files of more than one chunk.
+    pub hashes: bool,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file that nobody may execute.
+    File,
+    /// A file that its owner may execute.
+    Executable,
+    /// A symlink.
+    Symlink,
+    /// A directory.
+    Directory,
+}
+
+impl EntryKind {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Executable => "executable",
+            Self::Symlink => "symlink",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+/// One entry of an `ls`.
+#[derive(Debug, Clone)]
+pub struct LsEntry {
+    /// From the root of the repository.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits.
+    pub mode: u16,
+    /// Bytes of a file, of all files below a directory, or of a link's target.
+    pub size: u64,
+    /// Directories have none.
+    pub mtime: Option<Timestamp>,
+    /// Chunk, list or tree; none for an empty file and for a symlink.
+    pub id: Option<ContentHash>,
+    /// BLAKE3 of the whole file, as `b3sum` prints it.
+    pub b3: Option<ContentHash>,
+    /// Of a symlink.
+    pub target: Option<Vec<u8>>,
+}
+
+/// `cat`.
+#[derive(Debug, Clone)]
+pub struct CatRequest {
+    /// `REV:PATH`.
+    pub target: String,
+    /// First byte.
+    pub offset: u64,
+    /// How many bytes at most.
+    pub length: Option<u64>,
+}
+
+/// `restore`.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreRequest {
+    /// What to restore; the head if not said.
+    pub rev: Option<String>,
+    /// Into a new or empty directory instead of the working copy.
+    pub to: Option<PathBuf>,
+    /// Sync what `to` got.
+    pub fsync: bool,
+    /// Also remove what the commit lacks.
+    pub delete: bool,
+    /// Also replace what is in no commit.
+    pub force: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Only these (from the root of the repository).
+    pub paths: Vec<Vec<u8>>,
+}
+
+/// What `restore` did, or would do.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreResult {
+    /// Paths written.
+    pub written: u64,
+    /// Paths removed.
+    pub deleted: u64,
+    /// Paths that were as they should be.
+    pub unchanged: u64,
+    /// Paths left alone, or kept aside, since they hold what is in no commit.
+    pub skipped: Vec<Vec<u8>>,
+    /// Paths that could not be written since the store is damaged.
+    pub damaged: Vec<Unreadable>,
+    /// Bytes of files written.
+    pub bytes: u64,
+    /// In a dry run: what would be done, a line each.
+    pub plan: Vec<PlannedStep>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// A step that `restore --dry-run` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStep {
+    /// "write", "delete" or "skip".
+    pub action: &'static str,
+    /// Where.
+    pub path: Vec<u8>,
+}
+
+/// `fsck`.
+#[derive(Debug, Clone, Default)]
+pub struct FsckRequest {
+    /// Checks and closure only; nothing is decompressed.
+    pub quick: bool,
+}
+
+/// What `fsck` found.
+#[derive(Debug, Clone, Default)]
+pub struct FsckResult {
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// What is damaged or missing.
+    pub damaged: Vec<DamagedObject>,
+    /// Findings that belong to no object: a torn frame, a bad small file.
+    pub findings: Vec<String>,
+    /// Objects made good.
+    pub repaired: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl FsckResult {
+    /// Whether all is well.
+    pub fn is_clean(&self) -> bool {
+        self.damaged.is_empty() && self.findings.is_empty()
+    }
+}
+
+/// A damaged or missing object and whom it affects.
+#[derive(Debug, Clone)]
+pub struct DamagedObject {
+    /// Which.
+    pub id: ContentHash,
+    /// "chunk", "tree" …
+    pub kind: &'static str,
+    /// What is wrong with it.
+    pub cause: String,
+    /// Paths as `COMMIT:PATH`-free bytes from the root, of commits that refer to it (at most 1000).
+    pub paths: Vec<Vec<u8>>,
+}
