@@ -10,7 +10,7 @@ use crate::small_file::{Builder, Lines};
 const TITLE: &str = "filesync damaged 1";
 /// Where the list lies.
 pub const PATH: &str = "damaged";
-/// More objects than this are not listed: their packs are.
+/// More objects than this are not listed.
 const OBJECTS_MAX: usize = 100_000;
 
 /// The list.
@@ -28,11 +28,13 @@ impl Damaged {
         self.packs.is_empty() && self.objects.is_empty()
     }
 
-    /// Adds an object.
-    pub fn note(&mut self, id: ContentHash) {
-        if self.objects.len() < OBJECTS_MAX {
+    /// Adds an object. False if the list is full: then its pack is to be listed instead.
+    pub fn note(&mut self, id: ContentHash) -> bool {
+        let fits = self.objects.len() < OBJECTS_MAX || self.objects.contains(&id);
+        if fits {
             self.objects.insert(id);
         }
+        fits
     }
 
     /// The file's bytes.

@@ -20,7 +20,8 @@ pub const HEADER_LEN: usize = 56;
 /// Length of one entry of the table.
 pub const SLOT_LEN: usize = 37;
 
-const MAGIC: &[u8; 4] = b"FSfr";
+/// What a frame begins with.
+pub(crate) const MAGIC: &[u8; 4] = b"FSfr";
 const VERSION: u8 = 1;
 /// How much of a frame is compressed to learn whether the rest is worth it.
 const SAMPLE_LEN: usize = 32 << 10;

@@ -1,14 +1,21 @@
 //! Reads everything and says what does not fit. Findings are data; nothing is changed.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
 use crate::hash::{ContentHash, Kind};
-use crate::pack::{FrameAt, PACK_HEADER_LEN, read_footer, read_pack_header, walk_frames};
+use crate::index::PackNumber;
+use crate::pack::{
+    Class, FrameAt, PACK_HEADER_LEN, PackName, is_lost, next_frame, read_footer, read_frame_table, walk_frames,
+};
 use crate::store::Store;
-use crate::store::packs::{PackFile, open_pack};
+use crate::store::packs::{PackFile, damage_of, header_of, open_pack};
 use crate::vfs::{VfsFile, read_exact_at};
 
 /// An object whose bytes are wrong.
@@ -44,43 +51,52 @@ pub enum Depth {
     Objects,
 }
 
+/// A stretch of a pack in which no frame can be made out.
+type Lost = (PackName, Range<u64>);
+
 impl Store {
     /// Bytes that [`Self::check_packs`] will read.
     pub fn packs_len(&self) -> u64 {
-        self.inner.survey.packs.iter().map(|pack| pack.end.min(pack.len)).sum()
+        let survey = self.inner.survey_now().unwrap_or_default();
+        survey.packs.iter().map(|pack| pack.end.min(pack.len)).sum()
     }
 
     /// Reads all packs. `advance` is told of bytes and objects as they go by.
     pub fn check_packs(&self, depth: Depth, advance: &(dyn Fn(u64, u64) + Sync)) -> Result<PackReport, GetError> {
+        let survey = self.inner.survey_now();
+        let survey = survey.map_err(|source| GetError::Io { path: PathBuf::from("packs"), source })?;
         let mut report = PackReport::default();
-        for name in &self.inner.survey.missing {
+        let mut lost: Vec<Lost> = Vec::new();
+        for name in &survey.missing {
             report.findings.push(format!("pack {name}: it is missing"));
+            lost.push((*name, 0..u64::MAX));
         }
-        let next = std::sync::atomic::AtomicUsize::new(0);
+        let next = AtomicUsize::new(0);
         let work = || {
-            let mut report = PackReport::default();
+            let mut part = (PackReport::default(), Vec::new());
             loop {
-                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some(pack) = self.inner.survey.packs.get(at) else { return Ok(report) };
-                self.check_pack(pack, depth, &mut report, advance)?;
+                let Some(pack) = survey.packs.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(part) };
+                self.check_pack(pack, depth, &mut part.0, &mut part.1, advance)?;
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let reports: Vec<Result<PackReport, GetError>> = std::thread::scope(|scope| {
+        let parts: Vec<Result<(PackReport, Vec<Lost>), GetError>> = std::thread::scope(|scope| {
             let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
             let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-            let mut reports = vec![work()];
+            let mut parts = vec![work()];
             let panicked = || Err(GetError::Index("a thread that reads packs failed".to_owned()));
-            reports.extend(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())));
-            reports
+            parts.extend(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())));
+            parts
         });
-        for part in reports {
-            let part = part?;
+        for part in parts {
+            let (part, part_lost) = part?;
             report.objects += part.objects;
             report.bytes += part.bytes;
             report.bad.extend(part.bad);
             report.findings.extend(part.findings);
+            lost.extend(part_lost);
         }
+        self.name_lost(&lost, &mut report)?;
         Ok(report)
     }
 
@@ -89,94 +105,110 @@ impl Store {
         pack: &PackFile,
         depth: Depth,
         report: &mut PackReport,
+        lost: &mut Vec<Lost>,
         advance: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(), GetError> {
         let name = pack.name;
-        let path = if pack.sealed { name.sealed_path() } else { name.open_path() };
-        let io = |source: io::Error| GetError::Io { path: path.clone(), source };
+        let io = |source: io::Error| GetError::Io { path: pack.path(), source };
         if pack.is_short() {
             report.findings.push(format!("pack {name}: {} bytes long, {} were durable", pack.len, pack.end));
+            lost.push((name, pack.len..u64::MAX));
         }
         let file = match open_pack(&**self.vfs(), name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 report.findings.push(format!("pack {name}: it is missing"));
+                lost.push((name, 0..u64::MAX));
                 return Ok(());
             }
             Err(error) => return Err(io(error)),
         };
-        let header = match read_pack_header(&*file) {
-            Ok(header) if header.name == name && header.repository == self.parameters().repository => header,
+        let class = match damage_of(header_of(&*file, name)).map_err(io)? {
+            Ok(header) if header.repository == self.parameters().repository => Some(header.class),
             Ok(_) => {
-                report.findings.push(format!("pack {name}: it belongs elsewhere"));
-                return Ok(());
+                report.findings.push(format!("pack {name}: it belongs to another repository"));
+                None
             }
-            Err(error) if error.is_damage() => {
-                report.findings.push(format!("pack {name}: {error}"));
-                return Ok(());
+            Err(cause) => {
+                report.findings.push(format!("pack {name}: {cause}"));
+                None
             }
-            Err(error) => return Err(io(io::Error::other(error.to_string()))),
         };
         let mut end = pack.end.min(pack.len);
         let mut footer = None;
         if pack.sealed {
-            match read_footer(&*file, pack.len) {
+            match damage_of(read_footer(&*file, pack.len)).map_err(io)? {
                 Ok((frames, frames_end)) => {
                     footer = Some(frames);
                     end = frames_end;
                 }
-                Err(error) => report.findings.push(format!("pack {name}: {error}")),
+                Err(cause) => report.findings.push(format!("pack {name}: {cause}")),
             }
         }
+        let class = match class {
+            Some(class) => class,
+            None => guess_class(&*file, end).map_err(io)?,
+        };
         let mut seen = 0;
         let mut differs = false;
-        let findings = std::cell::RefCell::new(Vec::new());
+        // Both of the walk's callbacks tell of findings and of what is lost.
+        let told = RefCell::new((Vec::new(), None::<u64>, lost));
         walk_frames::<io::Error>(
             &*file,
-            header.class,
+            class,
             PACK_HEADER_LEN,
             end,
             &mut |header, frame| {
                 differs |= footer.as_ref().is_some_and(|frames| frames.get(seen) != Some(&frame));
                 seen += 1;
                 let cause = self.check_frame(&*file, &header, &frame, depth, report)?;
-                findings
-                    .borrow_mut()
-                    .extend(cause.map(|cause| format!("pack {name}: at byte {}: {cause}", frame.offset)));
+                let (findings, lost_from, lost) = &mut *told.borrow_mut();
+                findings.extend(cause.map(|cause| format!("pack {name}: at byte {}: {cause}", frame.offset)));
+                lost.extend(lost_from.take().map(|from| (name, from..frame.offset)));
                 report.objects += frame.slots.len() as u64;
                 report.bytes += header.frame_len();
                 advance(header.frame_len(), frame.slots.len() as u64);
                 Ok(())
             },
             &mut |at, cause| {
+                let (findings, lost_from, _) = &mut *told.borrow_mut();
+                lost_from.get_or_insert(at);
                 // Behind the frames of a pack whose footer is bad lies that footer: already reported.
                 if !(pack.sealed && footer.is_none()) {
-                    findings.borrow_mut().push(format!("pack {name}: at byte {at}: {cause}"));
+                    findings.push(format!("pack {name}: {cause}"));
                 }
                 Ok(())
             },
         )
         .map_err(io)?;
-        report.findings.extend(findings.into_inner());
+        let (findings, lost_from, lost) = told.into_inner();
+        lost.extend(lost_from.map(|from| (name, from..u64::MAX)));
+        report.findings.extend(findings);
         if let Some(frames) = footer {
             if differs || frames.len() != seen {
                 report.findings.push(format!("pack {name}: its footer does not list its frames"));
             }
-            self.note_lost(&frames, report, &file);
+            note_lost(&frames, report, &*file);
         }
         Ok(())
     }
 
-    /// Objects that the footer lists in frames that no longer parse.
-    fn note_lost(&self, frames: &[FrameAt], report: &mut PackReport, file: &std::sync::Arc<dyn VfsFile>) {
-        for frame in frames {
-            let class = crate::pack::Class::of(frame.slots.first().map_or(Kind::CHUNK, |slot| slot.kind));
-            if crate::pack::read_frame_table(&**file, frame.offset, frame.end(), class).is_err() {
-                let lost = frame.slots.iter();
-                let cause = "its frame is damaged";
-                report.bad.extend(lost.map(|slot| BadObject { id: slot.id, kind: slot.kind, cause: cause.to_owned() }));
-            }
+    /// Names the objects that the index knows where nothing can be made out any more.
+    fn name_lost(&self, lost: &[Lost], report: &mut PackReport) -> Result<(), GetError> {
+        if lost.is_empty() {
+            return Ok(());
         }
+        let lost: Vec<(PackNumber, &Range<u64>)> =
+            lost.iter().map(|(name, range)| (self.inner.table.number(*name), range)).collect();
+        let named: HashSet<ContentHash> = report.bad.iter().map(|bad| bad.id).collect();
+        let (first, last) = (ContentHash::from_bytes([0; 32]), ContentHash::from_bytes([0xff; 32]));
+        self.inner.each_location(&first, &last, &mut |id, at| {
+            let is_lost = lost.iter().any(|(pack, range)| at.pack == *pack && range.contains(&u64::from(at.offset)));
+            if is_lost && !named.contains(&id) {
+                report.bad.push(BadObject { id, kind: at.kind, cause: "its frame is damaged".to_owned() });
+            }
+            std::ops::ControlFlow::Continue(())
+        })
     }
 
     /// Holds one frame against its checks; says what is wrong with it as a whole.
@@ -188,18 +220,24 @@ impl Store {
         depth: Depth,
         report: &mut PackReport,
     ) -> io::Result<Option<String>> {
-        let mut payload = vec![0; header.stored_len as usize];
-        read_exact_at(file, &mut payload, frame.offset + (HEADER_LEN + header.table_len()) as u64)?;
-        let cause =
-            if header.payload_fits(&payload) { None } else { Some("the check of a payload does not fit".to_owned()) };
-        if depth == Depth::Stored && cause.is_none() {
-            return Ok(None);
-        }
         let mut all_bad = |cause: &str| {
             let bad =
                 frame.slots.iter().map(|slot| BadObject { id: slot.id, kind: slot.kind, cause: cause.to_owned() });
             report.bad.extend(bad);
         };
+        let mut payload = vec![0; header.stored_len as usize];
+        match read_exact_at(file, &mut payload, frame.offset + (HEADER_LEN + header.table_len()) as u64) {
+            Err(error) if is_lost(&error) => {
+                all_bad(&error.to_string());
+                return Ok(Some(error.to_string()));
+            }
+            read => read?,
+        }
+        let cause =
+            if header.payload_fits(&payload) { None } else { Some("the check of a payload does not fit".to_owned()) };
+        if depth == Depth::Stored && cause.is_none() {
+            return Ok(None);
+        }
         match Frame::decode(header, frame.slots.clone(), &payload) {
             Err(cause) => all_bad(&cause),
             Ok(decoded) => {
@@ -227,7 +265,17 @@ impl Store {
         let mut open: Vec<(Kind, ContentHash)> = roots.to_vec();
         while let Some((kind, id)) = open.pop() {
             if kind.is_chunk() {
-                let there = if bad.contains(&id) { self.get(kind, &id).is_ok() } else { self.contains(kind, &id)? };
+                if seen.contains(&id) {
+                    continue;
+                }
+                let there = match bad.contains(&id) {
+                    false => self.contains(kind, &id)?,
+                    true => match self.get(kind, &id) {
+                        Ok(_) => true,
+                        Err(error) if error.is_damage() => false,
+                        Err(error) => return Err(error),
+                    },
+                };
                 if !there && seen.insert(id) {
                     found.push(BadObject { id, kind, cause: "it is missing or damaged".to_owned() });
                 }
@@ -249,16 +297,51 @@ impl Store {
         Ok(found)
     }
 
-    /// Whether the packs hold an object of this kind. An index that denies it is not taken at its word.
+    /// Whether the packs hold an object of this kind. An index that denies it is not taken at its word, nor one that
+    /// leads to where damage is known.
     fn contains(&self, kind: Kind, id: &ContentHash) -> Result<bool, GetError> {
-        match self.inner.locate(id)? {
-            Some(location) if location.kind == kind => Ok(true),
-            _ => Ok(self.get(kind, id).is_ok()),
+        if let Some(location) = self.inner.locate(id)?
+            && location.kind == kind
+            && !self.inner.is_suspect(id, &location)
+        {
+            return Ok(true);
+        }
+        match self.get(kind, id) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     /// Whether the index leads to an object; fsck of the index itself.
     pub fn is_indexed(&self, id: &ContentHash) -> bool {
-        matches!(self.inner.index().lookup(id), Ok(Some(_)))
+        matches!(self.inner.with_index(|index| index.lookup(id)), Ok(Some(_)))
+    }
+}
+
+/// What a pack without a header holds: the kind of frames that can be made out in it.
+fn guess_class(file: &dyn VfsFile, end: u64) -> io::Result<Class> {
+    for class in Class::ALL {
+        if damage_of(read_frame_table(file, PACK_HEADER_LEN, end, class))?.is_ok() {
+            return Ok(class);
+        }
+    }
+    for class in Class::ALL {
+        if next_frame(file, class, PACK_HEADER_LEN, end)?.is_some() {
+            return Ok(class);
+        }
+    }
+    Ok(Class::Data)
+}
+
+/// Objects that a footer lists in frames that no longer parse.
+fn note_lost(frames: &[FrameAt], report: &mut PackReport, file: &dyn VfsFile) {
+    for frame in frames {
+        let class = Class::of(frame.slots.first().map_or(Kind::CHUNK, |slot| slot.kind));
+        if read_frame_table(file, frame.offset, frame.end(), class).is_err() {
+            let cause = "its frame is damaged";
+            let lost = frame.slots.iter();
+            report.bad.extend(lost.map(|slot| BadObject { id: slot.id, kind: slot.kind, cause: cause.to_owned() }));
+        }
     }
 }

@@ -6,7 +6,7 @@ pub mod memory;
 pub mod rocks;
 
 use crate::hash::{ContentHash, Kind};
-use crate::pack::PackName;
+use crate::pack::{Class, PackName};
 use crate::rows::{RowBatch, RowError, Rows};
 
 /// A number that stands for a pack's name in the index; never used twice within one index.
@@ -35,6 +35,10 @@ pub struct IndexedPack {
     pub name: PackName,
     /// Its number in locations.
     pub number: PackNumber,
+    /// What it holds; `None` if its header cannot be read.
+    pub class: Option<Class>,
+    /// Its serial, 0 if its header cannot be read.
+    pub serial: u64,
     /// Every frame that begins before this offset is known.
     pub len: u64,
 }
@@ -48,12 +52,14 @@ pub struct IndexUpdate {
     pub packs: Vec<IndexedPack>,
     /// Rows of crates above.
     pub rows: RowBatch,
+    /// The generation of `HEAD` that is known to be durable.
+    pub generation: Option<u64>,
 }
 
 impl IndexUpdate {
     /// Whether nothing would change.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.packs.is_empty() && self.rows.0.is_empty()
+        self.objects.is_empty() && self.packs.is_empty() && self.rows.0.is_empty() && self.generation.is_none()
     }
 }
 
@@ -70,6 +76,9 @@ pub trait Index: Rows {
 
     /// The packs that it knows.
     fn packs(&self) -> Result<Vec<IndexedPack>, RowError>;
+
+    /// The last generation of `HEAD` that was applied: it was durable then.
+    fn generation(&self) -> Result<Option<u64>, RowError>;
 
     /// Adds objects, packs and rows in one step. Survives the process, not a power cut.
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError>;

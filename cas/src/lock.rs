@@ -4,11 +4,14 @@
 //! for the message that a second one gets. Readers hold `readers` together; only gc wants it alone, and
 //! never waits for it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::OpenError;
 
@@ -37,11 +40,12 @@ impl WriterLock {
         let mut file = options.custom_flags(NO_FOLLOW).open(&path).map_err(io)?;
         let deadline = Instant::now() + timeout;
         loop {
-            match file.try_lock() {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY),
-                Err(TryLockError::WouldBlock) => return Err(OpenError::Busy(holder(&mut file))),
-                Err(TryLockError::Error(source)) => return Err(io(source)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(RETRY),
+                Err(Errno::WOULDBLOCK) => return Err(OpenError::Busy(holder(&mut file))),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(io(error.into())),
             }
         }
         // Only words for a message: a full disk must not keep gc from making room.
@@ -56,7 +60,7 @@ impl ReaderLock {
     pub fn take(dir: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(NO_FOLLOW).open(dir.join("readers")).ok()?;
-        file.try_lock_shared().ok()?;
+        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
         Some(Self { _file: file })
     }
 }

@@ -5,15 +5,18 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::frame::{COUNT_MAX, HEADER_LEN, Header, RAW_MAX, SLOT_LEN, Slot, parse_slots, push_slots};
+use crate::frame::{
+    COUNT_MAX, HEADER_LEN, Header, MAGIC as MAGIC_OF_FRAMES, RAW_MAX, SLOT_LEN, Slot, parse_slots, push_slots,
+};
 use crate::hash::{ContentHash, Kind, check16, hex, unhex};
 use crate::vfs::{VfsFile, read_exact_at};
 
 /// Frame bytes at which a pack is sealed.
 pub const SEAL_LEN: u64 = 256 << 20;
 /// Length of a pack's header: where the first frame lies.
-pub const PACK_HEADER_LEN: u64 = 88;
-const TRAILER_LEN: u64 = 40;
+pub const PACK_HEADER_LEN: u64 = HEADER_BYTES as u64;
+const HEADER_BYTES: usize = 88;
+const TRAILER_BYTES: usize = 40;
 const MAGIC: &[u8; 8] = b"fspack\r\n";
 const TRAILER_MAGIC: &[u8; 8] = b"fspkend\n";
 const VERSION: u8 = 1;
@@ -127,7 +130,7 @@ impl PackHeader {
     }
 
     /// Parses a header.
-    pub fn decode(bytes: &[u8; PACK_HEADER_LEN as usize]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
         if &bytes[..8] != MAGIC {
             return Err("not a pack".to_owned());
         }
@@ -195,9 +198,9 @@ pub fn encode_footer(frames: &[FrameAt]) -> Vec<u8> {
 /// Reads the footer of a sealed pack of `len` bytes: its frames, and where they end.
 pub fn read_footer(file: &dyn VfsFile, len: u64) -> Result<(Vec<FrameAt>, u64), ScanError> {
     let wrong = |cause: &str| ScanError::Damaged { at: len, cause: cause.to_owned() };
-    let trailer_at = len.checked_sub(TRAILER_LEN).filter(|at| *at >= PACK_HEADER_LEN);
+    let trailer_at = len.checked_sub(TRAILER_BYTES as u64).filter(|at| *at >= PACK_HEADER_LEN);
     let trailer_at = trailer_at.ok_or_else(|| wrong("too short for a trailer"))?;
-    let mut trailer = [0; TRAILER_LEN as usize];
+    let mut trailer = [0; TRAILER_BYTES];
     read_exact_at(file, &mut trailer, trailer_at)?;
     if &trailer[32..] != TRAILER_MAGIC {
         return Err(wrong("no trailer"));
@@ -267,18 +270,24 @@ pub enum ScanError {
 }
 
 impl ScanError {
-    /// Reading past the end is damage here: lengths were known before.
+    /// Reading past the end is damage here: lengths were known before. So are bytes that the medium no longer
+    /// gives; everything else the system may think better of.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
-            Self::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+            Self::Io(error) => is_lost(error),
         }
     }
 }
 
+/// Whether a read failed because the bytes are gone.
+pub fn is_lost(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// Reads and checks the header of a pack.
 pub fn read_pack_header(file: &dyn VfsFile) -> Result<PackHeader, ScanError> {
-    let mut bytes = [0; PACK_HEADER_LEN as usize];
+    let mut bytes = [0; HEADER_BYTES];
     read_exact_at(file, &mut bytes, 0)?;
     PackHeader::decode(&bytes).map_err(|cause| ScanError::Damaged { at: 0, cause })
 }
@@ -325,7 +334,7 @@ pub fn walk_frames<E: From<io::Error>>(
                 at = frame.end();
                 visit(header, frame)?;
             }
-            Err(ScanError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+            Err(ScanError::Io(error)) if !is_lost(&error) => return Err(error.into()),
             Err(error) => {
                 damage(at, error.to_string())?;
                 match next_frame(file, class, at + 1, end)? {
@@ -338,20 +347,31 @@ pub fn walk_frames<E: From<io::Error>>(
     Ok(())
 }
 
-/// The first place at or after `from` where a frame begins.
-fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::Result<Option<u64>> {
+/// The first place at or after `from` where a frame begins: a whole one, payload included. What is only a part of
+/// one may be the content of a file that was stored, and its length would lead astray.
+pub fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::Result<Option<u64>> {
     const WINDOW: usize = 1 << 16;
+    /// What a medium that cannot be read is skipped by.
+    const SECTOR: u64 = 4096;
     let mut buffer = vec![0; WINDOW];
     let mut start = from;
     while start < end {
         let want = usize::try_from(end - start).unwrap_or(WINDOW).min(WINDOW);
-        let got = file.read_at(&mut buffer[..want], start)?;
+        let got = match file.read_at(&mut buffer[..want], start) {
+            Ok(got) => got,
+            Err(error) if is_lost(&error) => {
+                start = (start + 1).next_multiple_of(SECTOR);
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
         if got < 4 {
             return Ok(None);
         }
         for (at, window) in buffer[..got].windows(4).enumerate() {
             let offset = start + at as u64;
-            if window == b"FSfr" && read_frame_table(file, offset, end, class).is_ok() {
+            if window == MAGIC_OF_FRAMES && is_whole_frame(file, offset, end, class)? {
                 return Ok(Some(offset));
             }
         }
@@ -359,6 +379,20 @@ fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::Resu
         start += (got - 3) as u64;
     }
     Ok(None)
+}
+
+fn is_whole_frame(file: &dyn VfsFile, offset: u64, end: u64, class: Class) -> io::Result<bool> {
+    let read = read_frame_table(file, offset, end, class).and_then(|(header, _)| {
+        let mut payload = vec![0; header.stored_len as usize];
+        read_exact_at(file, &mut payload, offset + (HEADER_LEN + header.table_len()) as u64)?;
+        Ok(header.payload_fits(&payload))
+    });
+    match read {
+        Ok(whole) => Ok(whole),
+        Err(error) if error.is_damage() => Ok(false),
+        Err(ScanError::Io(error)) => Err(error),
+        Err(ScanError::Damaged { .. }) => Ok(false),
+    }
 }
 
 #[cfg(test)]
@@ -374,7 +408,7 @@ mod tests {
             name: PackName::from_bytes([9; 16]),
         };
         let bytes = header.encode();
-        let array: [u8; PACK_HEADER_LEN as usize] = bytes.try_into().expect("its length");
+        let array: [u8; HEADER_BYTES] = bytes.try_into().expect("its length");
         assert_eq!(PackHeader::decode(&array), Ok(header));
         for at in 0..array.len() {
             let mut bad = array;

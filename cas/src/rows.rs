@@ -7,10 +7,35 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-/// Why rows cannot be read: the caller goes on without them.
+/// Why rows cannot be read or written: the caller goes on without them.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("index: {0}")]
-pub struct RowError(pub String);
+#[error("index: {cause}")]
+pub struct RowError {
+    cause: String,
+    damage: bool,
+}
+
+impl RowError {
+    /// The index itself is wrong: it is to be built again.
+    pub(crate) fn damaged(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), damage: true }
+    }
+
+    /// The system refused (a full disk, too many open files): nothing is known against the index.
+    pub(crate) fn refused(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), damage: false }
+    }
+
+    /// Whether the index itself is wrong.
+    pub fn is_damage(&self) -> bool {
+        self.damage
+    }
+
+    /// What happened, without the word that says where.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+}
 
 /// What a scan calls for each row: key without the caller's prefix, and value.
 pub type RowVisitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;

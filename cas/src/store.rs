@@ -5,17 +5,24 @@
 
 mod append;
 mod cache;
+mod commit;
+mod damage;
+mod heal;
+mod limits;
+mod open;
 pub(crate) mod packs;
 mod pending;
 mod read;
 mod recover;
+mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,24 +30,24 @@ pub use pending::Claim;
 pub use read::Object;
 pub use session::{FrameWriter, Session, SessionStats};
 
-use crate::damaged::{self, Damaged};
+use crate::damaged::Damaged;
 use crate::error::{OpenError, PutError};
 use crate::hash::{ContentHash, Schema};
-use crate::head::{Head, Mark};
-use crate::index::memory::MemoryIndex;
+use crate::head::Head;
 use crate::index::rocks::{RocksIndex, RocksMode};
-use crate::index::{Index, PackNumber};
+use crate::index::{Index, IndexUpdate, Location, PackNumber};
 use crate::lock::{ReaderLock, WriterLock};
-use crate::pack::{Class, PackName, SEAL_LEN, read_pack_header};
+use crate::pack::PackName;
 use crate::params::{Params, ParamsError};
 use crate::pin;
-use crate::rows::{RowError, RowVisitor, Rows};
+use crate::rows::{RowBatch, RowError, RowVisitor, Rows};
 use crate::vfs::{Open, Vfs, read_to_end, replace};
 use append::Writer;
 use cache::FrameCache;
+use heal::Elsewhere;
+use limits::Limits;
 use packs::{PackTable, Survey, survey};
 use pending::Pending;
-use recover::Recovery;
 
 /// The longest of the small files.
 const SMALL_FILE_MAX: u64 = 64 << 20;
@@ -69,23 +76,30 @@ pub(crate) struct Inner {
     pub(crate) place: Place,
     pub(crate) params: Params,
     pub(crate) schema: Arc<dyn Schema>,
-    pub(crate) survey: Survey,
     pub(crate) table: PackTable,
+    limits: Limits,
+    /// As it was at open; a writer has its own.
     head: Head,
     index: RwLock<SharedIndex>,
-    /// Built from the packs when the index turns out to be wrong.
-    second_index: OnceLock<Option<Arc<MemoryIndex>>>,
+    /// What the index does not lead to; looked for once, when something is missing.
+    elsewhere: OnceLock<Option<Elsewhere>>,
+    /// Objects that are read from another place than the index gives, since there they are bad.
+    moved: RwLock<HashMap<ContentHash, Location>>,
+    /// The index has refused to take something.
+    refused: AtomicBool,
     frames: FrameCache,
     pending: Pending,
     writer: Option<Writer>,
     sessions: AtomicU64,
     damage: Mutex<Damaged>,
+    damage_saved: Mutex<Damaged>,
+    /// Damaged objects that have been appended again.
+    restored: Mutex<Vec<ContentHash>>,
     warnings: Mutex<Vec<String>>,
     // Last: released after everything above is closed.
     _locks: (Option<WriterLock>, Option<ReaderLock>),
 }
 
-#[derive(Clone)]
 struct SharedIndex(Arc<dyn Index>);
 
 impl std::fmt::Debug for SharedIndex {
@@ -116,7 +130,8 @@ impl Store {
             vfs.open(Path::new(file), Open::Create { mode: 0o644 }).map_err(io(file))?;
         }
         replace(vfs, Path::new("format"), &params.encode(), 0o644).map_err(io("format"))?;
-        RocksIndex::open(&place.index_dir, RocksMode::Create).map_err(|error| OpenError::Index(error.0))?;
+        RocksIndex::open(&place.index_dir, RocksMode::Create)
+            .map_err(|error| OpenError::Index(error.cause().to_owned()))?;
         replace(vfs, Path::new("HEAD"), &Head::default().encode(), 0o644).map_err(io("HEAD"))
     }
 
@@ -137,78 +152,33 @@ impl Store {
 
     /// Opens for writing, as the only one who does; waits up to `timeout` for another writer. `who` is the
     /// command, for the message that others get meanwhile.
+    ///
+    /// What a crash left is put right: after this, everything that the store holds is durable.
     pub fn open_writer(place: Place, schema: Arc<dyn Schema>, who: &str, timeout: Duration) -> Result<Self, OpenError> {
-        let params = Self::params(&*place.vfs)?;
-        if let Some(word) = &params.unknown_write_word {
-            let cause = format!("feature {word:?} is not known: open for reading only");
-            return Err(OpenError::Unsupported { path: PathBuf::from("format"), cause });
-        }
-        let writer_lock = place.lock_dir.as_deref().map(|dir| WriterLock::take(dir, who, timeout)).transpose()?;
-        Self::open(place, params, schema, (writer_lock, None), true)
+        Self::open_limited(place, schema, who, timeout, Limits::default())
     }
 
     /// Opens for reading, beside a writer if there is one. Writes nothing.
     pub fn open_reader(place: Place, schema: Arc<dyn Schema>) -> Result<Self, OpenError> {
         let params = Self::params(&*place.vfs)?;
-        let reader_lock = place.lock_dir.as_deref().and_then(ReaderLock::take);
-        Self::open(place, params, schema, (None, reader_lock), false)
+        let lock = place.lock_dir.as_deref().and_then(ReaderLock::take);
+        open::reader(place, params, schema, lock)
     }
 
-    fn open(
+    fn open_limited(
         place: Place,
-        params: Params,
         schema: Arc<dyn Schema>,
-        locks: (Option<WriterLock>, Option<ReaderLock>),
-        writable: bool,
+        who: &str,
+        timeout: Duration,
+        limits: Limits,
     ) -> Result<Self, OpenError> {
-        let vfs = Arc::clone(&place.vfs);
-        let head = read_head(&*vfs)?;
-        let packs_io = |source| OpenError::Io { path: PathBuf::from("packs"), source };
-        let mut survey = survey(&*vfs, &head).map_err(packs_io)?;
-        let mut warnings: Vec<String> =
-            survey.strays.iter().map(|file| format!("packs/{file}: not a pack: ignored")).collect();
-        if writable {
-            cut_tails(&*vfs, &mut survey).map_err(packs_io)?;
+        let params = Self::params(&*place.vfs)?;
+        if let Some(word) = &params.unknown_write_word {
+            let cause = format!("feature {word:?} is not known: open for reading only");
+            return Err(OpenError::Unsupported { path: PathBuf::from("format"), cause });
         }
-        let mut damage = read_damage(&*vfs, &mut warnings);
-        let missing = survey.missing.iter().copied();
-        missing.clone().for_each(|pack| warnings.push(format!("pack {pack}: damaged: it is missing")));
-        damage.packs.extend(missing);
-        let table = PackTable::new(Arc::clone(&vfs));
-        let mut bad_packs = Vec::new();
-        let recovery = Recovery {
-            vfs: &*vfs,
-            dir: &place.index_dir,
-            survey: &survey,
-            table: &table,
-            writable,
-            warnings: &mut warnings,
-            damaged: &mut bad_packs,
-        };
-        let index = recovery.index().map_err(|error| OpenError::Index(error.0))?;
-        damage.packs.extend(bad_packs);
-        let writer = writable.then(|| Writer::new(head.clone()));
-        if let Some(writer) = &writer {
-            resume_packs(writer, &*vfs, &survey, &table, &head, &damage);
-        }
-        let inner = Inner {
-            place,
-            params,
-            schema,
-            survey,
-            table,
-            head,
-            index: RwLock::new(SharedIndex(index)),
-            second_index: OnceLock::new(),
-            frames: FrameCache::default(),
-            pending: Pending::default(),
-            writer,
-            sessions: AtomicU64::new(1),
-            damage: Mutex::new(damage),
-            warnings: Mutex::new(warnings),
-            _locks: locks,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let lock = place.lock_dir.as_deref().map(|dir| WriterLock::take(dir, who, timeout)).transpose()?;
+        open::writer(place, params, schema, lock, limits)
     }
 
     /// What the repository was made with.
@@ -240,8 +210,9 @@ impl Store {
     }
 
     /// Saves rows without a commit. They may be lost: an error is none of the caller's concern.
-    pub fn save_rows(&self, rows: crate::rows::RowBatch) -> Result<(), RowError> {
-        self.inner.index().apply(crate::index::IndexUpdate { rows, ..Default::default() })
+    pub fn save_rows(&self, rows: RowBatch) -> Result<(), RowError> {
+        let update = IndexUpdate { rows, ..IndexUpdate::default() };
+        self.inner.with_index(|index| index.apply(update)).inspect_err(|error| self.inner.index_refused(error))
     }
 
     /// Takes what the user should be told since the last call.
@@ -260,18 +231,6 @@ impl Store {
         self.inner.writer()?;
         pin::remove(&*self.inner.place.vfs, id)
     }
-
-    /// Whether reads have found damage that has not been stored again.
-    pub fn has_damage(&self) -> bool {
-        !lock(&self.inner.damage).is_empty()
-    }
-
-    /// Notes objects as damaged, so that the next commit that has their bytes stores them again. Durable.
-    pub fn record_damage(&self, objects: impl IntoIterator<Item = ContentHash>) -> Result<(), PutError> {
-        self.inner.writer()?;
-        objects.into_iter().for_each(|id| lock(&self.inner.damage).note(id));
-        self.inner.save_damage()
-    }
 }
 
 impl Inner {
@@ -279,38 +238,18 @@ impl Inner {
         self.writer.as_ref().ok_or(PutError::ReadOnly)
     }
 
-    pub(crate) fn index(&self) -> Arc<dyn Index> {
-        Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner).0)
-    }
-
     pub(crate) fn warn(&self, warning: String) {
         lock(&self.warnings).push(warning);
     }
 
-    /// Writes the list of damaged objects, if it has changed.
-    fn save_damage(&self) -> Result<(), PutError> {
+    /// What lies in `packs/` now, as the present marks see it.
+    pub(crate) fn survey_now(&self) -> io::Result<Survey> {
         let vfs = &*self.place.vfs;
-        let path = Path::new(damaged::PATH);
-        let list = lock(&self.damage).clone();
-        let before = read_to_end(vfs, path, SMALL_FILE_MAX).ok().and_then(|bytes| Damaged::decode(&bytes).ok());
-        if before.unwrap_or_default() == list {
-            return Ok(());
-        }
-        replace(vfs, path, &list.encode(), 0o644).map_err(|source| PutError::Io { path: path.to_owned(), source })
-    }
-
-    /// After a commit: what it stored again is sound.
-    fn clear_damage(&self) -> Result<(), PutError> {
-        let listed: Vec<ContentHash> = lock(&self.damage).objects.iter().copied().collect();
-        if listed.is_empty() && lock(&self.damage).packs.is_empty() {
-            return Ok(());
-        }
-        for id in listed {
-            if self.read_sound(&id) {
-                lock(&self.damage).objects.remove(&id);
-            }
-        }
-        self.save_damage()
+        let head = match &self.writer {
+            Some(writer) => writer.head(),
+            None => read_head(vfs).map_err(io::Error::other)?,
+        };
+        survey(vfs, &head)
     }
 }
 
@@ -325,11 +264,11 @@ struct StoreRows(Arc<Inner>);
 
 impl Rows for StoreRows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
-        self.0.index().get(key)
+        self.0.index().get(key).inspect_err(|error| self.0.index_refused(error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut RowVisitor<'_>) -> Result<(), RowError> {
-        self.0.index().scan(from, to, visit)
+        self.0.index().scan(from, to, visit).inspect_err(|error| self.0.index_refused(error))
     }
 }
 
@@ -341,58 +280,6 @@ fn read_head(vfs: &dyn Vfs) -> Result<Head, OpenError> {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Err(damaged("it is missing".to_owned())),
         Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
     }
-}
-
-/// A list that cannot be read is begun anew: what is bad will be found again.
-fn read_damage(vfs: &dyn Vfs, warnings: &mut Vec<String>) -> Damaged {
-    let path = Path::new(damaged::PATH);
-    let decoded = match read_to_end(vfs, path, SMALL_FILE_MAX) {
-        Ok(bytes) => Damaged::decode(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Damaged::default(),
-        Err(error) => Err(error.to_string()),
-    };
-    decoded.unwrap_or_else(|cause| {
-        warnings.push(format!("{}: damaged: {cause}: ignored", damaged::PATH));
-        Damaged::default()
-    })
-}
-
-/// Cuts what lies past the marks. Nothing of it was ever acknowledged.
-fn cut_tails(vfs: &dyn Vfs, survey: &mut Survey) -> io::Result<()> {
-    for name in survey.torn.drain(..) {
-        vfs.unlink(&name.open_path())?;
-    }
-    for pack in &mut survey.packs {
-        if !pack.sealed && pack.len > pack.end {
-            vfs.open(&pack.name.open_path(), Open::Write)?.set_len(pack.end)?;
-            pack.len = pack.end;
-        }
-    }
-    Ok(())
-}
-
-/// Open packs that are sound go on growing; others keep their marks and are left alone.
-fn resume_packs(writer: &Writer, vfs: &dyn Vfs, survey: &Survey, table: &PackTable, head: &Head, damage: &Damaged) {
-    for class in Class::ALL {
-        let fits = |mark: &&Mark| {
-            let there = survey.packs.iter().find(|pack| pack.name == mark.pack);
-            mark.class == class
-                && mark.len < SEAL_LEN
-                && !damage.packs.contains(&mark.pack)
-                && there.is_some_and(|pack| !pack.sealed && !pack.is_short())
-        };
-        let Some(mark) = head.marks.iter().filter(fits).max_by_key(|mark| mark.len) else { continue };
-        let resumed = open_to_append(vfs, mark.pack, class);
-        if let Some(file) = resumed {
-            writer.resume(class, mark.pack, table.number(mark.pack), file, mark.len);
-        }
-    }
-}
-
-fn open_to_append(vfs: &dyn Vfs, name: PackName, class: Class) -> Option<Arc<dyn crate::vfs::VfsFile>> {
-    let file = vfs.open(&name.open_path(), Open::Write).ok()?;
-    let header = read_pack_header(&*file).ok()?;
-    (header.name == name && header.class == class).then_some(file)
 }
 
 /// The number under which a pack is known, for messages.

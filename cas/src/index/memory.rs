@@ -13,6 +13,7 @@ pub struct MemoryIndex {
     rows: MemoryRows,
     objects: RwLock<BTreeMap<ContentHash, Location>>,
     packs: RwLock<Vec<IndexedPack>>,
+    generation: RwLock<Option<u64>>,
 }
 
 impl Rows for MemoryIndex {
@@ -43,6 +44,10 @@ impl Index for MemoryIndex {
         Ok(self.packs.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
+    fn generation(&self) -> Result<Option<u64>, RowError> {
+        Ok(*self.generation.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
         self.objects.write().unwrap_or_else(PoisonError::into_inner).extend(update.objects);
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
@@ -51,6 +56,9 @@ impl Index for MemoryIndex {
             packs.push(pack);
         }
         self.rows.apply(update.rows);
+        if update.generation.is_some() {
+            *self.generation.write().unwrap_or_else(PoisonError::into_inner) = update.generation;
+        }
         Ok(())
     }
 

@@ -6,29 +6,46 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
+    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction, ErrorKind, InfoLogger, IteratorMode,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Index, IndexUpdate, IndexedPack, Location, ObjectVisitor, PackNumber};
 use crate::hash::{ContentHash, Kind};
-use crate::pack::PackName;
+use crate::pack::{Class, PackName};
 use crate::rows::{RowError, RowVisitor, Rows};
 
 const OBJECT: u8 = b'o';
 const PACK: u8 = b'p';
 const ROW: u8 = b'r';
-/// Above this much log, opening would replay for longer than writing a table takes.
-const LOG_MAX: u64 = 2 << 20;
+/// The one key of its kind: the generation of `HEAD`.
+const GENERATION: &[u8] = b"h";
+/// Above this much log, or this many logs, opening would replay for longer than writing a table takes.
+const LOG_LEN_MAX: u64 = 2 << 20;
+const LOGS_MAX: usize = 12;
+/// What setters do not reach. A log that was replayed at open is left alone: most commands write a few rows, and
+/// a table for each of them would cost more syncs than all else that they do.
+const MORE_OPTIONS: &str = "avoid_flush_during_recovery=true;manifest_preallocation_size=65536";
 
 /// The index in RocksDB.
+///
+/// Opening for writing takes several syncs, so it waits until something is to be written: until then a writer reads
+/// as a reader does.
 pub struct RocksIndex {
-    db: DB,
     dir: PathBuf,
-    /// Scratch directory of a secondary instance, removed with it.
-    scratch: Option<PathBuf>,
     writable: bool,
+    cache: Cache,
+    /// As it was at open.
+    before: Option<DB>,
+    /// Once something was to be written.
+    now: OnceLock<DB>,
+    opening: Mutex<()>,
+    /// Being filled: no log, and a table at the end.
+    filling: AtomicBool,
 }
 
 /// How to open it.
@@ -44,37 +61,105 @@ pub enum RocksMode {
 
 impl RocksIndex {
     /// Opens the index in `dir`. Never creates one except in [`RocksMode::Create`].
+    ///
+    /// A reader writes nothing, not even a log.
     pub fn open(dir: &Path, mode: RocksMode) -> Result<Self, RowError> {
-        let mut options = options();
-        match mode {
-            RocksMode::Create | RocksMode::Write => {
-                options.create_if_missing(mode == RocksMode::Create);
-                options.set_error_if_exists(mode == RocksMode::Create);
-                let db = DB::open(&options, dir).map_err(row_error)?;
-                Ok(Self { db, dir: dir.to_owned(), scratch: None, writable: true })
-            }
-            RocksMode::Read => Self::open_reader(options, dir),
+        let cache = Cache::new_lru_cache(CACHE_LEN);
+        let writable = mode != RocksMode::Read;
+        let create = mode == RocksMode::Create;
+        let mut index = Self {
+            dir: dir.to_owned(),
+            writable,
+            cache,
+            before: None,
+            now: OnceLock::new(),
+            opening: Mutex::default(),
+            filling: AtomicBool::new(create),
+        };
+        if create {
+            let mut options = index.options();
+            options.create_if_missing(true);
+            options.set_error_if_exists(true);
+            let db = DB::open(&options, dir).map_err(row_error)?;
+            drop(index.now.set(db));
+        } else {
+            index.before = Some(index.open_before()?);
         }
+        Ok(index)
     }
 
-    /// A secondary instance sees a consistent state beside a writer, and needs a directory of its own for
-    /// its log. Where there is no place for one, or it fails, a read-only instance is the next best.
-    fn open_reader(mut options: Options, dir: &Path) -> Result<Self, RowError> {
+    /// A secondary instance sees a consistent state beside a writer. It keeps all tables open, since the writer
+    /// may remove them; where there are too many for that, a read-only instance is the next best.
+    fn open_before(&self) -> Result<DB, RowError> {
+        let mut options = self.options();
         options.set_max_open_files(-1);
-        if let Some(scratch) = scratch_dir() {
-            match DB::open_as_secondary(&options, dir, &scratch) {
-                Ok(db) => return Ok(Self { db, dir: dir.to_owned(), scratch: Some(scratch), writable: false }),
-                Err(_) => drop(std::fs::remove_dir_all(&scratch)),
+        // The second path is where it would keep a log of its own: it is told elsewhere not to.
+        match DB::open_as_secondary(&options, &self.dir, &self.dir) {
+            Err(error) if !row_error(error.clone()).is_damage() => {
+                options.set_max_open_files(OPEN_FILES_MAX);
+                DB::open_for_read_only(&options, &self.dir, false).map_err(|_| row_error(error))
             }
+            opened => opened.map_err(row_error),
         }
-        let db = DB::open_for_read_only(&options, dir, false).map_err(row_error)?;
-        Ok(Self { db, dir: dir.to_owned(), scratch: None, writable: false })
     }
 
-    fn log_len(&self) -> u64 {
-        let Ok(files) = std::fs::read_dir(&self.dir) else { return 0 };
+    /// Small enough for the memory that is promised: 32 MiB of cache, two write buffers of 8 MiB, few files.
+    fn options(&self) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_bloom_filter(10.0, false);
+        table.set_block_cache(&self.cache);
+        table.set_block_size(8 << 10);
+        table.set_format_version(5);
+        let mut options = Options::default().get_options_from_string(MORE_OPTIONS).unwrap_or_default();
+        options.set_block_based_table_factory(&table);
+        options.set_compression_type(DBCompressionType::None);
+        options.set_write_buffer_size(8 << 20);
+        options.set_max_write_buffer_number(2);
+        // Keys come in no order: merging small tables with small ones costs a small commit little.
+        options.set_compaction_style(DBCompactionStyle::Universal);
+        options.set_level_zero_file_num_compaction_trigger(6);
+        options.set_level_zero_slowdown_writes_trigger(40);
+        options.set_level_zero_stop_writes_trigger(60);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_file_opening_threads(1);
+        options.set_max_background_jobs(2);
+        // Also bounds what is allocated for a log in advance.
+        options.set_max_total_wal_size(1 << 20);
+        options.set_skip_stats_update_on_db_open(true);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_avoid_unnecessary_blocking_io(true);
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+        options
+    }
+
+    fn db(&self) -> &DB {
+        self.now.get().or(self.before.as_ref()).expect("opened one way or the other")
+    }
+
+    fn db_to_write(&self) -> Result<&DB, RowError> {
+        if !self.writable {
+            return Err(RowError::refused("open for reading only"));
+        }
+        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(db) = self.now.get() {
+            return Ok(db);
+        }
+        let db = DB::open(&self.options(), &self.dir).map_err(row_error)?;
+        // What was read so far and what is written from now on must be one thing.
+        if let Some(before) = &self.before
+            && (packs_of(before)? != packs_of(&db)? || generation_of(before)? != generation_of(&db)?)
+        {
+            return Err(RowError::damaged("it does not read the same twice"));
+        }
+        Ok(self.now.get_or_init(|| db))
+    }
+
+    /// Number and length of the logs.
+    fn logs(&self) -> (usize, u64) {
+        let Ok(files) = std::fs::read_dir(&self.dir) else { return (0, 0) };
         let logs = files.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "log"));
-        logs.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+        logs.filter_map(|file| file.metadata().ok()).fold((0, 0), |(n, len), meta| (n + 1, len + meta.len()))
     }
 }
 
@@ -86,50 +171,27 @@ impl std::fmt::Debug for RocksIndex {
 
 impl Drop for RocksIndex {
     fn drop(&mut self) {
-        self.db.cancel_all_background_work(true);
-        if let Some(scratch) = &self.scratch {
-            drop(std::fs::remove_dir_all(scratch));
+        if let Some(db) = self.now.get() {
+            db.cancel_all_background_work(true);
         }
     }
 }
 
-/// Small enough for the memory that is promised: 32 MiB of cache, two write buffers of 8 MiB, few files.
-fn options() -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&Cache::new_lru_cache(32 << 20));
-    table.set_block_size(8 << 10);
-    table.set_format_version(5);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.set_compression_type(DBCompressionType::None);
-    options.set_write_buffer_size(8 << 20);
-    options.set_max_write_buffer_number(2);
-    options.set_max_open_files(24);
-    options.set_max_file_opening_threads(1);
-    options.set_max_background_jobs(2);
-    options.set_keep_log_file_num(1);
-    options.set_max_log_file_size(1 << 20);
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    options.set_avoid_unnecessary_blocking_io(true);
-    options.set_log_level(rocksdb::LogLevel::Fatal);
-    options
-}
+const CACHE_LEN: usize = 32 << 20;
+/// The least that RocksDB accepts. A process may have 64 descriptors in all.
+const OPEN_FILES_MAX: i32 = 20;
 
-fn scratch_dir() -> Option<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).ok()?;
-    let dir = std::env::temp_dir().join(format!("filesync-{}", crate::hash::hex(&random)));
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&dir).ok()?;
-    Some(dir)
-}
-
+/// A full disk says nothing against the index; missing or wrong files do.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn row_error(error: rocksdb::Error) -> RowError {
-    RowError(error.to_string())
+    let gone = ["No such file or directory", "Not a directory", "Is a directory", "Input/output error", "too short"];
+    let text = error.to_string();
+    let damage = match error.kind() {
+        ErrorKind::IOError => gone.iter().any(|words| text.contains(words)),
+        ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::TimedOut | ErrorKind::Aborted => false,
+        _ => true,
+    };
+    if damage { RowError::damaged(text) } else { RowError::refused(text) }
 }
 
 fn key(prefix: u8, rest: &[u8]) -> Vec<u8> {
@@ -162,51 +224,98 @@ fn decode_location(bytes: &[u8]) -> Result<Location, RowError> {
 }
 
 fn malformed() -> RowError {
-    RowError("a malformed row".to_owned())
+    RowError::damaged("a malformed row")
 }
 
-impl RocksIndex {
-    /// Visits all keys with `prefix` from `from` on.
-    fn each(&self, prefix: u8, from: &[u8], to: Option<&[u8]>, visit: &mut RowVisitor<'_>) -> Result<(), RowError> {
-        let mut read = ReadOptions::default();
-        let upper = match to {
-            Some(to) => key(prefix, to),
-            None => vec![prefix + 1],
-        };
-        read.set_iterate_upper_bound(upper);
-        let from = key(prefix, from);
-        for row in self.db.iterator_opt(IteratorMode::From(&from, Direction::Forward), read) {
-            let (key, value) = row.map_err(row_error)?;
-            if visit(&key[1..], &value).is_break() {
-                break;
-            }
+/// Visits all keys with `prefix` from `from` on.
+fn each(db: &DB, prefix: u8, from: &[u8], to: Option<&[u8]>, visit: &mut RowVisitor<'_>) -> Result<(), RowError> {
+    let mut read = ReadOptions::default();
+    let upper = match to {
+        Some(to) => key(prefix, to),
+        None => vec![prefix + 1],
+    };
+    read.set_iterate_upper_bound(upper);
+    let from = key(prefix, from);
+    for row in db.iterator_opt(IteratorMode::From(&from, Direction::Forward), read) {
+        let (key, value) = row.map_err(row_error)?;
+        if visit(&key[1..], &value).is_break() {
+            break;
         }
-        Ok(())
     }
+    Ok(())
+}
+
+fn encode_pack(pack: &IndexedPack) -> [u8; 21] {
+    let mut value = [0; 21];
+    value[..4].copy_from_slice(&pack.number.0.to_le_bytes());
+    value[4] = match pack.class {
+        None => 0,
+        Some(Class::Data) => 1,
+        Some(Class::Meta) => 2,
+    };
+    value[5..13].copy_from_slice(&pack.serial.to_le_bytes());
+    value[13..].copy_from_slice(&pack.len.to_le_bytes());
+    value
+}
+
+fn decode_pack(key: &[u8], value: &[u8]) -> Option<IndexedPack> {
+    let (name, value) = (<[u8; 16]>::try_from(key).ok()?, <[u8; 21]>::try_from(value).ok()?);
+    Some(IndexedPack {
+        name: PackName::from_bytes(name),
+        number: PackNumber(u32::from_le_bytes(*value.first_chunk()?)),
+        class: match value[4] {
+            0 => None,
+            1 => Some(Class::Data),
+            2 => Some(Class::Meta),
+            _ => return None,
+        },
+        serial: u64::from_le_bytes(*value[5..].first_chunk()?),
+        len: u64::from_le_bytes(*value[13..].first_chunk()?),
+    })
+}
+
+fn packs_of(db: &DB) -> Result<Vec<IndexedPack>, RowError> {
+    let mut packs = Vec::new();
+    let mut bad = false;
+    each(db, PACK, &[], None, &mut |key, value| {
+        match decode_pack(key, value) {
+            Some(pack) => packs.push(pack),
+            None => bad = true,
+        }
+        ControlFlow::Continue(())
+    })?;
+    if bad { Err(malformed()) } else { Ok(packs) }
+}
+
+fn generation_of(db: &DB) -> Result<Option<u64>, RowError> {
+    let Some(value) = db.get_pinned(GENERATION).map_err(row_error)? else { return Ok(None) };
+    Ok(Some(u64::from_le_bytes(value[..].try_into().map_err(|_| malformed())?)))
 }
 
 impl Rows for RocksIndex {
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
-        self.db.get(key(ROW, row)).map_err(row_error)
+        self.db().get(key(ROW, row)).map_err(row_error)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut RowVisitor<'_>) -> Result<(), RowError> {
         if from >= to {
             return Ok(());
         }
-        self.each(ROW, from, Some(to), visit)
+        each(self.db(), ROW, from, Some(to), visit)
     }
 }
 
 impl Index for RocksIndex {
     fn lookup(&self, id: &ContentHash) -> Result<Option<Location>, RowError> {
-        let found = self.db.get_pinned(key(OBJECT, id.as_bytes())).map_err(row_error)?;
+        let mut key = [OBJECT; 33];
+        key[1..].copy_from_slice(id.as_bytes());
+        let found = self.db().get_pinned(key).map_err(row_error)?;
         found.map(|bytes| decode_location(&bytes)).transpose()
     }
 
     fn objects(&self, from: &ContentHash, to: &ContentHash, visit: &mut ObjectVisitor<'_>) -> Result<(), RowError> {
         let mut failed = None;
-        self.each(OBJECT, from.as_bytes(), None, &mut |key, value| {
+        each(self.db(), OBJECT, from.as_bytes(), None, &mut |key, value| {
             let row = <[u8; 32]>::try_from(key).map_err(|_| malformed());
             match row.and_then(|id| Ok((ContentHash::from_bytes(id), decode_location(value)?))) {
                 Ok((id, _)) if id > *to => ControlFlow::Break(()),
@@ -221,34 +330,21 @@ impl Index for RocksIndex {
     }
 
     fn packs(&self) -> Result<Vec<IndexedPack>, RowError> {
-        let mut packs = Vec::new();
-        let mut bad = false;
-        self.each(PACK, &[], None, &mut |key, value| {
-            match (<[u8; 16]>::try_from(key), <[u8; 12]>::try_from(value)) {
-                (Ok(name), Ok(value)) => packs.push(IndexedPack {
-                    name: PackName::from_bytes(name),
-                    number: PackNumber(u32::from_le_bytes([value[0], value[1], value[2], value[3]])),
-                    len: value[4..].iter().rev().fold(0, |len, byte| len << 8 | u64::from(*byte)),
-                }),
-                _ => bad = true,
-            }
-            ControlFlow::Continue(())
-        })?;
-        if bad { Err(malformed()) } else { Ok(packs) }
+        packs_of(self.db())
+    }
+
+    fn generation(&self) -> Result<Option<u64>, RowError> {
+        generation_of(self.db())
     }
 
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
-        if !self.writable {
-            return Err(RowError("open for reading only".to_owned()));
-        }
+        let db = self.db_to_write()?;
         let mut batch = WriteBatch::default();
         for (id, location) in &update.objects {
             batch.put(key(OBJECT, id.as_bytes()), encode_location(location));
         }
         for pack in &update.packs {
-            let mut value = pack.number.0.to_le_bytes().to_vec();
-            value.extend_from_slice(&pack.len.to_le_bytes());
-            batch.put(key(PACK, pack.name.as_bytes()), value);
+            batch.put(key(PACK, pack.name.as_bytes()), encode_pack(pack));
         }
         for (row, value) in &update.rows.0 {
             match value {
@@ -256,10 +352,23 @@ impl Index for RocksIndex {
                 None => batch.delete(key(ROW, row)),
             }
         }
-        self.db.write(batch).map_err(row_error)
+        if let Some(generation) = update.generation {
+            batch.put(GENERATION, generation.to_le_bytes());
+        }
+        let mut write = WriteOptions::default();
+        write.disable_wal(self.filling.load(Ordering::Acquire));
+        db.write_opt(batch, &write).map_err(row_error)
     }
 
     fn settle(&self) -> Result<(), RowError> {
-        if self.writable && self.log_len() > LOG_MAX { self.db.flush().map_err(row_error) } else { Ok(()) }
+        let Some(db) = self.now.get() else { return Ok(()) };
+        let filling = self.filling.load(Ordering::Acquire);
+        let (logs, len) = self.logs();
+        if !filling && logs <= LOGS_MAX && len <= LOG_LEN_MAX {
+            return Ok(());
+        }
+        db.flush().map_err(row_error)?;
+        self.filling.store(false, Ordering::Release);
+        Ok(())
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::head::Head;
 use crate::index::{IndexedPack, PackNumber};
-use crate::pack::{Class, FrameAt, PackName, ScanError, read_footer, read_pack_header, walk_frames};
+use crate::pack::{
+    Class, FrameAt, PackHeader, PackName, ScanError, is_lost, read_footer, read_pack_header, walk_frames,
+};
 use crate::vfs::{FileKind, Open, Vfs, VfsFile};
 
 /// Files kept open for reading: few, since a process may have 64 descriptors in all.
-const OPEN_FILES_MAX: usize = 12;
+const OPEN_FILES_MAX: usize = 8;
 
 /// A pack as directory and marks tell of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,11 @@ pub struct PackFile {
 }
 
 impl PackFile {
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        if self.sealed { self.name.sealed_path() } else { self.name.open_path() }
+    }
+
     /// Whether bytes that were durable are gone.
     pub fn is_short(&self) -> bool {
         self.len < self.end
@@ -68,7 +75,11 @@ pub fn survey(vfs: &dyn Vfs, head: &Head) -> io::Result<Survey> {
                     found.packs.push(PackFile { name, sealed: true, end: stat.size, len: stat.size });
                     continue;
                 }
-                Err(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    found.missing.extend(mark.map(|mark| mark.pack));
+                    continue;
+                }
+                Err(error) => return Err(error),
             },
             Err(error) => return Err(error),
         };
@@ -78,8 +89,16 @@ pub fn survey(vfs: &dyn Vfs, head: &Head) -> io::Result<Survey> {
             None => found.torn.push(name),
         }
     }
-    let present = |name: &PackName| files.contains_key(name);
-    found.missing.extend(head.marks.iter().map(|mark| mark.pack).filter(|name| !present(name)));
+    for mark in head.marks.iter().filter(|mark| !files.contains_key(&mark.pack)) {
+        // A listing may miss a file that is being renamed: only a look of its own tells.
+        match vfs.stat(&mark.pack.sealed_path()) {
+            Ok(stat) => {
+                found.packs.push(PackFile { name: mark.pack, sealed: true, end: stat.size, len: stat.size });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.missing.push(mark.pack),
+            Err(error) => return Err(error),
+        }
+    }
     found.packs.sort_by_key(|pack| pack.name);
     found.torn.sort_unstable();
     found.strays.sort();
@@ -105,36 +124,50 @@ pub fn open_pack(vfs: &dyn Vfs, name: PackName) -> io::Result<Arc<dyn VfsFile>> 
     Err(io::ErrorKind::NotFound.into())
 }
 
+/// The header of a pack's file, which must be this pack's; an error that is none of the system is damage.
+pub fn header_of(file: &dyn VfsFile, name: PackName) -> Result<PackHeader, ScanError> {
+    let header = read_pack_header(file)?;
+    if header.name != name {
+        return Err(ScanError::Damaged { at: 0, cause: "it is another pack's file".to_owned() });
+    }
+    Ok(header)
+}
+
+/// Turns damage into words, and passes on what the system refused.
+pub fn damage_of<T>(result: Result<T, ScanError>) -> io::Result<Result<T, String>> {
+    match result {
+        Ok(found) => Ok(Ok(found)),
+        Err(ScanError::Io(error)) if !is_lost(&error) => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
 /// All frames of a pack that begin at or after `from`: from the footer where there is a good one, else by
-/// walking. `damage` is told of what could not be read; the walk goes on behind it.
+/// walking. `damage` is told of what could not be read; the walk goes on behind it. An error is the system's, and
+/// says nothing against the pack.
 pub fn frames_of(
     vfs: &dyn Vfs,
     pack: &PackFile,
     from: u64,
     visit: &mut dyn FnMut(FrameAt) -> io::Result<()>,
     damage: &mut dyn FnMut(String),
-) -> io::Result<()> {
-    let file = open_pack(vfs, pack.name)?;
-    let end = pack.end.min(pack.len);
-    let header = match read_pack_header(&*file) {
-        Ok(header) if header.name == pack.name => Some(header),
-        Ok(_) => {
-            damage("it is another pack's file".to_owned());
-            None
+) -> io::Result<Option<PackHeader>> {
+    let file = match open_pack(vfs, pack.name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            damage("it is missing".to_owned());
+            return Ok(None);
         }
-        Err(error) if error.is_damage() => {
-            damage(error.to_string());
-            None
-        }
-        Err(ScanError::Io(error)) => return Err(error),
-        Err(ScanError::Damaged { .. }) => None,
+        opened => opened?,
     };
+    let end = pack.end.min(pack.len);
+    let header = damage_of(header_of(&*file, pack.name))?.map_err(&mut *damage).ok();
     if pack.sealed {
-        match read_footer(&*file, end) {
-            Ok((frames, _)) => return frames.into_iter().filter(|frame| frame.offset >= from).try_for_each(visit),
-            Err(error) if error.is_damage() => damage(error.to_string()),
-            Err(ScanError::Io(error)) => return Err(error),
-            Err(ScanError::Damaged { .. }) => {}
+        match damage_of(read_footer(&*file, end))? {
+            Ok((frames, _)) => {
+                frames.into_iter().filter(|frame| frame.offset >= from).try_for_each(visit)?;
+                return Ok(header);
+            }
+            Err(cause) => damage(cause),
         }
     }
     // Without a header the class is not known: the frames themselves tell, since only one of them fits.
@@ -148,7 +181,7 @@ pub fn frames_of(
         };
         walk_frames::<io::Error>(&*file, class, from, end, &mut |_, frame| visit(frame), &mut note)?;
     }
-    Ok(())
+    Ok(header)
 }
 
 #[derive(Debug, Default)]

@@ -76,15 +76,16 @@ impl Pending {
         self.shard(&id).insert(id, State::Written(location));
     }
 
-    /// All written objects.
-    pub fn all_written(&self) -> Vec<(ContentHash, Location)> {
+    /// The written objects that `wanted` takes.
+    pub fn all_written(&self, wanted: impl Fn(&(ContentHash, Location)) -> bool) -> Vec<(ContentHash, Location)> {
         let mut written = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            written.extend(shard.iter().filter_map(|(id, state)| match state {
+            let objects = shard.iter().filter_map(|(id, state)| match state {
                 State::Written(location) => Some((*id, *location)),
                 State::Claimed { .. } => None,
-            }));
+            });
+            written.extend(objects.filter(|object| wanted(object)));
         }
         written
     }

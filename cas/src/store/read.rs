@@ -3,14 +3,14 @@
 use std::io;
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use super::{Inner, SharedIndex, Store, lock, place_of};
+use super::{Inner, Store, place_of};
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
 use crate::hash::{ContentHash, Kind};
-use crate::index::{Index, Location, ObjectVisitor};
-use crate::pack::Class;
+use crate::index::{Location, ObjectVisitor};
+use crate::pack::{Class, is_lost};
 use crate::vfs::read_exact_at;
 
 /// The bytes of an object, verified. Keeps its frame in memory.
@@ -49,54 +49,50 @@ impl Store {
         to: &ContentHash,
         visit: &mut dyn FnMut(ContentHash, Kind) -> std::ops::ControlFlow<()>,
     ) -> Result<(), GetError> {
-        let visit: &mut ObjectVisitor<'_> = &mut |id, location| visit(id, location.kind);
-        let result = self.inner.index().objects(from, to, visit);
-        result.map_err(|error| GetError::Index(error.0))
+        self.inner.each_location(from, to, &mut |id, location| visit(id, location.kind))
     }
 }
 
 impl Inner {
     pub(crate) fn locate(&self, id: &ContentHash) -> Result<Option<Location>, GetError> {
-        if let Some(location) = self.pending.location(id) {
-            return Ok(Some(location));
+        match self.pending.location(id).or_else(|| self.moved(id)) {
+            None => self.locate_indexed(id),
+            found => Ok(found),
         }
-        self.locate_indexed(id)
+    }
+
+    pub(crate) fn each_location(
+        &self,
+        from: &ContentHash,
+        to: &ContentHash,
+        visit: &mut ObjectVisitor<'_>,
+    ) -> Result<(), GetError> {
+        let index = self.index();
+        index.objects(from, to, visit).map_err(|error| {
+            self.index_refused(&error);
+            GetError::Index(error.cause().to_owned())
+        })
     }
 
     fn locate_indexed(&self, id: &ContentHash) -> Result<Option<Location>, GetError> {
-        match self.index().lookup(id) {
-            Ok(found) => Ok(found),
-            Err(error) => match self.replace_index(&error.0) {
-                Some(index) => index.lookup(id).map_err(|error| GetError::Index(error.0)),
-                None => Err(GetError::Index(error.0)),
-            },
-        }
+        let found = self.look_up(|index| index.lookup(id));
+        found.map_err(|error| GetError::Index(error.cause().to_owned()))
     }
 
     /// Whether the index knows an object and nothing is known against it. Called with a lock of `pending`
     /// in hand.
     pub(super) fn is_sound(&self, id: &ContentHash) -> Result<bool, GetError> {
-        let Some(location) = self.locate_indexed(id)? else { return Ok(false) };
-        let damage = lock(&self.damage);
-        if damage.is_empty() {
-            return Ok(true);
-        }
-        let bad_pack = self.table.name(location.pack).is_none_or(|name| damage.packs.contains(&name));
-        Ok(!bad_pack && !damage.objects.contains(id))
-    }
-
-    /// Whether an object reads well where it lies now.
-    pub(super) fn read_sound(&self, id: &ContentHash) -> bool {
-        let Ok(Some(location)) = self.locate(id) else { return false };
-        self.read_at(&location, id).is_ok()
+        let found = self.locate_indexed(id)?;
+        Ok(found.is_some_and(|location| !self.is_suspect(id, &location)))
     }
 
     pub(crate) fn get(&self, kind: Kind, id: &ContentHash) -> Result<Object, GetError> {
-        let first = match self.locate(id)? {
+        let location = self.locate(id)?;
+        let first = match &location {
             Some(location) if location.kind != kind => {
                 return Err(GetError::WrongKind { id: *id, wanted: kind, found: location.kind });
             }
-            Some(location) => self.read_at(&location, id),
+            Some(location) => self.read_at(location, id),
             None => Err(GetError::Missing(*id)),
         };
         let Err(error) = first else { return first };
@@ -106,50 +102,11 @@ impl Inner {
         if let Some(object) = self.look_again(kind, id) {
             return Ok(object);
         }
-        lock(&self.damage).note(*id);
+        self.note_damage(id, location.as_ref());
         Err(error)
     }
 
-    /// Before anything is called damage: the packs themselves are asked, once, where everything lies.
-    fn look_again(&self, kind: Kind, id: &ContentHash) -> Option<Object> {
-        let index = self.index_from_packs()?;
-        let location = index.lookup(id).ok()??;
-        let object = self.read_at(&location, id).ok().filter(|_| location.kind == kind)?;
-        self.replace_index("it does not say where objects lie");
-        Some(object)
-    }
-
-    fn index_from_packs(&self) -> Option<Arc<super::MemoryIndex>> {
-        let build = || {
-            let head = match &self.writer {
-                Some(writer) => writer.head(),
-                None => super::read_head(&*self.place.vfs).ok()?,
-            };
-            let survey = super::survey(&*self.place.vfs, &head).ok()?;
-            let index = super::recover::index_from_packs(&*self.place.vfs, &survey, &self.table).ok()?;
-            Some(Arc::new(index))
-        };
-        self.second_index.get_or_init(build).clone()
-    }
-
-    /// Puts the packs' own account in the place of an index that is wrong. On disk it is moved aside by the
-    /// next writer that finds it so, or now if this is one.
-    fn replace_index(&self, cause: &str) -> Option<Arc<dyn Index>> {
-        let index: Arc<dyn Index> = self.index_from_packs()?;
-        let mut shared = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&shared.0, &index) {
-            self.warn(format!("index: {cause}: using the packs instead, and building it again at the next command"));
-            *shared = SharedIndex(Arc::clone(&index));
-            if self.writer.is_some()
-                && let Err(error) = super::recover::move_aside(&self.place.index_dir)
-            {
-                self.warn(error.to_string());
-            }
-        }
-        Some(index)
-    }
-
-    fn read_at(&self, location: &Location, id: &ContentHash) -> Result<Object, GetError> {
+    pub(super) fn read_at(&self, location: &Location, id: &ContentHash) -> Result<Object, GetError> {
         let corrupt = |cause: &str| GetError::Corrupt {
             id: *id,
             place: place_of(&self.table, location.pack, location.offset),
@@ -183,6 +140,7 @@ impl Inner {
         let io = |source: io::Error| match source.kind() {
             io::ErrorKind::UnexpectedEof => corrupt("the pack is cut off".to_owned()),
             io::ErrorKind::NotFound => corrupt("the pack is missing".to_owned()),
+            _ if is_lost(&source) => corrupt(source.to_string()),
             _ => GetError::Io { path: self.pack_path(location), source },
         };
         let file = self.table.file(location.pack).map_err(io)?;

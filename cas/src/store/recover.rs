@@ -1,4 +1,4 @@
-//! What happens at open: the index is held against directory and marks, brought up to date, or built again.
+//! The index at open: held against directory and marks, brought up to date, or built again.
 //!
 //! Nothing here decides what is durable: marks and sealed packs do. An index that knows of more than they
 //! vouch for, or that cannot be read, is moved aside.
@@ -7,30 +7,66 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::packs::{PackFile, PackTable, Survey, frames_of, open_pack};
+use super::packs::{PackFile, PackTable, Survey, damage_of, frames_of, header_of, open_pack};
 use crate::hash::ContentHash;
 use crate::index::memory::MemoryIndex;
 use crate::index::rocks::{RocksIndex, RocksMode};
 use crate::index::{Index, IndexUpdate, IndexedPack, Location, ObjectVisitor, PackNumber};
-use crate::pack::{FrameAt, PackName, read_pack_header};
+use crate::pack::{FrameAt, PackHeader, PackName};
 use crate::rows::{RowError, RowVisitor, Rows};
 use crate::vfs::Vfs;
 
 /// Objects gathered before they go into the index.
 const BATCH: usize = 50_000;
 
+/// The index on disk, with the packs that it knows and the generation of `HEAD` that it has seen.
+pub struct Opened {
+    index: RocksIndex,
+    known: Vec<IndexedPack>,
+    generation: Option<u64>,
+}
+
+/// Opens the index. It is not yet known whether it fits.
+pub fn open_index(dir: &Path, writable: bool) -> Result<Opened, RowError> {
+    if !dir.is_dir() {
+        return Err(RowError::damaged("it is missing"));
+    }
+    let index = RocksIndex::open(dir, if writable { RocksMode::Write } else { RocksMode::Read })?;
+    let (known, generation) = (index.packs()?, index.generation()?);
+    Ok(Opened { index, known, generation })
+}
+
+impl Opened {
+    /// Its packs and their lengths must be those of the directory.
+    pub fn fits(self, survey: &Survey) -> Result<Self, RowError> {
+        for pack in &self.known {
+            let there = survey.packs.iter().find(|there| there.name == pack.name);
+            if there.is_none_or(|there| pack.len > there.end) {
+                return Err(RowError::damaged(format!("it does not fit pack {}", pack.name)));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether it knows everything, and that all of it was durable once.
+    pub fn is_settled(&self, survey: &Survey, generation: u64) -> bool {
+        self.generation == Some(generation) && behind(survey, &self.known).is_empty()
+    }
+}
+
+/// Packs of which an index does not know all, and how much of each it knows.
+fn behind(survey: &Survey, known: &[IndexedPack]) -> Vec<(PackFile, u64)> {
+    let known_len = |name| known.iter().find(|pack| pack.name == name).map_or(0, |pack| pack.len);
+    let behind = survey.packs.iter().map(|pack| (*pack, known_len(pack.name)));
+    behind.filter(|(pack, len)| *len < pack.end).collect()
+}
+
 /// What recovery needs to know of the store.
 pub struct Recovery<'a> {
     /// Where packs lie.
     pub vfs: &'a dyn Vfs,
-    /// Where the index lies.
-    pub dir: &'a Path,
-    /// What `packs/` holds.
-    pub survey: &'a Survey,
     /// Numbers of packs.
     pub table: &'a PackTable,
-    /// Whether the index may be changed.
-    pub writable: bool,
     /// What the user should know.
     pub warnings: &'a mut Vec<String>,
     /// Packs in which something was found bad.
@@ -38,105 +74,112 @@ pub struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// An index that knows every object before the marks.
-    pub fn index(mut self) -> Result<Arc<dyn Index>, RowError> {
-        match self.open().and_then(|index| Ok((self.fits(&index)?, index))) {
-            Ok((known, index)) => {
-                self.table.adopt(&known);
-                self.catch_up(Arc::new(index), &known)
+    /// An index that a writer may go on with. What is wrong with it is put right, on disk.
+    pub fn for_writer(
+        &mut self,
+        opened: Result<Opened, RowError>,
+        dir: &Path,
+        survey: &Survey,
+        generation: u64,
+    ) -> Result<Arc<dyn Index>, RowError> {
+        let (index, known) = match opened {
+            Ok(opened) if opened.is_settled(survey, generation) => {
+                self.table.adopt(&opened.known);
+                return Ok(Arc::new(opened.index));
             }
-            Err(error) => {
+            Ok(opened) => (opened.index, opened.known),
+            Err(error) if error.is_damage() => {
                 self.warnings.push(format!("{error}: building it again"));
-                self.rebuild()
+                move_aside(dir)?;
+                (RocksIndex::open(dir, RocksMode::Create)?, Vec::new())
             }
-        }
+            Err(error) => return Err(error),
+        };
+        self.table.adopt(&known);
+        self.add_packs(&index, survey, &known)?;
+        index.apply(IndexUpdate { generation: Some(generation), ..IndexUpdate::default() })?;
+        index.settle()?;
+        Ok(Arc::new(index))
     }
 
-    fn open(&self) -> Result<RocksIndex, RowError> {
-        if !self.dir.is_dir() {
-            return Err(RowError("it is missing".to_owned()));
-        }
-        RocksIndex::open(self.dir, if self.writable { RocksMode::Write } else { RocksMode::Read })
-    }
-
-    /// Its packs and their lengths must be those of the directory.
-    fn fits(&self, index: &RocksIndex) -> Result<Vec<IndexedPack>, RowError> {
-        let known = index.packs()?;
-        for pack in &known {
-            let there = self.survey.packs.iter().find(|there| there.name == pack.name);
-            if !there.is_some_and(|there| pack.len <= there.end) {
-                return Err(RowError(format!("it does not fit pack {}", pack.name)));
+    /// An index for a reader, who changes nothing: what is missing from it stays in memory.
+    pub fn for_reader(
+        &mut self,
+        opened: Result<Opened, RowError>,
+        survey: &Survey,
+    ) -> Result<Arc<dyn Index>, RowError> {
+        let above = MemoryIndex::default();
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.warnings.push(format!("{error}: using the packs instead"));
+                self.add_packs(&above, survey, &[])?;
+                return Ok(Arc::new(above));
             }
+        };
+        self.table.adopt(&opened.known);
+        if behind(survey, &opened.known).is_empty() {
+            return Ok(Arc::new(opened.index));
         }
-        Ok(known)
+        self.add_packs(&above, survey, &opened.known)?;
+        Ok(Arc::new(Layered { above, below: opened.index }))
     }
 
-    fn rebuild(&mut self) -> Result<Arc<dyn Index>, RowError> {
-        if self.writable {
-            move_aside(self.dir)?;
-            let index = RocksIndex::open(self.dir, RocksMode::Create)?;
-            return self.catch_up(Arc::new(index), &[]);
+    /// Adds to `index` what it does not know yet. Of two copies of an object the one in the younger pack counts:
+    /// it is added last.
+    pub fn add_packs(&mut self, index: &dyn Index, survey: &Survey, known: &[IndexedPack]) -> Result<(), RowError> {
+        let refused = |error: io::Error| RowError::refused(format!("cannot read packs: {error}"));
+        let mut packs = Vec::new();
+        for (pack, from) in behind(survey, known) {
+            let serial = header(self.vfs, pack.name).map_err(refused)?.map_or(0, |header| header.serial);
+            packs.push((serial, pack, from));
         }
-        self.catch_up(Arc::new(MemoryIndex::default()), &[])
-    }
-
-    fn catch_up(&mut self, index: Arc<dyn Index>, known: &[IndexedPack]) -> Result<Arc<dyn Index>, RowError> {
-        let known_len = |name| known.iter().find(|pack| pack.name == name).map_or(0, |pack| pack.len);
-        let mut behind: Vec<(PackFile, u64)> =
-            self.survey.packs.iter().map(|pack| (*pack, known_len(pack.name))).collect();
-        behind.retain(|(pack, len)| *len < pack.end);
-        if behind.is_empty() {
-            return Ok(index);
-        }
-        // Of two copies of an object the one in the younger pack counts: it is added last.
-        behind.sort_by_cached_key(|(pack, _)| serial(self.vfs, pack.name));
-        // A reader cannot change the index; what is missing from it stays in memory.
-        let target: Arc<dyn Index> = if self.writable { Arc::clone(&index) } else { Arc::new(MemoryIndex::default()) };
-        for (pack, from) in behind {
-            self.add_pack(&*target, &pack, from)?;
-        }
-        if self.writable {
-            target.settle()?;
-            return Ok(index);
-        }
-        Ok(Arc::new(Layered { above: target, below: index }))
+        packs.sort_by_key(|(serial, ..)| *serial);
+        packs.iter().try_for_each(|(_, pack, from)| self.add_pack(index, pack, *from))
     }
 
     fn add_pack(&mut self, index: &dyn Index, pack: &PackFile, from: u64) -> Result<(), RowError> {
         let number = self.table.number(pack.name);
         let mut update = IndexUpdate::default();
         let mut causes = Vec::new();
+        let mut failed = None;
         let walked = frames_of(
             self.vfs,
             pack,
             from,
             &mut |frame| {
                 update.objects.extend(locations(number, &frame));
-                if update.objects.len() >= BATCH {
-                    index.apply(std::mem::take(&mut update)).map_err(io::Error::other)?;
+                if update.objects.len() >= BATCH
+                    && let Err(error) = index.apply(std::mem::take(&mut update))
+                {
+                    failed = Some(error);
+                    return Err(io::ErrorKind::Other.into());
                 }
                 Ok(())
             },
             &mut |cause| causes.push(cause),
         );
-        if pack.is_short() {
-            causes.push("it is shorter than what was durable".to_owned());
+        if let Some(error) = failed {
+            return Err(error);
         }
-        if let Err(error) = walked {
-            causes.push(error.to_string());
-        }
+        let header = walked.map_err(|error| RowError::refused(format!("cannot read pack {}: {error}", pack.name)))?;
         if let Some(cause) = causes.first() {
             self.warnings.push(format!("pack {}: damaged: {cause}", pack.name));
             self.damaged.push(pack.name);
         }
-        update.packs.push(IndexedPack { name: pack.name, number, len: pack.end });
+        let (class, serial) = (header.map(|header| header.class), header.map_or(0, |header| header.serial));
+        update.packs.push(IndexedPack { name: pack.name, number, class, serial, len: pack.end });
         index.apply(update)
     }
 }
 
-fn serial(vfs: &dyn Vfs, name: PackName) -> u64 {
-    let header = open_pack(vfs, name).ok().and_then(|file| read_pack_header(&*file).ok());
-    header.map_or(0, |header| header.serial)
+/// The header of a pack; `None` if it is damaged or gone.
+pub fn header(vfs: &dyn Vfs, name: PackName) -> io::Result<Option<PackHeader>> {
+    match open_pack(vfs, name) {
+        Ok(file) => Ok(damage_of(header_of(&*file, name))?.ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the objects of a frame lie.
@@ -150,41 +193,31 @@ pub fn locations(pack: PackNumber, frame: &FrameAt) -> impl Iterator<Item = (Con
 
 /// Moves an index that is not to be believed out of the way. One is kept, for whoever wants to look at it.
 pub fn move_aside(dir: &Path) -> Result<(), RowError> {
+    let refused = |error: io::Error| RowError::refused(format!("{}: {error}", dir.display()));
     let aside = PathBuf::from(format!("{}.bad", dir.display()));
-    let moved = match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::rename(dir, &aside),
-    };
-    match moved {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            std::fs::remove_dir_all(dir).map_err(|error| RowError(format!("{}: {error}", dir.display())))
-        }
+    remove(&aside).map_err(refused)?;
+    match std::fs::rename(dir, &aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => remove(dir).map_err(refused),
         _ => Ok(()),
     }
 }
 
-/// Every object of the packs, in memory: what answers when the index is found wrong while it is used.
-pub fn index_from_packs(vfs: &dyn Vfs, survey: &Survey, table: &PackTable) -> Result<MemoryIndex, RowError> {
-    let index = MemoryIndex::default();
-    let mut recovery = Recovery {
-        vfs,
-        dir: Path::new(""),
-        survey,
-        table,
-        writable: false,
-        warnings: &mut Vec::new(),
-        damaged: &mut Vec::new(),
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
     };
-    let mut packs = survey.packs.clone();
-    packs.sort_by_cached_key(|pack| serial(vfs, pack.name));
-    packs.iter().try_for_each(|pack| recovery.add_pack(&index, pack, 0))?;
-    Ok(index)
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// An index that only knows what another lacks, above that other.
 struct Layered {
-    above: Arc<dyn Index>,
-    below: Arc<dyn Index>,
+    above: MemoryIndex,
+    below: RocksIndex,
 }
 
 impl Rows for Layered {
@@ -206,29 +239,46 @@ impl Index for Layered {
     }
 
     fn objects(&self, from: &ContentHash, to: &ContentHash, visit: &mut ObjectVisitor<'_>) -> Result<(), RowError> {
-        let mut merged = std::collections::BTreeMap::new();
-        for index in [&self.below, &self.above] {
-            index.objects(from, to, &mut |id, location| {
-                merged.insert(id, location);
-                std::ops::ControlFlow::Continue(())
-            })?;
-        }
-        for (id, location) in merged {
-            if visit(id, location).is_break() {
-                break;
+        let mut newer = Vec::new();
+        self.above.objects(from, to, &mut |id, location| {
+            newer.push((id, location));
+            std::ops::ControlFlow::Continue(())
+        })?;
+        let mut newer = newer.into_iter().peekable();
+        let mut ended = false;
+        self.below.objects(from, to, &mut |id, location| {
+            while let Some((id, location)) = newer.next_if(|(other, _)| *other < id) {
+                if visit(id, location).is_break() {
+                    ended = true;
+                    return std::ops::ControlFlow::Break(());
+                }
             }
+            let replaced = newer.next_if(|(other, _)| *other == id);
+            let flow = visit(id, replaced.map_or(location, |(_, location)| location));
+            ended = flow.is_break();
+            flow
+        })?;
+        if !ended {
+            let _ended = newer.try_for_each(|(id, location)| visit(id, location));
         }
         Ok(())
     }
 
     fn packs(&self) -> Result<Vec<IndexedPack>, RowError> {
-        let mut packs = self.below.packs()?;
-        packs.extend(self.above.packs()?);
+        let mut packs = self.above.packs()?;
+        let below = self.below.packs()?;
+        packs.extend(
+            below.into_iter().filter(|pack| packs.iter().all(|other| other.name != pack.name)).collect::<Vec<_>>(),
+        );
         Ok(packs)
     }
 
+    fn generation(&self) -> Result<Option<u64>, RowError> {
+        self.below.generation()
+    }
+
     fn apply(&self, _: IndexUpdate) -> Result<(), RowError> {
-        Err(RowError("open for reading only".to_owned()))
+        Err(RowError::refused("open for reading only"))
     }
 
     fn settle(&self) -> Result<(), RowError> {

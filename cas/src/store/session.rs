@@ -1,7 +1,7 @@
 //! Sessions: one piece of work that stores objects and ends with a head, or without a trace.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::pending::Claim;
 use super::{Inner, Store};
@@ -19,6 +19,8 @@ pub struct Session<'a> {
     store: &'a Store,
     number: u64,
     failed: AtomicBool,
+    /// Claims that were answered with [`Claim::New`], less objects that were put.
+    owed: AtomicI64,
     new_bytes: AtomicU64,
     new_chunks: AtomicU64,
     new_nodes: AtomicU64,
@@ -47,6 +49,7 @@ impl Store {
             store: self,
             number: self.inner.sessions.fetch_add(1, Ordering::Relaxed),
             failed: AtomicBool::new(false),
+            owed: AtomicI64::new(0),
             new_bytes: AtomicU64::new(0),
             new_chunks: AtomicU64::new(0),
             new_nodes: AtomicU64::new(0),
@@ -59,7 +62,11 @@ impl Session<'_> {
     /// Asks for an object to rely on it. After [`Claim::New`] the caller puts the bytes, come what may.
     pub fn claim(&self, id: &ContentHash) -> Result<Claim, PutError> {
         let inner = &self.store.inner;
-        inner.pending.claim(id, self.number, || inner.is_sound(id).map_err(PutError::from))
+        let claim = inner.pending.claim(id, self.number, || inner.is_sound(id).map_err(PutError::from))?;
+        if claim == Claim::New {
+            self.owed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(claim)
     }
 
     /// A place to put objects; each thread has its own.
@@ -83,11 +90,12 @@ impl Session<'_> {
     /// All writers have been flushed before. On success the head is acknowledged (G1). On failure the head
     /// on disk is the old one or, if the error came while `HEAD` was replaced, one of the two.
     pub fn finish(self, head: Option<ContentHash>, rows: RowBatch) -> Result<SessionStats, PutError> {
-        if self.failed.load(Ordering::Acquire) {
+        // Whoever was told that an object is there relies on those who were told to bring it.
+        if self.failed.load(Ordering::Acquire) || self.owed.load(Ordering::Acquire) > 0 {
             return Err(PutError::Poisoned("objects of this session were not written".to_owned()));
         }
         self.store.inner.commit(head, rows)?;
-        self.store.inner.clear_damage()?;
+        self.store.inner.settle_damage();
         Ok(self.stats())
     }
 }
@@ -130,6 +138,7 @@ impl FrameWriter<'_> {
             empty => empty.insert(FrameBuilder::new(self.inner.params.codec).map_err(PutError::Unverified)?),
         };
         builder.push(id, kind, bytes);
+        self.session.owed.fetch_sub(1, Ordering::AcqRel);
         if class == Class::Data {
             self.session.new_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.session.new_chunks.fetch_add(1, Ordering::Relaxed);
