@@ -4,6 +4,8 @@
 //! before. So one head leads to everything that was ever acknowledged, and [`World::verify`] reads it all.
 
 mod claims;
+mod cuts;
+mod faults;
 mod smoke;
 
 use std::collections::{BTreeSet, HashMap};
@@ -81,7 +83,19 @@ struct TempDir(PathBuf);
 
 impl TempDir {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(temp_name().expect("random"));
+        Self::in_dir(&std::env::temp_dir())
+    }
+
+    /// For an index that thousands of runs make anew: in memory where there is such a file system, unless told
+    /// otherwise, since what RocksDB syncs is not what is tested.
+    fn quick() -> Self {
+        let memory = Path::new("/dev/shm");
+        let usable = std::env::var_os("TMPDIR").is_none() && memory.is_dir();
+        if usable { Self::in_dir(memory) } else { Self::new() }
+    }
+
+    fn in_dir(dir: &Path) -> Self {
+        let path = dir.join(temp_name().expect("random"));
         std::fs::create_dir(&path).expect("a temporary directory");
         Self(path)
     }
@@ -166,12 +180,15 @@ fn plan(seed: u64, n: u64, before: Option<ContentHash>, size: Size) -> Planned {
     Planned { head, objects }
 }
 
-/// Stores what is planned, without finishing.
+/// Stores what is planned in frames of a few objects, without finishing.
 fn store_all(session: &Session<'_>, planned: &Planned) -> Result<(), PutError> {
     let mut writer = session.writer();
-    for (id, kind, bytes) in &planned.objects {
+    for (n, (id, kind, bytes)) in planned.objects.iter().enumerate() {
         if session.claim(id)? == Claim::New {
             writer.put(*id, *kind, bytes)?;
+        }
+        if n % 6 == 5 {
+            writer.flush()?;
         }
     }
     writer.flush()
@@ -187,14 +204,14 @@ fn run(store: &Store, planned: &Planned) -> Result<SessionStats, PutError> {
 #[derive(Debug)]
 struct World {
     vfs: Arc<dyn Vfs>,
-    dir: TempDir,
+    dir: Arc<TempDir>,
     limits: Limits,
     model: HashMap<ContentHash, (Kind, Vec<u8>)>,
 }
 
 impl World {
     fn over(vfs: Arc<dyn Vfs>, limits: Limits) -> Self {
-        Self { vfs, dir: TempDir::new(), limits, model: HashMap::new() }
+        Self { vfs, dir: Arc::new(TempDir::quick()), limits, model: HashMap::new() }
     }
 
     /// In memory, with an empty store.
@@ -207,7 +224,7 @@ impl World {
 
     /// On the disk, with an empty store.
     fn on_disk(limits: Limits) -> Self {
-        let dir = TempDir::new();
+        let dir = Arc::new(TempDir::new());
         std::fs::create_dir(dir.sub("store")).expect("a directory");
         let vfs = Arc::new(RealVfs::open(&dir.sub("store")).expect("opened"));
         let world = Self { vfs, dir, limits, model: HashMap::new() };
@@ -298,4 +315,12 @@ impl World {
 /// More of the same when `FILESYNC_LONG` is set.
 fn long(short: u64, long: u64) -> u64 {
     if std::env::var_os("FILESYNC_LONG").is_some() { long } else { short }
+}
+
+/// A seed for a random test, printed so that a failure can be seen again with `FILESYNC_SEED`.
+fn seed() -> u64 {
+    let given = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or(20_261_122);
+    eprintln!("FILESYNC_SEED={seed}");
+    seed
 }
