@@ -1,0 +1,516 @@
+//! Carrying out a plan in the working copy, in rounds: journal, changes, syncs, stat cache, journal gone.
+//!
+//! The order within a round: what goes, then directories, then files in batches, then the modes of directories. The
+//! files of a batch are complete and synced under temporary names before the first of them gets its own, so that a
+//! path never stands for an empty or a torn file, whatever is cut off when.
+//!
+//! An error ends the restore where it is: temporary files are removed, what was done is synced and kept, and the journal
+//! goes, since HEAD has not moved and the user has been told. After a crash [`super::finish_journal`] carries on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use filesync_cas::Chunker;
+use filesync_cas::vfs::Vfs;
+use filesync_merkle::{CommitId, Entry, Name, RepoPath, Timestamp, TreeLink};
+
+use super::Context;
+use super::fill::{Filled, Filler, Job, read_attrs};
+use super::plan::{Finish, Old, Plan, Seen, Step};
+use super::present::read_leaf;
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::request::{Event, RestoreResult, Warning};
+use crate::scan::{Kind, Stat};
+use crate::stat_cache::CacheUpdate;
+use crate::worktree::{
+    self, Changed, Expected, clock, is_displaced, look, os_path, put, same_file, stat_of, take, temp_path,
+};
+
+/// Paths of a round, and bytes of its journal, about.
+const ROUND_STEPS: usize = 64 << 10;
+const ROUND_BYTES: usize = 24 << 20;
+/// Files and bytes of a batch, which are twice on disk for a moment.
+const BATCH_FILES: usize = 4096;
+const BATCH_BYTES: u64 = 256 << 20;
+/// So few things are synced one by one; more of them by a sync of the file system.
+const FEW: usize = 16;
+
+/// Does what a plan says.
+pub fn apply(ctx: &Context<'_>, plan: &Plan) -> Result<RestoreResult, Error> {
+    let mut round = Round::new(ctx, &plan.links);
+    round.result.unchanged = plan.unchanged;
+    round.result.damaged = plan.damaged.clone();
+    round.result.skipped = plan.skipped.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let writes = plan.steps.iter().filter(|step| step.is_write());
+    let (items, bytes) = writes.fold((0, 0), |(items, bytes), step| (items + 1, bytes + step.bytes()));
+    ctx.observer.event(Event::Phase { what: "restoring", bytes: Some(bytes), items: Some(items) });
+    let mut steps = plan.steps.as_slice();
+    let mut opens = plan.opens.as_slice();
+    while !(steps.is_empty() && plan.modes.is_empty()) {
+        let (now, later) = steps.split_at(round_len(steps));
+        let modes = if later.is_empty() { plan.modes.as_slice() } else { &[] };
+        round.journaled(plan.commit, opens, now, modes)?;
+        (steps, opens) = (later, &[]);
+        if steps.is_empty() {
+            break;
+        }
+    }
+    Ok(round.finish())
+}
+
+fn round_len(steps: &[Step]) -> usize {
+    let mut bytes = 0;
+    let fits = |step: &&Step| {
+        bytes += 96 + step.path.as_bytes().len() * 4 / 3;
+        bytes <= ROUND_BYTES
+    };
+    steps.iter().take(ROUND_STEPS).take_while(fits).count().max(steps.len().min(1))
+}
+
+type Rows = BTreeMap<RepoPath, BTreeMap<Name, Option<(Stat, Entry)>>>;
+
+/// What goes on in the rounds of one restore.
+pub(super) struct Round<'a> {
+    ctx: &'a Context<'a>,
+    chunker: Chunker,
+    links: &'a BTreeMap<RepoPath, TreeLink>,
+    pub(super) result: RestoreResult,
+    /// What could not be made room for: nothing is put below.
+    blocked: Vec<RepoPath>,
+    /// Rows of the stat cache.
+    rows: Rows,
+    /// Directories that are gone.
+    gone: Vec<RepoPath>,
+    /// Directories in which names, or whose own modes, have changed.
+    touched: BTreeMap<RepoPath, ()>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(ctx: &'a Context<'a>, links: &'a BTreeMap<RepoPath, TreeLink>) -> Self {
+        Self {
+            ctx,
+            chunker: Chunker::new(ctx.store.parameters().chunks),
+            links,
+            result: RestoreResult::default(),
+            blocked: Vec::new(),
+            rows: Rows::new(),
+            gone: Vec::new(),
+            touched: BTreeMap::new(),
+        }
+    }
+
+    fn finish(mut self) -> RestoreResult {
+        self.result.skipped.sort();
+        self.result.skipped.dedup();
+        self.result
+    }
+
+    fn journaled(
+        &mut self,
+        commit: CommitId,
+        opens: &[(RepoPath, Stat)],
+        steps: &[Step],
+        modes: &[Finish],
+    ) -> Result<(), Error> {
+        let store = &**self.ctx.store.vfs();
+        let io = |error: io::Error| Error::io("cannot write the journal", &error);
+        let lines = steps.iter().map(Step::line).chain(modes.iter().map(Finish::line)).collect();
+        Journal { commit: Some(commit), lines }.write(store).map_err(io)?;
+        let done = self.carry_out(opens, steps, modes);
+        let settled = self.settle();
+        let removed = settled.and_then(|()| Journal::remove(store).map_err(io));
+        done.and(removed)
+    }
+
+    /// All changes of a round, not yet durable.
+    pub(super) fn carry_out(
+        &mut self,
+        opens: &[(RepoPath, Stat)],
+        steps: &[Step],
+        modes: &[Finish],
+    ) -> Result<(), Error> {
+        for (path, stat) in opens {
+            match self.work().set_dir_mode(os_path(path), u32::from(stat.mode) | 0o700) {
+                // What is in it will be missed where it is needed.
+                Err(error) if !is_displaced(&error) => return Err(cannot_write(path, &error)),
+                _ => {}
+            }
+        }
+        for step in steps {
+            crate::cancel::check()?;
+            self.clear(step)?;
+        }
+        for step in steps {
+            self.make_directory(step)?;
+        }
+        let mut writes: Vec<&Step> = Vec::new();
+        let mut bytes = 0;
+        for step in steps.iter().filter(|step| step.is_write()) {
+            if writes.len() >= BATCH_FILES || (!writes.is_empty() && bytes + step.bytes() > BATCH_BYTES) {
+                self.write(&std::mem::take(&mut writes))?;
+                bytes = 0;
+            }
+            bytes += step.bytes();
+            writes.push(step);
+        }
+        self.write(&writes)?;
+        modes.iter().try_for_each(|finish| self.set_mode(finish))
+    }
+
+    fn work(&self) -> &'a dyn Vfs {
+        &*self.ctx.work
+    }
+
+    fn skip(&mut self, path: &RepoPath) {
+        self.result.skipped.push(path.as_bytes().to_vec());
+    }
+
+    fn is_blocked(&self, path: &RepoPath) -> bool {
+        self.blocked.iter().any(|above| path.starts_with(above))
+    }
+
+    fn touch(&mut self, path: &RepoPath) {
+        self.touched.insert(path.parent().unwrap_or_default(), ());
+    }
+
+    fn row(&mut self, path: &RepoPath, row: Option<(Stat, Entry)>) {
+        if let (Some(parent), Some(name)) = (path.parent(), path.name()) {
+            self.rows.entry(parent).or_default().insert(name, row);
+        }
+    }
+
+    /// Removes what a step finds, unless a file takes its place in one move later.
+    fn clear(&mut self, step: &Step) -> Result<(), Error> {
+        let path = &step.path;
+        match (&step.old, &step.new) {
+            (Old::Leaf(seen), new) if !step.is_write() => {
+                let expected = Judge { round: self, seen: Some(seen), new: None };
+                let taken = match take(self.work(), path, &expected, self.ctx.tag) {
+                    Err(error) if is_displaced(&error) => Ok(Changed::Left),
+                    taken => taken,
+                };
+                match taken.map_err(|error| cannot_write(path, &error))? {
+                    Changed::Done if new.is_none() => self.result.deleted += 1,
+                    Changed::Done => {}
+                    Changed::Kept(copy) => self.result.skipped.push(copy.into_os_string().into_encoded_bytes()),
+                    Changed::Left => {
+                        self.skip(path);
+                        self.blocked.push(path.clone());
+                    }
+                }
+                self.touch(path);
+                self.row(path, None);
+            }
+            (Old::Directory(_), new) if step.is_write() || new.is_none() => {
+                match self.work().rmdir(os_path(path)) {
+                    Ok(()) => {
+                        self.touch(path);
+                        self.touched.remove(path);
+                        self.gone.push(path.clone());
+                        self.row(path, None);
+                    }
+                    Err(error) if is_displaced(&error) => {}
+                    // Somebody put something into it: it stays, and so does all that was to come in its place.
+                    Err(error) if is_occupied(&error) => {
+                        if new.is_some() {
+                            self.skip(path);
+                            self.blocked.push(path.clone());
+                        }
+                    }
+                    Err(error) => return Err(cannot_write(path, &error)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn make_directory(&mut self, step: &Step) -> Result<(), Error> {
+        let (Some(entry), false) = (&step.new, matches!(step.old, Old::Directory(_))) else { return Ok(()) };
+        if !entry.is_directory() || self.is_blocked(&step.path) {
+            return Ok(());
+        }
+        let at = os_path(&step.path);
+        let mode = u32::from(entry.mode.bits()) | 0o700;
+        let made = self.work().mkdir(at, mode).and_then(|()| {
+            let now = self.work().stat(at)?.mode;
+            if now & 0o777 == mode { Ok(()) } else { self.work().set_dir_mode(at, (now & 0o7000) | mode) }
+        });
+        match made {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let there = look(self.work(), at).map_err(|error| cannot_write(&step.path, &error))?;
+                if there.is_none_or(|there| there.kind != Kind::Directory) {
+                    self.skip(&step.path);
+                    self.blocked.push(step.path.clone());
+                    return Ok(());
+                }
+            }
+            Err(error) if is_displaced(&error) => {
+                self.skip(&step.path);
+                self.blocked.push(step.path.clone());
+                return Ok(());
+            }
+            Err(error) => return Err(cannot_write(&step.path, &error)),
+        }
+        self.touch(&step.path);
+        self.touched.insert(step.path.clone(), ());
+        if entry.as_directory().is_some_and(|link| *link == TreeLink::empty()) {
+            self.result.written += 1;
+        }
+        let stat = look(self.work(), at).ok().flatten();
+        self.row(&step.path, stat.map(|stat| (stat, entry.clone())));
+        Ok(())
+    }
+
+    /// Writes a batch of files: all under temporary names, synced, then each at its place.
+    fn write(&mut self, steps: &[&Step]) -> Result<(), Error> {
+        let steps: Vec<&Step> = steps.iter().copied().filter(|step| !self.is_blocked(&step.path)).collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let done = self.fill(&steps).and_then(|made| self.put_all(&steps, &made));
+        if done.is_err() {
+            // Whatever still has its temporary name was not put anywhere: the content is in the store.
+            for step in steps {
+                let _ = self.drop_unused(step);
+            }
+        }
+        done
+    }
+
+    /// Removes a temporary file after an error, unless it may be what an exchange brought out.
+    fn drop_unused(&self, step: &Step) -> io::Result<()> {
+        let temp = temp_path(&step.path);
+        let Some(stat) = look(self.work(), &temp)? else { return Ok(()) };
+        let judge = Judge { round: self, seen: None, new: step.new.as_ref() };
+        let is_ours = match look(self.work(), os_path(&step.path))? {
+            // It was put there: what is left is the old one, or the user's.
+            Some(_) if judge.holds(os_path(&step.path)) => false,
+            _ => true,
+        };
+        let seen = if let Old::Leaf(seen) = &step.old { Some(seen) } else { None };
+        let is_old = Judge { round: self, seen, new: None };
+        if is_ours || is_old.is_untouched(&stat) || is_old.holds(&temp) {
+            return self.work().unlink(&temp);
+        }
+        worktree::keep(self.work(), &temp, &step.path, self.ctx.tag).map(drop)
+    }
+
+    /// Fills temporary files and makes them durable. Says how each of them looks that is to be put at its place.
+    fn fill(&mut self, steps: &[&Step]) -> Result<Vec<Option<Stat>>, Error> {
+        let ctx = self.ctx;
+        let sync_each = steps.len() <= FEW;
+        let filler = Filler {
+            store: ctx.store,
+            work: self.work(),
+            observer: ctx.observer,
+            // Whatever the umask and the directory's own rules are.
+            umask: 0o777,
+            in_place: true,
+            sync_each,
+        };
+        let filled = filler.run(ctx.threads, ctx.source, |feeder| {
+            for (tag, step) in steps.iter().enumerate() {
+                let Some(entry) = step.new.clone() else { continue };
+                feeder.feed(Job { tag, path: step.path.clone(), at: temp_path(&step.path), entry })?;
+            }
+            Ok(())
+        })?;
+        if !sync_each {
+            self.work().sync_all_files().map_err(|error| Error::io("cannot sync the working copy", &error))?;
+        }
+        let Filled { made, displaced, mut damaged, .. } = filled;
+        self.result.damaged.append(&mut damaged);
+        displaced.into_iter().filter_map(|tag| steps.get(tag)).for_each(|step| self.skip(&step.path));
+        let mut stats = vec![None; steps.len()];
+        for (tag, stat) in made {
+            if let Some(slot) = stats.get_mut(tag) {
+                *slot = Some(stat);
+            }
+        }
+        Ok(stats)
+    }
+
+    fn put_all(&mut self, steps: &[&Step], made: &[Option<Stat>]) -> Result<(), Error> {
+        for (step, made) in steps.iter().zip(made) {
+            crate::cancel::check()?;
+            if let (Some(made), Some(entry)) = (made, &step.new) {
+                self.put_one(step, made, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_one(&mut self, step: &Step, made: &Stat, entry: &Entry) -> Result<(), Error> {
+        let path = &step.path;
+        let seen = if let Old::Leaf(seen) = &step.old { Some(seen) } else { None };
+        let expected = Judge { round: self, seen, new: Some(entry) };
+        match put(self.work(), &temp_path(path), path, &expected, self.ctx.tag) {
+            Ok(Changed::Kept(copy)) => self.result.skipped.push(copy.into_os_string().into_encoded_bytes()),
+            Ok(Changed::Done | Changed::Left) => {}
+            Err(error) if is_displaced(&error) => {
+                // Its directory was moved away, and the temporary file with it.
+                self.skip(path);
+                return Ok(());
+            }
+            Err(error) => return Err(cannot_write(path, &error)),
+        }
+        self.result.written += 1;
+        self.result.bytes += step.bytes();
+        self.touch(path);
+        // Only if it still is the file that was put there do entry and stat belong together.
+        let now = look(self.work(), os_path(path)).ok().flatten();
+        self.row(path, now.filter(|now| same_file(now, made)).map(|now| (now, entry.clone())));
+        Ok(())
+    }
+
+    fn set_mode(&mut self, finish: &Finish) -> Result<(), Error> {
+        let Finish { path, old, new } = finish;
+        if self.is_blocked(path) {
+            return Ok(());
+        }
+        let before = old.map_or(0, |stat| u32::from(stat.mode));
+        let mode = match new {
+            None => before,
+            Some(entry) => {
+                self.set_attrs(path, entry)?;
+                (before & 0o7000) | u32::from(entry.mode.bits())
+            }
+        };
+        match self.work().set_dir_mode(os_path(path), mode) {
+            Ok(()) => {}
+            Err(error) if is_displaced(&error) => {
+                self.skip(path);
+                return Ok(());
+            }
+            Err(error) => return Err(cannot_write(path, &error)),
+        }
+        self.touched.insert(path.clone(), ());
+        if let Some(entry) = new {
+            self.result.written += u64::from(finish.is_change());
+            let stat = look(self.work(), os_path(path)).ok().flatten();
+            self.row(path, stat.map(|stat| (stat, entry.clone())));
+        }
+        Ok(())
+    }
+
+    /// A file system that takes no attributes is no reason to fail.
+    fn set_attrs(&mut self, path: &RepoPath, entry: &Entry) -> Result<(), Error> {
+        let attrs = match entry.attrs.as_ref().map(|id| read_attrs(self.ctx.source, id)).transpose() {
+            Ok(attrs) => attrs,
+            Err(error) if error.is_damage() => {
+                let (path, cause) = (path.as_bytes().to_vec(), error.to_string());
+                self.result.damaged.push(crate::request::Unreadable { path, cause });
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Err(error) = worktree::set_directory_attrs(self.ctx.work_fd, path, attrs.as_ref())
+            && (attrs.is_some() || !is_displaced(&error))
+        {
+            let (path, message) = (Some(path.as_bytes().to_vec()), format!("cannot set attributes: {error}"));
+            self.ctx.observer.event(Event::Warning(Warning { path, message }));
+        }
+        Ok(())
+    }
+
+    /// Makes all changes so far durable, and then tells the stat cache.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.sync().map_err(|error| Error::io("cannot sync the working copy", &error))?;
+        let rows = std::mem::take(&mut self.rows);
+        let gone = std::mem::take(&mut self.gone);
+        // The cache is a help only: without it files are read once more.
+        let _ = self.save_rows(rows, &gone);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.len() > FEW {
+            return self.work().sync_all_files();
+        }
+        for (dir, ()) in touched {
+            match self.work().sync_dir(os_path(&dir)) {
+                Err(error) if is_displaced(&error) => {}
+                // A directory that may not be read cannot be opened in order to sync it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.work().sync_all_files()?,
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn save_rows(&self, rows: Rows, gone: &[RepoPath]) -> Result<(), Error> {
+        let Some(cache) = self.ctx.cache.clone().filter(|_| !rows.is_empty()) else { return Ok(()) };
+        let youngest = rows.values().flat_map(BTreeMap::values).flatten().map(|(stat, _)| stat.ctime.max(stat.mtime));
+        let stamp = stamp_after(&**self.ctx.store.vfs(), youngest.max().unwrap_or_default())?;
+        let mut update = CacheUpdate::new(cache.clone(), stamp);
+        for dir in gone {
+            update.remove_tree(dir)?;
+        }
+        for (dir, rows) in rows {
+            if gone.iter().any(|gone| dir.starts_with(gone)) {
+                continue;
+            }
+            // Rows that were the target's entries are so again, if each that changed is the target's.
+            let link = self.links.get(&dir).copied().filter(|link| {
+                let whole = rows.values().all(Option::is_some);
+                whole && cache.load(&dir).and_then(|cached| cached.link()) == Some(*link)
+            });
+            update.change(&dir, link, rows)?;
+        }
+        Ok(self.ctx.store.save_rows(update.finish())?)
+    }
+}
+
+/// A time of the file system's clock that is later than `youngest`, if that comes soon: files of the same tick as the
+/// stamp would be read again.
+fn stamp_after(vfs: &dyn Vfs, youngest: Timestamp) -> Result<Timestamp, Error> {
+    let mut stamp = Timestamp::default();
+    for _ in 0..20 {
+        stamp = clock(vfs).map_err(|error| Error::io("cannot tell the time", &error))?;
+        if stamp > youngest {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Ok(stamp)
+}
+
+fn cannot_write(path: &RepoPath, error: &io::Error) -> Error {
+    Error::io(format_args!("cannot write {path}"), error)
+}
+
+fn is_occupied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy
+    )
+}
+
+/// Judges what is found where the plan saw something.
+struct Judge<'j> {
+    round: &'j Round<'j>,
+    seen: Option<&'j Seen>,
+    /// What is put there: to find just that is no loss either.
+    new: Option<&'j Entry>,
+}
+
+impl Expected for Judge<'_> {
+    fn is_untouched(&self, stat: &Stat) -> bool {
+        self.seen.is_some_and(|seen| !seen.racy && seen.stat == *stat)
+    }
+
+    fn holds(&self, at: &Path) -> bool {
+        let work = self.round.work();
+        let Ok(stat) = work.stat(at) else { return false };
+        let Ok((entry, _)) = read_leaf(work, self.round.chunker, at, &stat_of(&stat)) else { return false };
+        // Attributes are not looked at: a vfs does not give them, and who sets them moves the ctime.
+        let same = |other: &Entry| Entry { attrs: None, ..other.clone() }.same(&entry);
+        let old = self.seen.and_then(|seen| seen.entry.as_ref());
+        old.is_some_and(same) || self.new.is_some_and(same)
+    }
+}

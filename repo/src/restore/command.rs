@@ -1,0 +1,93 @@
+//! The command: a request in, a result out.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{ConflictTag, Context, Flags};
+use crate::config::Config;
+use crate::error::Error;
+use crate::history::commit_of;
+use crate::identity::Identity;
+use crate::repo::{Repo, request_paths};
+use crate::request::{Observer, RestoreRequest, RestoreResult};
+
+/// Carries out a restore.
+pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
+    let began = Instant::now();
+    let paths = request_paths(&request.paths)?;
+    let result = with_context(repo, observer, |ctx| {
+        if request.to.is_none() && repo.store.is_writable() {
+            super::recover::finish(ctx)?;
+        }
+        let (id, commit) = commit_of(repo, request.rev.as_deref())?;
+        if let Some(to) = &request.to {
+            return super::to_directory(ctx, commit.tree, &paths, to, request.fsync);
+        }
+        let flags = Flags { delete: request.delete, force: request.force };
+        let plan = super::plan(ctx, id, commit.tree, &paths, flags)?;
+        if request.dry_run { Ok(plan.result()) } else { super::apply(ctx, &plan) }
+    })?;
+    Ok(RestoreResult { elapsed: began.elapsed(), ..result })
+}
+
+/// Finishes a restore that was cut off. To be called by every command that takes the working copy for the user's.
+pub fn finish_journal(repo: &Repo, observer: &dyn Observer) -> Result<(), Error> {
+    with_context(repo, observer, super::recover::finish)
+}
+
+fn with_context<T>(
+    repo: &Repo,
+    observer: &dyn Observer,
+    run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let vfs = &**repo.store.vfs();
+    let name = Config::load(vfs).ok().and_then(|config| config.node.name);
+    // Neither is needed to restore; a copy can be named without.
+    let id = || Identity::load(vfs).ok().map(|identity| filesync_cas::hash::hex(&identity.node()[..4]));
+    let node = name.or_else(id).unwrap_or_else(|| "local".to_owned());
+    let date = date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let fd = repo.work_fd()?;
+    run(&Context {
+        store: &repo.store,
+        source: repo.node_source(),
+        work: Arc::clone(&repo.work),
+        work_fd: fd.as_fd(),
+        cache: Some(repo.stat_cache()),
+        observer,
+        head_tree: repo.head_tree()?,
+        tag: ConflictTag { node: &node, date: &date },
+        threads: super::threads(),
+    })
+}
+
+/// Seconds since 1970 as `20251122-174503`, UTC.
+fn date(secs: u64) -> String {
+    let (days, time) = (secs / 86_400, secs % 86_400);
+    // Years begin in March, so that the leap day is their last; 719,468 days are from then in year 0 to 1970.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", time / 3600, time / 60 % 60, time % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn dates() {
+        for (secs, text) in [
+            (0, "19700101-000000"),
+            (951_782_399, "20000228-235959"),
+            (951_782_400, "20000229-000000"),
+            (1_763_833_503, "20251122-174503"),
+            (4_107_542_400, "21000301-000000"),
+        ] {
+            assert_eq!(super::date(secs), text);
+        }
+    }
+}

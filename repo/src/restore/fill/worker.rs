@@ -1,0 +1,358 @@
+//! What one thread does: batches of small files, and segments of large ones.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use filesync_cas::vfs::{Open, VfsFile, write_all_at};
+use filesync_cas::{ContentHash, Kind, Object};
+use filesync_merkle::{Attrs, ListChunk, Node};
+
+use super::{Chunks, Job, Ready, Shared, Task, lock, mtime_of};
+use crate::error::Error;
+use crate::request::{Event, Warning};
+use crate::worktree::{is_displaced, stat_of};
+
+/// Zeros in blocks of this length, at least so many bytes in a row, become a hole.
+const BLOCK: usize = 4 << 10;
+const HOLE_MIN: usize = 64 << 10;
+
+/// Why a file was not made.
+enum Trouble {
+    /// The store does not have its bytes.
+    Damage(String),
+    /// The directory that it belongs into is gone.
+    Displaced,
+    /// Nothing more can be done.
+    Fatal(Error),
+}
+
+impl Trouble {
+    fn io(shared: &Shared<'_>, job: &Job, error: &io::Error) -> Self {
+        if shared.filler.in_place && is_displaced(error) {
+            return Self::Displaced;
+        }
+        Self::Fatal(Error::io(format_args!("cannot write {}", job.path), error))
+    }
+}
+
+/// A thread's own things.
+pub(super) struct Worker<'s> {
+    shared: &'s Shared<'s>,
+    /// A chunk that was seen to be all zeros.
+    zeros: Option<(ContentHash, u32)>,
+}
+
+impl<'s> Worker<'s> {
+    pub(super) fn new(shared: &'s Shared<'s>) -> Self {
+        Self { shared, zeros: None }
+    }
+
+    pub(super) fn handle(&mut self, task: Task<'_>) {
+        if let Err(error) = crate::cancel::check() {
+            self.shared.fail(error);
+            return;
+        }
+        let done = match task {
+            Task::Batch(batch) => self.batch(&batch),
+            Task::Segment(large, chunks) => self.segment(&large, &chunks),
+        };
+        if let Err(error) = done {
+            self.shared.fail(error);
+        }
+    }
+
+    fn batch(&mut self, batch: &[Ready]) -> Result<(), Error> {
+        let (mut items, mut bytes) = (0, 0);
+        let result = batch.iter().try_for_each(|ready| {
+            let made = self.make(ready);
+            if made.is_ok() {
+                items += 1;
+                bytes += ready.size();
+            }
+            self.settle(&ready.job, made)
+        });
+        self.shared.count.fetch_add(items, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.filler.observer.event(Event::Advance { bytes, items });
+        result
+    }
+
+    /// Books what came of a file.
+    fn settle(&self, job: &Job, made: Result<(), Trouble>) -> Result<(), Error> {
+        match made {
+            Ok(()) => Ok(()),
+            Err(Trouble::Damage(cause)) => {
+                self.shared.damaged(job, cause);
+                Ok(())
+            }
+            Err(Trouble::Displaced) => {
+                lock(&self.shared.filled).displaced.push(job.tag);
+                Ok(())
+            }
+            Err(Trouble::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn make(&mut self, ready: &Ready) -> Result<(), Trouble> {
+        let job = &ready.job;
+        if let Node::Symlink { target, .. } = &job.entry.node {
+            return self.link(job, target).map_err(|error| Trouble::io(self.shared, job, &error));
+        }
+        match &ready.chunks {
+            // The bytes first: what is damaged leaves nothing behind.
+            Chunks::One(id) => {
+                let object = self.get(id, ready.size())?;
+                let file = create(self.shared, job)?;
+                self.write(job, &*file, &object, 0, ready.size())?;
+                complete(self.shared, job, &*file, ready.attrs.as_ref())
+            }
+            Chunks::None => complete(self.shared, job, &*create(self.shared, job)?, ready.attrs.as_ref()),
+            Chunks::Many(chunks) => {
+                let file = create(self.shared, job)?;
+                let written = self.write_chunks(job, &*file, chunks, ready.size());
+                written.and_then(|()| complete(self.shared, job, &*file, ready.attrs.as_ref())).inspect_err(|_| {
+                    // What cannot be removed now is found by its name later.
+                    let _ = self.shared.filler.work.unlink(&job.at);
+                })
+            }
+        }
+    }
+
+    fn link(&self, job: &Job, target: &[u8]) -> io::Result<()> {
+        let work = self.shared.filler.work;
+        let mtime = mtime_of(&job.entry);
+        work.symlink(OsStr::from_bytes(target), &job.at)?;
+        work.set_link_mtime(&job.at, mtime.secs(), mtime.nanos())?;
+        if self.shared.filler.in_place {
+            let stat = stat_of(&work.stat(&job.at)?);
+            lock(&self.shared.filled).made.push((job.tag, stat));
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, large: &Large<'_>, chunks: &[ListChunk]) -> Result<(), Error> {
+        if !large.is_bad.load(Ordering::Acquire) {
+            match self.write_chunks(&large.job, &*large.file, chunks, large.size) {
+                Ok(()) => {}
+                Err(Trouble::Damage(cause)) => large.damage(cause),
+                Err(trouble) => self.settle(&large.job, Err(trouble))?,
+            }
+        }
+        let bytes = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+        self.shared.filler.observer.event(Event::Advance { bytes, items: 0 });
+        large.release()
+    }
+
+    fn write_chunks(&mut self, job: &Job, file: &dyn VfsFile, chunks: &[ListChunk], size: u64) -> Result<(), Trouble> {
+        for chunk in chunks {
+            if self.zeros == Some((chunk.id.0, chunk.len)) {
+                self.end_hole(job, file, chunk.offset + u64::from(chunk.len), size)?;
+                continue;
+            }
+            let object = self.get(&chunk.id.0, u64::from(chunk.len))?;
+            if object.len() >= BLOCK && is_zero(&object) {
+                self.zeros = Some((chunk.id.0, chunk.len));
+            }
+            self.write(job, file, &object, chunk.offset, size)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, id: &ContentHash, len: u64) -> Result<Object, Trouble> {
+        match self.shared.filler.store.get(Kind::CHUNK, id) {
+            Ok(object) if object.len() as u64 == len => Ok(object),
+            Ok(_) => Err(Trouble::Damage(format!("chunk {id} has another length than the tree says"))),
+            Err(error) if error.is_damage() => Err(Trouble::Damage(error.to_string())),
+            Err(error) => Err(Trouble::Fatal(error.into())),
+        }
+    }
+
+    /// Writes bytes of a file; long runs of zeros are left out.
+    fn write(&self, job: &Job, file: &dyn VfsFile, bytes: &[u8], offset: u64, size: u64) -> Result<(), Trouble> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (data, hole) = next_hole(&bytes[at..], offset + at as u64);
+            if data > 0 {
+                let written = write_all_at(file, &bytes[at..at + data], offset + at as u64);
+                written.map_err(|error| Trouble::io(self.shared, job, &error))?;
+            }
+            at += data + hole;
+            if hole > 0 {
+                self.end_hole(job, file, offset + at as u64, size)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A hole that reaches to the end must be made by saying where that is.
+    fn end_hole(&self, job: &Job, file: &dyn VfsFile, end: u64, size: u64) -> Result<(), Trouble> {
+        if end < size {
+            return Ok(());
+        }
+        file.set_len(size).map_err(|error| Trouble::io(self.shared, job, &error))
+    }
+}
+
+/// How many bytes come before the next hole, and how long that is. `offset` is where in the file the bytes begin.
+fn next_hole(bytes: &[u8], offset: u64) -> (usize, usize) {
+    if bytes.len() < HOLE_MIN {
+        // A shorter chunk is a hole only if there is nothing else in it.
+        return if bytes.len() >= BLOCK && is_zero(bytes) { (0, bytes.len()) } else { (bytes.len(), 0) };
+    }
+    if is_zero(bytes) {
+        return (0, bytes.len());
+    }
+    // The remainder is below BLOCK.
+    let misaligned = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
+    let mut at = if misaligned == 0 { 0 } else { BLOCK - misaligned };
+    let mut run = at;
+    while at + BLOCK <= bytes.len() {
+        let zero = is_zero(&bytes[at..at + BLOCK]);
+        at += BLOCK;
+        if zero && at + BLOCK <= bytes.len() {
+            continue;
+        }
+        let end = if zero { at } else { at - BLOCK };
+        if end - run >= HOLE_MIN {
+            return (run, end - run);
+        }
+        run = at;
+    }
+    (bytes.len(), 0)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // Most data shows at once that it is not: the first bytes are looked at before all.
+    let (head, rest) = bytes.split_at(bytes.len().min(16));
+    head.iter().all(|&byte| byte == 0)
+        && rest.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+fn create(shared: &Shared<'_>, job: &Job) -> Result<Arc<dyn VfsFile>, Trouble> {
+    let work = shared.filler.work;
+    let how = Open::Create { mode: job.entry.mode.bits().into() };
+    let created = match work.open(&job.at, how) {
+        // In place the name is the path's own: what lies there is left over from a restore that was cut off.
+        Err(error) if shared.filler.in_place && error.kind() == io::ErrorKind::AlreadyExists => {
+            work.unlink(&job.at).and_then(|()| work.open(&job.at, how))
+        }
+        created => created,
+    };
+    created.map_err(|error| Trouble::io(shared, job, &error))
+}
+
+/// Mode, attributes and, after all else, the time.
+fn complete(shared: &Shared<'_>, job: &Job, file: &dyn VfsFile, attrs: Option<&Attrs>) -> Result<(), Trouble> {
+    let mode = u32::from(job.entry.mode.bits());
+    let mtime = mtime_of(&job.entry);
+    for (name, value) in attrs.map(Attrs::pairs).unwrap_or_default() {
+        if let Err(error) = file.set_xattr(OsStr::from_bytes(name), value) {
+            let message = format!("cannot set attribute {}: {error}", String::from_utf8_lossy(name));
+            let path = Some(job.path.as_bytes().to_vec());
+            shared.filler.observer.event(Event::Warning(Warning { path, message }));
+        }
+    }
+    let stat = || -> io::Result<()> {
+        if mode & shared.filler.umask != 0 {
+            file.set_mode(mode)?;
+        }
+        file.set_mtime(mtime.secs(), mtime.nanos())?;
+        if shared.filler.sync_each {
+            file.sync_all()?;
+        }
+        if shared.filler.in_place {
+            lock(&shared.filled).made.push((job.tag, stat_of(&file.stat()?)));
+        }
+        Ok(())
+    };
+    stat().map_err(|error| Trouble::io(shared, job, &error))
+}
+
+/// A file that several threads write.
+pub(super) struct Large<'s> {
+    shared: &'s Shared<'s>,
+    pub(super) job: Job,
+    attrs: Option<Attrs>,
+    size: u64,
+    file: Arc<dyn VfsFile>,
+    /// Segments that are not written yet, and one for who hands them out.
+    left: AtomicUsize,
+    is_bad: AtomicBool,
+    damage: Mutex<Option<String>>,
+}
+
+impl<'s> Large<'s> {
+    /// Creates the file; nothing if there is no place for it any more.
+    pub(super) fn open(shared: &'s Shared<'s>, job: Job, attrs: Option<Attrs>) -> Result<Option<Arc<Self>>, Error> {
+        let size = match &job.entry.node {
+            Node::File { size, .. } => *size,
+            _ => 0,
+        };
+        let file = match create(shared, &job) {
+            Ok(file) => file,
+            Err(trouble) => {
+                Worker::new(shared).settle(&job, Err(trouble))?;
+                return Ok(None);
+            }
+        };
+        let (left, is_bad) = (AtomicUsize::new(1), AtomicBool::new(false));
+        Ok(Some(Arc::new(Self { shared, job, attrs, size, file, left, is_bad, damage: Mutex::new(None) })))
+    }
+
+    /// For one more segment.
+    pub(super) fn share(self: &Arc<Self>) -> Arc<Self> {
+        self.left.fetch_add(1, Ordering::AcqRel);
+        Arc::clone(self)
+    }
+
+    /// Notes that some of its bytes are not to be had.
+    pub(super) fn damage(&self, cause: String) {
+        self.is_bad.store(true, Ordering::Release);
+        lock(&self.damage).get_or_insert(cause);
+    }
+
+    /// One segment less; the last one completes the file.
+    pub(super) fn release(&self) -> Result<(), Error> {
+        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        let worker = Worker::new(self.shared);
+        if let Some(cause) = lock(&self.damage).take() {
+            // What cannot be removed now is found by its name later.
+            let _ = self.shared.filler.work.unlink(&self.job.at);
+            return worker.settle(&self.job, Err(Trouble::Damage(cause)));
+        }
+        let done = complete(self.shared, &self.job, &*self.file, self.attrs.as_ref());
+        if done.is_ok() {
+            self.shared.count.fetch_add(1, Ordering::Relaxed);
+            self.shared.bytes.fetch_add(self.size, Ordering::Relaxed);
+            self.shared.filler.observer.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        worker.settle(&self.job, done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes() {
+        let zeros = |len: usize| vec![0u8; len];
+        let ones = |len: usize| vec![1u8; len];
+        let find = |parts: &[Vec<u8>], offset| next_hole(&parts.concat(), offset);
+        assert_eq!(find(&[zeros(BLOCK)], 0), (0, BLOCK));
+        assert_eq!(find(&[zeros(BLOCK - 1)], 0), (BLOCK - 1, 0));
+        assert_eq!(find(&[zeros(3 * HOLE_MIN)], 5), (0, 3 * HOLE_MIN));
+        assert_eq!(find(&[ones(100_000)], 0), (100_000, 0));
+        assert_eq!(find(&[zeros(HOLE_MIN), ones(1)], 0), (0, HOLE_MIN));
+        assert_eq!(find(&[zeros(HOLE_MIN), ones(1)], 1), (HOLE_MIN + 1, 0));
+        assert_eq!(find(&[ones(1), zeros(HOLE_MIN + BLOCK)], 0), (BLOCK, HOLE_MIN));
+        assert_eq!(find(&[ones(1), zeros(HOLE_MIN), ones(BLOCK)], 4095), (1, HOLE_MIN));
+        assert_eq!(find(&[ones(BLOCK), zeros(BLOCK), ones(HOLE_MIN)], 0).1, 0);
+        assert_eq!(find(&[ones(BLOCK), zeros(HOLE_MIN - 1), ones(HOLE_MIN)], 0).1, 0);
+    }
+}

@@ -1,0 +1,186 @@
+//! What stands at a path of the working copy, as an entry, and whether the store has it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use filesync_cas::vfs::{Open, Vfs, VfsFile};
+use filesync_cas::{Chunker, ContentHash, Store};
+use filesync_merkle::{
+    Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, ListReader, Mode, Node, NodeSink, NodeSource, RepoPath,
+};
+
+use crate::error::Error;
+use crate::objects::IdsOnly;
+use crate::scan::{Kind, Stat, open_file, user_xattrs};
+use crate::worktree::{look, os_path, stat_of};
+
+/// How often a file that changes under the reader is read.
+const TRIES: usize = 3;
+/// Bytes read at a time.
+const WINDOW: usize = 1 << 20;
+
+/// What stands at a path.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A directory.
+    Directory(Stat),
+    /// A file or symlink, and the stat that the entry stands for.
+    Leaf(Entry, Stat),
+    /// A FIFO, socket or device, or something that cannot be read.
+    Other(Stat),
+}
+
+/// Reads what stands at a path: a file whole, to have its ids. Nothing is stored.
+pub fn read(work: &dyn Vfs, root: BorrowedFd<'_>, chunker: Chunker, path: &RepoPath) -> io::Result<Found> {
+    let at = os_path(path);
+    let Some(stat) = look(work, at)? else { return Ok(Found::Nothing) };
+    match stat.kind {
+        Kind::Directory => Ok(Found::Directory(stat)),
+        Kind::Other => Ok(Found::Other(stat)),
+        Kind::File | Kind::Symlink => match read_leaf(work, chunker, at, &stat) {
+            Ok((mut entry, stat)) => match attrs_at(root, path, stat.kind) {
+                Ok(attrs) => {
+                    entry.attrs = attrs;
+                    Ok(Found::Leaf(entry, stat))
+                }
+                Err(_) => Ok(Found::Other(stat)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(_) => Ok(Found::Other(stat)),
+        },
+    }
+}
+
+/// The entry of a file or symlink, but for its attributes.
+pub fn read_leaf(work: &dyn Vfs, chunker: Chunker, at: &Path, stat: &Stat) -> io::Result<(Entry, Stat)> {
+    if stat.kind == Kind::Symlink {
+        let target = work.read_link(at)?.into_encoded_bytes().into();
+        let node = Node::Symlink { mtime: stat.mtime, target };
+        return Ok((Entry { mode: Mode::SYMLINK, attrs: None, node }, *stat));
+    }
+    for _ in 0..TRIES {
+        let file = work.open(at, Open::Read)?;
+        let before = stat_of(&file.stat()?);
+        let content = content(&*file, before.size, chunker)?;
+        let after = stat_of(&file.stat()?);
+        if let Some(content) = content
+            && before == after
+        {
+            let node = Node::File { mtime: after.mtime, size: after.size, content };
+            return Ok((Entry { mode: after.permissions(), attrs: None, node }, after));
+        }
+    }
+    Err(io::Error::other("it changes while it is read"))
+}
+
+/// Where the bytes of a file would be; nothing if it has another size.
+fn content(file: &dyn VfsFile, size: u64, chunker: Chunker) -> io::Result<Option<Content>> {
+    let window = WINDOW.max(2 * chunker.sizes().max as usize);
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).min(window)];
+    let mut whole = blake3::Hasher::new();
+    let mut list = ListBuilder::new();
+    let (mut have, mut at) = (0, 0);
+    loop {
+        have += read_fully(file, &mut buffer[have..], at + have as u64)?;
+        let last = at + have as u64 >= size;
+        if (have < buffer.len() && !last) || at + have as u64 > size {
+            return Ok(None);
+        }
+        let mut cuts = Vec::new();
+        let used = chunker.cut(&buffer[..have], last, |len| cuts.push(len));
+        let mut from = 0;
+        for len in cuts {
+            let id = ChunkId(ContentHash::of_chunk(&buffer[from..from + len]));
+            let len32 = u32::try_from(len).unwrap_or(u32::MAX);
+            list.push(&mut IdsOnly, id, len32).map_err(|error| io::Error::other(error.to_string()))?;
+            from += len;
+        }
+        whole.update(&buffer[..used]);
+        if last {
+            let content = list.finish(&mut IdsOnly, *whole.finalize().as_bytes());
+            return content.map(Some).map_err(|error| io::Error::other(error.to_string()));
+        }
+        buffer.copy_within(used..have, 0);
+        (have, at) = (have - used, at + used as u64);
+    }
+}
+
+fn read_fully(file: &dyn VfsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Option<AttrsId>> {
+    if kind != Kind::File {
+        return Ok(None);
+    }
+    let pairs = match open_file(root, path) {
+        Ok((file, _)) => user_xattrs(file.as_fd())?,
+        // A model of a disk has no descriptors.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let attrs = Attrs::new(pairs).map_err(|error| io::Error::other(error.to_string()))?;
+    let id = IdsOnly.put(AttrsId::KIND, &attrs.encode()).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Some(AttrsId(id)))
+}
+
+/// Whether the bytes of a file or symlink can be had from the store, so that the working copy may lose them.
+///
+/// What HEAD says of the path is in a commit; other content is where all its objects are. What is not an object, the
+/// target of a symlink, is known from HEAD only.
+pub fn is_known(store: &Store, source: &dyn NodeSource, entry: &Entry, head: Option<&Entry>) -> Result<bool, Error> {
+    let doubted = store.has_damage();
+    let has = |kind, id: &ContentHash| -> Result<bool, Error> {
+        if doubted { Ok(store.get(kind, id).is_ok()) } else { Ok(store.locate(id)?.is_some()) }
+    };
+    if let Some(attrs) = &entry.attrs
+        && !has(AttrsId::KIND, &attrs.0)?
+    {
+        return Ok(false);
+    }
+    let (content, size) = match &entry.node {
+        Node::Directory(_) => return Ok(false),
+        Node::Symlink { target, .. } => {
+            return Ok(
+                matches!(head.map(|head| &head.node), Some(Node::Symlink { target: other, .. }) if other == target),
+            );
+        }
+        Node::File { content, size, .. } => (content, *size),
+    };
+    if !doubted && matches!(head.map(|head| &head.node), Some(Node::File { content: other, .. }) if other == content) {
+        return Ok(true);
+    }
+    match content {
+        Content::Empty => Ok(true),
+        Content::Chunk(id) => has(ChunkId::KIND, &id.0),
+        Content::List { root, height } => {
+            if store.locate(&root.0)?.is_none() {
+                return Ok(false);
+            }
+            let Ok(chunks) = ListReader::new(source, *root, *height, size, 0) else { return Ok(false) };
+            for chunk in chunks {
+                match chunk {
+                    Ok(chunk) if has(ChunkId::KIND, &chunk.id.0)? => {}
+                    _ => return Ok(false),
+                }
+            }
+            Ok(true)
+        }
+    }
+}

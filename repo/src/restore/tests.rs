@@ -1,0 +1,4 @@
+mod crash;
+mod directory;
+mod in_place;
+mod race;

@@ -1,0 +1,239 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use filesync_cas::testing::{Fault, Loss, LossVfs, Plan as Faults, Rng, Scope};
+use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
+use filesync_merkle::{CommitId, RepoPath, TreeLink};
+
+use crate::restore::testing::*;
+use crate::restore::{Flags, apply, finish, plan};
+use crate::scan::testing::TempDir;
+
+const BOTH: Flags = Flags { delete: true, force: true };
+
+fn states() -> (Model, Model) {
+    let mut rng = Rng::new(8);
+    let large = text(&mut rng, 20_000);
+    let head = model([
+        ("a", file("old")),
+        ("both", file("same")),
+        ("d/becomes file/x", file("1")),
+        ("d/becomes file/y", file("2")),
+        ("becomes dir", file("3")),
+        ("gone", file("4")),
+        ("gone dir/z", file("5")),
+        ("l", link("there")),
+    ]);
+    let target = model([
+        ("a", file(large)),
+        ("both", file("same")),
+        ("d/becomes file", file("6")),
+        ("becomes dir/x/y", file("7")),
+        ("becomes dir/closed", Item::Dir { mode: 0o500 }),
+        ("becomes dir/closed/q", file("8")),
+        ("l", link("elsewhere")),
+        ("n", file("")),
+    ]);
+    (head, target)
+}
+
+fn setup(head: &Model, target: &Model) -> (Fixture, (CommitId, TreeLink)) {
+    let mut fixture = Fixture::new();
+    let target = fixture.commit(target);
+    fixture.head = Some(fixture.commit(head).1);
+    fixture.write(head);
+    (fixture, target)
+}
+
+/// Every file is the old one or the new one, whole.
+fn check_files(now: &Model, head: &Model, target: &Model, when: &str) {
+    for (path, item) in now {
+        let name = path.name().unwrap();
+        if !matches!(item, Item::File { .. }) || name.as_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            continue;
+        }
+        assert!(head.get(path) == Some(item) || target.get(path) == Some(item), "{when}: {path} is {item:?}");
+    }
+}
+
+#[test]
+fn killed_anywhere_it_is_finished() {
+    let (head, target) = states();
+    let mut at = 1;
+    loop {
+        let (mut fixture, to) = setup(&head, &target);
+        let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+        let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+        faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault: Fault::Kill }));
+        let done = apply(&ctx, &steps);
+        let when = format!("killed at call {at}");
+        if !faulty.hit() {
+            done.unwrap();
+            assert_same(&fixture.read(), &target, "");
+            assert!(at > 30);
+            break;
+        }
+        let left = fixture.read();
+        check_files(&left, &head, &target, &when);
+        let began = fixture.dir.path(".filesync/journal").exists() || left == target;
+        // An edit after the crash is the user's, and stays.
+        let edited = if at % 3 == 0 { Some("both") } else { None };
+        edited.into_iter().for_each(|name| fixture.dir.file(name, b"mine"));
+        drop(ctx);
+        fixture.restart();
+        finish(&fixture.ctx()).unwrap();
+        let mut expected = if began { target.clone() } else { head.clone() };
+        edited.into_iter().for_each(|name| {
+            expected.insert(path(name), file("mine"));
+        });
+        let mut now = fixture.read();
+        if let Some(Item::File { mtime, .. }) = edited.and_then(|name| now.get_mut(&path(name))) {
+            *mtime = 1_000_000_000;
+        }
+        assert_same(&now, &expected, &when);
+        assert!(!fixture.dir.path(".filesync/journal").exists());
+        at += 1;
+    }
+}
+
+#[test]
+fn edits_after_a_crash_stay() {
+    let head = model([("a", file("1")), ("b", file("2")), ("c", file("3"))]);
+    let target = model([("a", file("4")), ("b", file("5")), ("c", file("6"))]);
+    for at in 1..60 {
+        let (mut fixture, to) = setup(&head, &target);
+        let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+        let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+        faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault: Fault::Kill }));
+        if apply(&ctx, &steps).is_ok() {
+            assert!(at > 10);
+            return;
+        }
+        if !fixture.dir.path(".filesync/journal").exists() {
+            continue;
+        }
+        fixture.dir.file("b", b"mine");
+        fs::remove_file(fixture.dir.path("c")).unwrap();
+        drop(ctx);
+        fixture.restart();
+        finish(&fixture.ctx()).unwrap();
+        let now = fixture.read();
+        assert_eq!(now[&path("a")], file("4"));
+        assert!(matches!(&now[&path("b")], Item::File { bytes, .. } if bytes == b"mine"));
+        assert!(!now.contains_key(&path("c")), "killed at {at}");
+        assert_eq!(now.len(), 2, "killed at {at}: {:?}", now.keys());
+    }
+    panic!("it never ended");
+}
+
+#[test]
+fn killed_while_finishing_it_is_finished_again() {
+    let (head, target) = states();
+    let mut rng = Rng::new(2);
+    for round in 0..60 {
+        let (mut fixture, to) = setup(&head, &target);
+        let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+        let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+        faulty.set_plan(Some(Faults { scope: Scope::Mutating, at: 1 + rng.below(40), fault: Fault::Kill }));
+        let _ = apply(&ctx, &steps);
+        drop(ctx);
+        let began = fixture.dir.path(".filesync/journal").exists() || fixture.read() == target;
+        for _ in 0..3 {
+            fixture.restart();
+            fixture.disk.set_plan(Some(Faults { scope: Scope::Mutating, at: 1 + rng.below(30), fault: Fault::Kill }));
+            let _ = finish(&fixture.ctx());
+            check_files(&fixture.read(), &head, &target, "again");
+        }
+        fixture.restart();
+        finish(&fixture.ctx()).unwrap();
+        assert_same(&fixture.read(), if began { &target } else { &head }, &format!("round {round}"));
+    }
+}
+
+#[test]
+fn errors_end_it_and_leave_no_temporary_files() {
+    let (head, target) = states();
+    for fault in [Fault::ErrorOnce(28), Fault::ErrorOnce(5)] {
+        let mut at = 1;
+        loop {
+            let (mut fixture, to) = setup(&head, &target);
+            let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+            let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+            faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault }));
+            let done = apply(&ctx, &steps);
+            let now = fixture.read();
+            check_files(&now, &head, &target, "after an error");
+            if !faulty.hit() {
+                assert!(at > 30);
+                break;
+            }
+            if let Err(error) = &done {
+                assert!(error.to_string().contains("cannot"), "{error}");
+            }
+            let temps: Vec<&RepoPath> = now.keys().filter(|path| path.to_string().contains(TEMP_PREFIX)).collect();
+            // What came out of an exchange and could not be removed waits for the next command.
+            assert!(temps.len() <= 1, "{temps:?}");
+            fixture.disk.set_plan(None);
+            finish(&fixture.ctx()).unwrap();
+            let again = plan(&fixture.ctx(), to.0, to.1, &[], BOTH).unwrap();
+            apply(&fixture.ctx(), &again).unwrap();
+            let now = fixture.read();
+            assert!(target.iter().all(|(path, item)| now.get(path) == Some(item)), "{fault:?} at {at}");
+            at += 1;
+        }
+    }
+}
+
+#[test]
+fn power_cuts_leave_no_torn_files() {
+    let (head, target) = states();
+    let (fixture, to) = setup(&head, &target);
+    let index = Path::new(".filesync/index");
+    let (root, head_tree) = (fixture.dir.root().to_owned(), fixture.head);
+    let start = LossVfs::from_dir(&root, &[index]).unwrap();
+    let dir = std::rc::Rc::clone(&fixture.dir);
+    drop(fixture);
+    let mut calls = 0;
+    let mut seen = BTreeSet::new();
+    loop {
+        let vfs = start.fork();
+        let mut fixture = Fixture::open(std::rc::Rc::clone(&dir), Arc::new(vfs.clone()));
+        fixture.head = head_tree;
+        let steps = plan(&fixture.ctx(), to.0, to.1, &[], BOTH).unwrap();
+        vfs.stop_after(calls);
+        let done = apply(&fixture.ctx(), &steps);
+        let losses = [Loss::DropAllUnsynced, Loss::KeepAll].into_iter().chain((0..4).map(Loss::Random));
+        for loss in losses {
+            let when = format!("after {calls} calls, {loss:?}");
+            let out = std::rc::Rc::new(TempDir::new());
+            vfs.materialise(out.root(), &loss).unwrap();
+            let left = read_dir(out.root());
+            check_files(&left, &head, &target, &when);
+            let began = out.path(".filesync/journal").exists() || done.is_ok() || left == target;
+            let real: Arc<dyn Vfs> = Arc::new(RealVfs::open(out.root()).unwrap());
+            let after = Fixture::open(std::rc::Rc::clone(&out), real);
+            finish(&after.ctx()).unwrap();
+            assert_same(&after.read(), if began { &target } else { &head }, &when);
+            seen.insert(left.keys().cloned().collect::<Vec<_>>());
+        }
+        if !vfs.is_dead() {
+            done.unwrap();
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 30 && seen.len() > 10, "{calls} {}", seen.len());
+}
+
+#[test]
+fn a_damaged_journal_is_said_and_dropped() {
+    let (head, target) = states();
+    let (fixture, _) = setup(&head, &target);
+    fixture.dir.file(".filesync/journal", b"filesync journal 1\n");
+    finish(&fixture.ctx()).unwrap();
+    assert!(!fixture.dir.path(".filesync/journal").exists());
+    assert!(fixture.notes.warnings().iter().any(|warning| warning.contains("damaged")));
+    assert_same(&fixture.read(), &head, "");
+}

@@ -1,0 +1,259 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use filesync_cas::testing::{Fault, FaultVfs, Plan, Rng, Scope};
+use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
+use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
+
+use crate::objects::SessionNodes;
+use crate::restore::directory::Build;
+use crate::restore::testing::*;
+use crate::restore::to_directory;
+use crate::scan::testing::TempDir;
+
+fn check(fixture: &Fixture, tree: TreeLink, expected: &Model) {
+    let out = TempDir::new();
+    let result = to_directory(&fixture.ctx(), tree, &[], &out.path("copy"), false).unwrap();
+    assert_eq!(&read_dir(&out.path("copy")), expected);
+    let files = expected.values().filter(|item| !matches!(item, Item::Dir { .. })).count();
+    assert_eq!(result.written, files as u64);
+    assert!(result.damaged.is_empty());
+    let bytes = |item: &Item| if let Item::File { bytes, .. } = item { bytes.len() } else { 0 };
+    assert_eq!(result.bytes, expected.values().map(bytes).sum::<usize>() as u64);
+    assert_eq!(fs::read_dir(out.root()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn random_trees_come_back() {
+    let mut fixture = Fixture::new();
+    for seed in 0..6 {
+        println!("seed {seed}");
+        let tree = random(&mut Rng::new(seed), 300);
+        let (_, link) = fixture.commit(&tree);
+        fixture.threads = 1 + usize::try_from(seed % 3).unwrap();
+        check(&fixture, link, &tree);
+    }
+}
+
+#[test]
+fn special_cases_come_back() {
+    let mut fixture = Fixture::new();
+    let mut rng = Rng::new(1);
+    let old = Item::File { bytes: b"old".to_vec(), mode: 0o000, mtime: 1 };
+    let mut sparse = text(&mut rng, 5_000);
+    sparse.resize(3_000_000, 0);
+    sparse.extend_from_slice(b"end");
+    let mut hole_at_end = text(&mut rng, 70_000);
+    hole_at_end.resize(1_000_000, 0);
+    let tree = model([
+        ("none", old),
+        ("large", file(text(&mut rng, 9_000_000))),
+        ("sparse", file(&sparse)),
+        ("hole at end", file(&hole_at_end)),
+        ("zeros", file(vec![0; 500_000])),
+        ("few zeros", file(vec![0; 100])),
+        ("closed", Item::Dir { mode: 0o000 }),
+        ("closed/a/b", file("x")),
+        ("dangling", link("/nowhere/../else")),
+        ("empty", Item::Dir { mode: 0o755 }),
+    ]);
+    let (_, link) = fixture.commit(&tree);
+    for threads in [1, 3] {
+        fixture.threads = threads;
+        check(&fixture, link, &tree);
+    }
+    let out = TempDir::new();
+    to_directory(&fixture.ctx(), link, &[], &out.path("copy"), true).unwrap();
+    let blocks = |name: &str| fs::metadata(out.path("copy").join(name)).unwrap().blocks() * 512;
+    assert!(blocks("sparse") < 200_000, "{}", blocks("sparse"));
+    assert!(blocks("hole at end") < 200_000);
+    assert_eq!(blocks("zeros"), 0);
+}
+
+#[test]
+fn attributes_come_back_or_are_warned_of() {
+    let fixture = Fixture::new();
+    let attrs = fixture.attrs(b"user.colour", b"blue");
+    let (_, link) = fixture.commit(&model([("d/f", file("x"))]));
+    let session = fixture.store().session().unwrap();
+    let mut writer = session.writer();
+    let with_attrs = |at: &str| {
+        let entry = lookup(fixture.nodes(), &link, &path(at)).unwrap().unwrap();
+        (path(at), Some(Entry { attrs: Some(attrs), ..entry }))
+    };
+    let changes = [with_attrs("d"), with_attrs("d/f")];
+    let link = edit_paths(fixture.nodes(), &mut SessionNodes(&mut writer), Some(link), changes).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    session.finish(fixture.store().head(), Default::default()).unwrap();
+    let out = TempDir::new();
+    to_directory(&fixture.ctx(), link, &[], &out.path("copy"), false).unwrap();
+    for at in ["copy/d", "copy/d/f"] {
+        let mut value = [0; 16];
+        match rustix::fs::getxattr(out.path(at), "user.colour", &mut value) {
+            Ok(len) => assert_eq!(&value[..len], b"blue"),
+            Err(_) => assert!(!fixture.notes.warnings().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn some_paths_with_what_is_above_them() {
+    let fixture = Fixture::new();
+    let all = [("a/b/c", file("1")), ("a/b/d", file("2")), ("a/e", file("3")), ("f", file("4"))];
+    let (_, link) = fixture.commit(&model(all));
+    let out = TempDir::new();
+    let only = |paths: &[&str], to: &str| {
+        let paths: Vec<RepoPath> = paths.iter().map(path).collect();
+        to_directory(&fixture.ctx(), link, &paths, &out.path(to), false)
+    };
+    only(&["a/b/d", "f"], "1").unwrap();
+    assert_eq!(read_dir(&out.path("1")), model([("a/b/d", file("2")), ("f", file("4"))]));
+    only(&["a/b"], "2").unwrap();
+    assert_eq!(read_dir(&out.path("2")), model([("a/b/c", file("1")), ("a/b/d", file("2"))]));
+    assert!(only(&["a/x"], "3").is_err());
+    assert!(!out.path("3").exists());
+}
+
+#[test]
+fn new_or_empty_directories_only() {
+    let fixture = Fixture::new();
+    let (_, link) = fixture.commit(&model([("f", file("4"))]));
+    let out = TempDir::new();
+    let to = |name: &str| to_directory(&fixture.ctx(), link, &[], &out.path(name), false);
+    out.dir("empty");
+    fs::set_permissions(out.path("empty"), fs::Permissions::from_mode(0o750)).unwrap();
+    to("empty").unwrap();
+    assert_eq!(fs::metadata(out.path("empty")).unwrap().mode() & 0o777, 0o750);
+    to("empty/").unwrap_err();
+    out.dir("linked");
+    out.symlink("linked", "link");
+    to("link").unwrap();
+    assert!(out.path("linked/f").is_file() && out.path("link").is_symlink());
+    out.file("file", b"");
+    out.symlink("nowhere", "dangling");
+    for bad in ["file", "dangling", "no/parent", "empty"] {
+        assert!(to(bad).is_err(), "{bad}");
+    }
+    assert_eq!(fs::read_dir(out.root()).unwrap().count(), 5, "no leftovers");
+}
+
+#[test]
+fn hostile_depth_is_refused() {
+    let fixture = Fixture::new();
+    let session = fixture.store().session().unwrap();
+    let mut writer = session.writer();
+    let mut link = TreeLink::empty();
+    for _ in 0..4200 {
+        let entry = Entry::directory(Mode::DIRECTORY, link);
+        link = edit_paths(fixture.nodes(), &mut SessionNodes(&mut writer), None, [(path("d"), Some(entry))]).unwrap();
+    }
+    writer.flush().unwrap();
+    drop(writer);
+    session.finish(None, Default::default()).unwrap();
+    let out = TempDir::new();
+    let error = to_directory(&fixture.ctx(), link, &[], &out.path("copy"), false).unwrap_err();
+    assert!(error.to_string().contains("4096 levels"), "{error}");
+    assert_eq!(fs::read_dir(out.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn damage_leaves_the_rest() {
+    let mut fixture = Fixture::new();
+    let mut rng = Rng::new(5);
+    let tree = model([
+        ("a", file(rng.bytes(300_000))),
+        ("b/small", file("fine")),
+        ("c", file(rng.bytes(8_000_000))),
+        ("d", file(rng.bytes(3_000))),
+        ("e", link("x")),
+    ]);
+    let (_, tree_link) = fixture.commit(&tree);
+    damage_some_chunks(&fixture);
+    for threads in [1, 3] {
+        fixture.threads = threads;
+        let out = TempDir::new();
+        let result = to_directory(&fixture.ctx(), tree_link, &[], &out.path("copy"), false).unwrap();
+        assert!(!result.damaged.is_empty());
+        let mut expected = tree.clone();
+        for damaged in &result.damaged {
+            assert!(expected.remove(&path(&damaged.path)).is_some());
+            assert!(!damaged.cause.is_empty());
+        }
+        assert_eq!(read_dir(&out.path("copy")), expected);
+        assert_eq!(result.written + result.damaged.len() as u64, 5);
+    }
+}
+
+/// Flips bytes in the midst of the data pack.
+pub fn damage_some_chunks(fixture: &Fixture) {
+    let packs = fixture.dir.path(".filesync/packs");
+    let largest = fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().path());
+    let largest = largest.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0x55);
+    fs::write(&largest, bytes).unwrap();
+}
+
+#[test]
+fn a_missing_directory_leaves_the_rest() {
+    let fixture = Fixture::new();
+    let (_, link) = fixture.commit(&model([("a/x", file("1")), ("b", file("2"))]));
+    let session = fixture.store().session().unwrap();
+    let mut writer = session.writer();
+    let mut missing = TreeLink::empty();
+    missing.id = filesync_merkle::TreeId::from_bytes([3; 32]);
+    missing.totals.files = 1;
+    let change = (path("a"), Some(Entry { mode: Mode::DIRECTORY, attrs: None, node: Node::Directory(missing) }));
+    // The editor reads what it opens: the entry is put under a name where nothing else is changed.
+    let edited = edit_paths(fixture.nodes(), &mut SessionNodes(&mut writer), Some(link), [change]).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    session.finish(None, Default::default()).unwrap();
+    let out = TempDir::new();
+    let result = to_directory(&fixture.ctx(), edited, &[], &out.path("copy"), false).unwrap();
+    assert_eq!(result.damaged.len(), 1);
+    assert_eq!(result.damaged[0].path, b"a");
+    assert_eq!(read_dir(&out.path("copy"))[&path("b")], file("2"));
+}
+
+fn build(fixture: &Fixture, link: TreeLink, vfs: Arc<dyn Vfs>) -> Result<(), crate::Error> {
+    let ctx = fixture.ctx();
+    let temp = Path::new(".filesync-tmp-00000000000000000000000000000000");
+    vfs.mkdir(temp, 0o777).map_err(crate::Error::from)?;
+    let build = Build { ctx: &ctx, target: link, paths: &[], vfs, root: None, fsync: true };
+    build.beside(temp, Path::new("copy"), None).map(drop)
+}
+
+#[test]
+fn cut_off_anywhere_it_is_whole_or_not_there() {
+    let fixture = Fixture::new();
+    let tree = random(&mut Rng::new(11), 30);
+    let (_, link) = fixture.commit(&tree);
+    for fault in [Fault::Kill, Fault::ErrorOnce(28), Fault::ErrorFrom(5)] {
+        let mut at = 1;
+        loop {
+            let out = TempDir::new();
+            let real: Arc<dyn Vfs> = Arc::new(RealVfs::open(out.root()).unwrap());
+            let faulty = FaultVfs::with_plan(real, Plan { scope: Scope::Mutating, at, fault });
+            let done = build(&fixture, link, Arc::new(faulty.clone()));
+            let names: Vec<_> = fs::read_dir(out.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            match done {
+                Ok(()) => assert_eq!(read_dir(&out.path("copy")), tree),
+                Err(_) if out.path("copy").exists() => assert_eq!(read_dir(&out.path("copy")), tree),
+                Err(_) => assert!(names.iter().all(|name| name.to_str().unwrap().starts_with(TEMP_PREFIX))),
+            }
+            if matches!(fault, Fault::ErrorOnce(_)) {
+                assert!(names.iter().all(|name| name == "copy"), "at {at}: {names:?}");
+            }
+            if !faulty.hit() {
+                assert!(at > 50);
+                break;
+            }
+            at += 1;
+        }
+    }
+}
