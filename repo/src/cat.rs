@@ -42,7 +42,8 @@ pub fn cat(repo: &Repo, request: &CatRequest, out: &mut dyn Write) -> Result<(),
         Content::Empty => Ok(()),
         Content::Chunk(id) => write_part(repo, &id.0, 0, size, start, end, out).map_err(failed),
         Content::List { root, height } => {
-            let chunks = ListReader::new(repo.node_source(), *root, *height, size, start).map_err(|e| failed(e.into()))?;
+            let chunks =
+                ListReader::new(repo.node_source(), *root, *height, size, start).map_err(|e| failed(e.into()))?;
             for chunk in chunks {
                 let chunk = chunk.map_err(|error| failed(error.into()))?;
                 if chunk.offset >= end {

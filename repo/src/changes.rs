@@ -70,14 +70,7 @@ pub enum Finding {
         old: Option<Entry>,
     },
     /// Cannot be read: nothing is known of it.
-    Unreadable {
-        /// Its name.
-        name: Name,
-        /// What was there.
-        old: Option<Entry>,
-        /// Which path, and why.
-        what: Unreadable,
-    },
+    Unreadable(Unreadable),
     /// The directory ends.
     Leave {
         /// Its name; none for the root.
@@ -267,15 +260,15 @@ impl<'a, C: Consumer> Walker<'a, C> {
         }
         match met {
             Met::Gone(name) => self.push(Finding::Gone { name, old }),
-            Met::Failed(name, error) => self.unreadable(name, old, error.to_string()),
+            Met::Failed(name, error) => self.unreadable(&name, &error.to_string()),
             Met::Entry(entry) => self.meet_entry(entry, old),
         }
     }
 
-    fn unreadable(&mut self, name: Name, old: Option<Entry>, cause: String) -> Result<(), Error> {
+    fn unreadable(&mut self, name: &Name, cause: &str) -> Result<(), Error> {
         let Some(level) = self.stack.last() else { return Ok(()) };
-        let what = Unreadable { path: level.path.join(&name).as_bytes().to_vec(), cause: without_number(&cause) };
-        self.push(Finding::Unreadable { name, old, what })
+        let path = level.path.join(name).as_bytes().to_vec();
+        self.push(Finding::Unreadable(Unreadable { path, cause: without_number(cause) }))
     }
 
     fn meet_entry(&mut self, entry: ScanEntry, old: Option<Entry>) -> Result<(), Error> {
@@ -297,15 +290,15 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return self.push(Finding::Gone { name, old });
                 }
-                Err(error) => return self.unreadable(name, old, error.to_string()),
+                Err(error) => return self.unreadable(&name, &error.to_string()),
             },
         };
-        if let Some(cached) = cached.filter(|_| !self.options.no_cache) {
-            let finding = match old {
-                Some(old) if old.same(&cached) => Finding::Same { name, entry: old, stat: Some(stat) },
-                old => Finding::File { name, stat, old, found: Found::Entry(Box::new(cached)) },
-            };
-            return self.push(finding);
+        // The cache never vouches for content that the tree does not have: that content may not be stored.
+        let known = cached.filter(|_| !self.options.no_cache);
+        if let (Some(old), Some(cached)) = (&old, &known)
+            && old.same(cached)
+        {
+            return self.push(Finding::Same { name, entry: old.clone(), stat: Some(stat) });
         }
         let found = match stat.kind {
             Kind::Symlink => match scan::read_link(self.scan.root(), &path) {
@@ -316,7 +309,7 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return self.push(Finding::Gone { name, old });
                 }
-                Err(error) => return self.unreadable(name, old, error.to_string()),
+                Err(error) => return self.unreadable(&name, &error.to_string()),
             },
             _ if self.consumer.wants(old.as_ref(), &stat) => Found::Slot(self.feeder.read(path, stat.size)),
             _ => Found::Unread,
@@ -347,7 +340,7 @@ impl<'a, C: Consumer> Walker<'a, C> {
                     ScanError::Directory { source, .. } => source.to_string(),
                     other => other.to_string(),
                 };
-                self.unreadable(name, old, cause)
+                self.unreadable(&name, &cause)
             }
         }
     }
@@ -357,9 +350,10 @@ impl Level<'_> {
     /// In a trusted directory: what is not clean, and every subdirectory; the next name last.
     fn unclean(&self, batch: Batch) -> Vec<Met> {
         let is_left_out = |entry: &ScanEntry| entry.ignored && entry.cached.is_none() && entry.stat.is_none();
-        let entries = batch.entries.into_iter().filter(|entry| {
-            (entry.kind == Kind::Directory || entry.cached.is_none()) && !is_left_out(entry)
-        });
+        let entries = batch
+            .entries
+            .into_iter()
+            .filter(|entry| (entry.kind == Kind::Directory || entry.cached.is_none()) && !is_left_out(entry));
         let mut names: Vec<Met> = entries.map(Met::Entry).collect();
         names.extend(batch.gone.into_iter().map(Met::Gone));
         names.extend(batch.failed.into_iter().map(|failed| Met::Failed(failed.name, failed.source)));

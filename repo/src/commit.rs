@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use filesync_cas::rows::RowBatch;
 use filesync_cas::store::FrameWriter;
 use filesync_cas::vfs::Open;
-use filesync_cas::{Chunker, PutError, Session, SessionStats};
+use filesync_cas::{Chunker, PutError, Session, SessionStats, Store};
 use filesync_merkle::{
     Commit, CommitId, Entry, Mode, Name, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
 };
@@ -25,10 +25,12 @@ use crate::repo::Repo;
 use crate::request::{CommitRequest, CommitResult, Event, Observer, Unreadable};
 use crate::restore;
 use crate::scan::{Scan, ScanOptions, Stat};
-use crate::stat_cache::{CacheUpdate, StatCache};
+use crate::stat_cache::{CacheUpdate, Replacement, StatCache};
 
 /// Changed paths that a message made from the changes names.
 const NAMED_MAX: usize = 3;
+/// Findings after which rows of the stat cache are saved.
+const SPILL_EVERY: u64 = 1 << 16;
 
 /// Carries out a commit.
 pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> Result<CommitResult, Error> {
@@ -113,7 +115,8 @@ fn put_commit(writer: Option<FrameWriter<'_>>, commit: &Commit) -> Result<Commit
 fn count(result: &mut CommitResult, stats: SessionStats) {
     result.new_bytes = stats.new_bytes;
     result.stored_bytes = stats.stored_bytes;
-    result.nodes_written = stats.new_nodes;
+    // The commit itself is no node of its tree.
+    result.nodes_written = stats.new_nodes.saturating_sub(1);
 }
 
 fn parents(head: Option<&(CommitId, Commit)>, amend: bool) -> Vec<CommitId> {
@@ -129,7 +132,10 @@ fn author(repo: &Repo, request: &CommitRequest) -> Result<String, Error> {
         Some(author) => author.clone(),
         None => Config::load(&**repo.store.vfs())?.commit.author.unwrap_or_else(config::default_author),
     };
-    if author.is_empty() || author.len() > filesync_merkle::commit::AUTHOR_LEN_MAX || author.chars().any(char::is_control) {
+    if author.is_empty()
+        || author.len() > filesync_merkle::commit::AUTHOR_LEN_MAX
+        || author.chars().any(char::is_control)
+    {
         return Err(Error::new(ErrorKind::Usage, format!("cannot use the author {author:?}")));
     }
     let message = request.message.as_deref().unwrap_or_default();
@@ -187,7 +193,7 @@ fn snapshot<'a>(
     let cache = repo.stat_cache();
     let scan = Scan::start(repo.work_fd()?, Some(cache.clone()).filter(|_| !options.no_cache), ScanOptions::default());
     let nodes: &'a dyn NodeSource = repo.node_source();
-    let mut snapshot = Snapshot::new(nodes, target, session, cache, stamp(repo)?);
+    let mut snapshot = Snapshot::new(&repo.store, nodes, target, session, cache, stamp(repo)?);
     let chunker = Chunker::new(repo.store.parameters().chunks);
     let (ingest, feeder) = Ingest::new(root.as_fd(), target, chunker, observer);
     let walked = std::thread::scope(|scope| {
@@ -213,17 +219,21 @@ struct Level<'a> {
     editor: TreeEditor<'a>,
     trusted: bool,
     old: Option<TreeLink>,
-    /// Rows of the cache: changes in a trusted directory, all in another.
+    /// Changed rows of a directory that the cache knows.
     rows: Vec<(Name, Option<(Stat, Entry)>)>,
+    /// All rows of another.
+    replacement: Option<Replacement>,
     /// Whether every entry has its row.
     complete: bool,
 }
 
 /// The new tree as it grows.
 struct Snapshot<'a> {
+    store: &'a Store,
     nodes: &'a dyn NodeSource,
     writer: Option<FrameWriter<'a>>,
     cache: CacheUpdate,
+    spilled: u64,
     stack: Vec<Level<'a>>,
     root: Option<TreeLink>,
     added: u64,
@@ -235,6 +245,7 @@ struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     fn new(
+        store: &'a Store,
         nodes: &'a dyn NodeSource,
         target: Target<'a>,
         session: &'a Session<'a>,
@@ -246,9 +257,11 @@ impl<'a> Snapshot<'a> {
             Target::Ids => None,
         };
         Self {
+            store,
             nodes,
             writer,
             cache: CacheUpdate::new(cache, stamp),
+            spilled: 0,
             stack: Vec::new(),
             root: None,
             added: 0,
@@ -303,8 +316,20 @@ impl<'a> Snapshot<'a> {
     }
 
     fn row(&mut self, name: Name, row: Option<(Stat, Entry)>) {
-        if let Some(level) = self.stack.last_mut() {
+        let Some(level) = self.stack.last_mut() else { return };
+        if level.trusted {
             level.rows.push((name, row));
+        } else if let (Some(replacement), Some((stat, entry))) = (&mut level.replacement, row) {
+            self.cache.push(replacement, name, &stat, entry);
+        }
+    }
+
+    /// Saves rows as they come, so that memory does not grow with the tree. They vouch for nothing that the head
+    /// does not have, and may be there before it.
+    fn spill(&mut self) {
+        self.spilled += 1;
+        if self.spilled.is_multiple_of(SPILL_EVERY) && self.writer.is_some() {
+            drop(self.store.save_rows(self.cache.take()));
         }
     }
 
@@ -353,13 +378,7 @@ impl<'a> Snapshot<'a> {
         drop(self.cache.remove_tree(&level.path.join(name)));
     }
 
-    fn leave(
-        &mut self,
-        name: Option<Name>,
-        mode: Mode,
-        old: Option<Entry>,
-        stat: Option<Stat>,
-    ) -> Result<(), Error> {
+    fn leave(&mut self, name: Option<Name>, mode: Mode, old: Option<Entry>, stat: Option<Stat>) -> Result<(), Error> {
         let Some(level) = self.stack.pop() else { return Ok(()) };
         let link = match &mut self.writer {
             Some(writer) => level.editor.finish(&mut SessionNodes(writer))?,
@@ -370,10 +389,8 @@ impl<'a> Snapshot<'a> {
             if !level.rows.is_empty() || !unmoved {
                 drop(self.cache.change(&level.path, Some(link), level.rows));
             }
-        } else {
-            let complete = Some(link).filter(|_| level.complete);
-            let rows = level.rows.into_iter().filter_map(|(name, row)| row.map(|(stat, entry)| (name, stat, entry)));
-            drop(self.cache.replace(&level.path, complete, rows));
+        } else if let Some(replacement) = level.replacement {
+            self.cache.end(replacement, Some(link).filter(|_| level.complete));
         }
         let Some(name) = name else {
             self.root = Some(link);
@@ -414,10 +431,13 @@ impl Consumer for Snapshot<'_> {
     }
 
     fn take(&mut self, finding: Finding) -> Result<(), Error> {
+        self.spill();
         match finding {
             Finding::Enter { path, old, trusted } => {
                 let editor = TreeEditor::new(self.nodes, old);
-                self.stack.push(Level { path, editor, trusted, old, rows: Vec::new(), complete: true });
+                // Rows are never needed: where they cannot be had, the directory is read again next time.
+                let replacement = if trusted { None } else { self.cache.begin(&path).ok().flatten() };
+                self.stack.push(Level { path, editor, trusted, old, rows: Vec::new(), replacement, complete: true });
                 Ok(())
             }
             Finding::Same { name, entry, stat } => {
@@ -441,7 +461,7 @@ impl Consumer for Snapshot<'_> {
                 },
             },
             Finding::Gone { name, old } => self.remove(&name, old.as_ref()),
-            Finding::Unreadable { what, .. } => {
+            Finding::Unreadable(what) => {
                 self.unreadable.push(what);
                 self.incomplete();
                 Ok(())

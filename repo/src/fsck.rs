@@ -35,7 +35,8 @@ pub fn fsck(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Resu
             found.note(object.id, object.kind, object.cause, None);
         }
     }
-    let mut result = FsckResult { objects: packs.objects, bytes: packs.bytes, findings: packs.findings, ..FsckResult::default() };
+    let mut result =
+        FsckResult { objects: packs.objects, bytes: packs.bytes, findings: packs.findings, ..FsckResult::default() };
     small_files(repo, &mut result.findings);
     let trees = walk_history(repo, &mut found, &mut result.findings)?;
     if !found.bad.is_empty() {

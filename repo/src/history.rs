@@ -5,9 +5,9 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use filesync_cas::ContentHash;
 use filesync_cas::small_file::Lines;
 use filesync_cas::vfs::read_to_end;
-use filesync_cas::ContentHash;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, TreeLink, lookup};
 
@@ -59,7 +59,8 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
     if let Some(id) = tag(repo, base)? {
         return Ok(Some(id));
     }
-    let is_prefix = (PREFIX_MIN..=64).contains(&base.len()) && base.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_prefix =
+        (PREFIX_MIN..=64).contains(&base.len()) && base.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let mut found = if is_prefix { commits_with_prefix(repo, base)? } else { Vec::new() };
     match (found.pop(), found.pop()) {
         (None, _) => Err(unknown(base)),
@@ -105,7 +106,9 @@ fn tag(repo: &Repo, name: &str) -> Result<Option<CommitId>, Error> {
     let path = Path::new(TAGS).join(name);
     let bytes = match read_to_end(&**repo.store.vfs(), &path, 4096) {
         Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         // A directory of tags is not a tag.
         Err(error) if filesync_cas::vfs::refused(&error).is_some() => return Ok(None),
         Err(error) => return Err(Error::path("cannot read", &path, &error)),
@@ -160,7 +163,11 @@ pub fn entry_at(repo: &Repo, tree: &TreeLink, path: &RepoPath) -> Result<Entry, 
 }
 
 /// Carries out `log`.
-pub fn log(repo: &Repo, request: &LogRequest, visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>) -> Result<(), Error> {
+pub fn log(
+    repo: &Repo,
+    request: &LogRequest,
+    visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>,
+) -> Result<(), Error> {
     let paths = request_paths(&request.paths)?;
     let start = resolve(repo, request.rev.as_deref().unwrap_or("HEAD"))?;
     let mut names: HashMap<CommitId, Vec<String>> = HashMap::new();
@@ -236,4 +243,3 @@ pub fn roots(repo: &Repo) -> Result<Vec<CommitId>, Error> {
     roots.dedup();
     Ok(roots)
 }
-

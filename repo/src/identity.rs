@@ -29,7 +29,8 @@ impl Identity {
 
     /// Reads the key of a repository.
     pub fn load(vfs: &dyn Vfs) -> Result<Self, Error> {
-        let bytes = read_to_end(vfs, Path::new(PATH), 4096).map_err(|error| Error::io("cannot read identity", &error))?;
+        let bytes =
+            read_to_end(vfs, Path::new(PATH), 4096).map_err(|error| Error::io("cannot read identity", &error))?;
         let damaged = |cause: &str| Error::new(ErrorKind::Damage, format!("identity: damaged: {cause}"));
         let lines = Lines::parse(&bytes, TITLE).map_err(|cause| damaged(&cause))?;
         let secret = lines.iter().next().and_then(|line| line.strip_prefix("secret "));
@@ -58,8 +59,7 @@ impl Identity {
 
 /// Whether the node that a commit names has signed it.
 pub fn verify(commit: &Commit, repository: &ContentHash) -> SignatureState {
-    let (Ok(key), Ok(message)) =
-        (VerifyingKey::from_bytes(&commit.node), commit.signed_message(repository.as_bytes()))
+    let (Ok(key), Ok(message)) = (VerifyingKey::from_bytes(&commit.node), commit.signed_message(repository.as_bytes()))
     else {
         return SignatureState::Bad;
     };

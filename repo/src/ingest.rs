@@ -124,7 +124,12 @@ pub struct Feeder {
 
 impl<'a> Ingest<'a> {
     /// Ingest of files below `root`.
-    pub fn new(root: BorrowedFd<'a>, target: Target<'a>, chunker: Chunker, observer: &'a dyn Observer) -> (Self, Feeder) {
+    pub fn new(
+        root: BorrowedFd<'a>,
+        target: Target<'a>,
+        chunker: Chunker,
+        observer: &'a dyn Observer,
+    ) -> (Self, Feeder) {
         let (sender, jobs) = bounded(BATCHES_MAX);
         let ingest = Self {
             root,

@@ -42,7 +42,8 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
     }
     remove_unfinished(&root);
     let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
     let repository = ContentHash::from_bytes(random);
     let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
     let identity = Identity::generate()?;

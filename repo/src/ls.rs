@@ -1,7 +1,7 @@
 //! `ls`: entries of a directory of a commit.
 
 use filesync_cas::ContentHash;
-use filesync_merkle::{Content, DirCursor, Entry, ListNode, ListId, Node, RepoPath, TreeLink};
+use filesync_merkle::{Content, DirCursor, Entry, ListId, ListNode, Node, RepoPath, TreeLink};
 
 use crate::error::{Error, ErrorKind};
 use crate::history::{entry_at, resolve, target_of};

@@ -125,11 +125,7 @@ impl Repo {
     }
 
     /// History, newest first unless asked otherwise. An error of `visit` ends it.
-    pub fn log(
-        &self,
-        request: &LogRequest,
-        visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub fn log(&self, request: &LogRequest, visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>) -> Result<(), Error> {
         history::log(self, request, visit)
     }
 

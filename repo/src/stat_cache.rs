@@ -41,7 +41,7 @@ use filesync_merkle::{Entry, Name, Node, RepoPath, Timestamp, TreeLink};
 use self::codec::{Block, Head};
 use crate::scan::{Kind, Stat};
 
-pub use self::update::CacheUpdate;
+pub use self::update::{CacheUpdate, Replacement};
 
 /// Directories with longer paths have no rows: their keys would cost more than reading them.
 const KEY_LEN_MAX: usize = 32 << 10;

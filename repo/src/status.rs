@@ -25,7 +25,8 @@ pub fn status(repo: &Repo, request: &StatusRequest, observer: &dyn Observer) -> 
     // Before anything is read: what changes afterwards must not look old. Where it cannot be had, nothing is saved.
     let stamp = stamp(repo).ok();
     let nodes: &dyn NodeSource = repo.node_source();
-    let mut comparison = Comparison { nodes, stack: Vec::new(), changes: Vec::new(), files: Files::default(), same: Vec::new() };
+    let mut comparison =
+        Comparison { nodes, stack: Vec::new(), changes: Vec::new(), files: Files::default(), same: Vec::new() };
     read_files(repo, observer, |ingest_feeder| {
         let cache = Some(repo.stat_cache()).filter(|_| !options.no_cache);
         let scan = Scan::start(repo.work_fd()?, cache, ScanOptions::default());
@@ -249,7 +250,7 @@ impl Consumer for Comparison<'_> {
             Finding::Same { .. } => Ok(()),
             Finding::File { name, stat, old, found } => self.file(name, stat, old, found),
             Finding::Gone { name, old } => self.gone(&name, old.as_ref()),
-            Finding::Unreadable { what, .. } => {
+            Finding::Unreadable(what) => {
                 self.changes.push(Change { kind: ChangeKind::Unreadable, path: what.path, from: None });
                 Ok(())
             }
@@ -283,7 +284,8 @@ fn pair_renames(repo: &Repo, observer: &dyn Observer, changes: &mut Vec<Change>,
     for (slot, path) in slots {
         let Read::Entry(Entry { node: Node::File { size, content, .. }, .. }, _) = slot.wait() else { continue };
         let Some(from) = deleted.get_mut(&size) else { continue };
-        let equal = |(_, entry): &(RepoPath, Entry)| matches!(&entry.node, Node::File { content: old, .. } if *old == content);
+        let equal =
+            |(_, entry): &(RepoPath, Entry)| matches!(&entry.node, Node::File { content: old, .. } if *old == content);
         let Some(at) = from.iter().position(equal) else { continue };
         let (from, _) = from.remove(at);
         changes.retain(|change| !(change.kind == ChangeKind::Deleted && change.path == from.as_bytes()));

@@ -109,7 +109,8 @@ impl Ingest<'_> {
                 return Err(Trouble::Changed);
             }
             let mut cuts = Vec::new();
-            let used = self.chunker.cut(&bytes[..have], end == size, |len| cuts.push(u32::try_from(len).unwrap_or(u32::MAX)));
+            let used =
+                self.chunker.cut(&bytes[..have], end == size, |len| cuts.push(u32::try_from(len).unwrap_or(u32::MAX)));
             reading.whole.update(&bytes[..used]);
             reading.carry.clear();
             reading.carry.extend_from_slice(&bytes[used..have]);
@@ -133,7 +134,8 @@ impl Ingest<'_> {
         let piece = Piece { bytes, cuts, done };
         if self.idle.load(Ordering::Relaxed) == 0 {
             piece.process(sink);
-        } else if let Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) = self.pieces.0.try_send(piece) {
+        } else if let Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) = self.pieces.0.try_send(piece)
+        {
             piece.process(sink);
         }
         self.settle(reading, AHEAD_MAX, sink)

@@ -63,6 +63,37 @@ impl CacheUpdate {
         self.write(directory, key, link, rows.into_iter().map(|(name, stat, entry)| (name, Some((stat, entry)))))
     }
 
+    /// Begins to replace all rows of a directory, however many they are; `None` if this one is not kept.
+    pub fn begin(&mut self, directory: &RepoPath) -> Result<Option<Replacement>, RowError> {
+        let Some(key) = self.cache.key(directory.as_bytes()) else {
+            return Ok(None);
+        };
+        self.remove_range(&key)?;
+        let head = Head { stamp: self.stamp, link: None, blocks: Vec::new(), rows: Vec::new() };
+        Ok(Some(Replacement { key, head, past_head: false, pending: Pending::default() }))
+    }
+
+    /// Adds the next row. Ascending by name.
+    pub fn push(&mut self, replacement: &mut Replacement, name: Name, stat: &Stat, entry: Entry) {
+        let row = CachedRow::new(name, entry, stat, self.stamp);
+        if let Some(block) = replacement.pending.push(row) {
+            replacement.emit(block, &mut self.batch);
+        }
+    }
+
+    /// Ends a replacement; until then, the directory has no rows that anybody would use. `link` as for [`Self::change`].
+    pub fn end(&mut self, mut replacement: Replacement, link: Option<TreeLink>) {
+        let rest = std::mem::take(&mut replacement.pending.rows);
+        replacement.emit(rest, &mut self.batch);
+        replacement.head.link = link;
+        self.batch.put(replacement.key, replacement.head.encode());
+    }
+
+    /// Takes what has been collected so far, to be applied before the rest.
+    pub fn take(&mut self) -> RowBatch {
+        std::mem::take(&mut self.batch)
+    }
+
     /// Removes the rows of a directory and of everything below it.
     pub fn remove_tree(&mut self, directory: &RepoPath) -> Result<(), RowError> {
         let from = self.cache.subtree(directory.as_bytes());
@@ -105,6 +136,29 @@ impl CacheUpdate {
             batch.delete(key);
             ControlFlow::Continue(())
         })
+    }
+}
+
+/// All rows of a directory, written as they come.
+pub struct Replacement {
+    key: Vec<u8>,
+    head: Head,
+    past_head: bool,
+    pending: Pending,
+}
+
+impl Replacement {
+    /// Keeps the first block in the head, and writes the others under their first names.
+    fn emit(&mut self, rows: Vec<CachedRow>, batch: &mut RowBatch) {
+        let Some(first) = rows.first() else { return };
+        if !std::mem::replace(&mut self.past_head, true) {
+            self.head.rows = rows;
+            return;
+        }
+        let (name, stamp) = (first.name.clone(), self.head.stamp);
+        let key = [self.key.as_slice(), name.as_bytes()].concat();
+        batch.put(key, Block { stamp, rows }.encode());
+        self.head.blocks.push((name, stamp));
     }
 }
 
