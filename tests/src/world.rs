@@ -72,10 +72,31 @@ pub fn program() -> &'static Path {
     &PROGRAM
 }
 
+/// The user id that commands of [`World::for_plain_user`] have if the tests run as root.
+pub const PLAIN_USER: u32 = 65534;
+
+/// Whether the tests run as root, for whom permissions do not count.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A command in `dir` that runs as a user for whom permissions count, and that may do nothing in other users' homes.
+fn as_plain_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    let user = PLAIN_USER.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program);
+    command
+}
+
 /// A working copy in a temporary directory, and the program run in it.
 #[derive(Debug, Default)]
 pub struct World {
     dir: TempDir,
+    /// Of a world for a plain user: where the program lies that this user can run.
+    for_all: Option<TempDir>,
 }
 
 impl World {
@@ -89,6 +110,21 @@ impl World {
         let world = Self::empty();
         world.ok(&["init"]);
         world
+    }
+
+    /// An empty directory whose commands run as a user for whom permissions count, and who owns it.
+    pub fn for_plain_user() -> Self {
+        let (dir, programs) = (TempDir::new(), TempDir::new());
+        // A home is closed to others: a second name of the program where everybody may go, or a copy.
+        let there = programs.path().join("filesync");
+        if std::fs::hard_link(program(), &there).is_err() {
+            let copied = Command::new("cp").arg(program()).arg(&there).status();
+            assert!(copied.expect("cp runs").success(), "the program can be copied");
+        }
+        if is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(PLAIN_USER), Some(PLAIN_USER)).expect("root may give away");
+        }
+        Self { dir, for_all: Some(programs) }
     }
 
     /// The root of the working copy.
@@ -110,7 +146,10 @@ impl World {
 
     /// A command in the root, to be changed further and run.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.for_all {
+            Some(programs) => as_plain_user(&programs.path().join("filesync")),
+            None => Command::new(program()),
+        };
         command.args(args).current_dir(self.root()).env_remove("FILESYNC_DIR").stdin(std::process::Stdio::null());
         command
     }
@@ -145,5 +184,119 @@ impl World {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(status), "{args:?}\n{}{err}", String::from_utf8_lossy(&output.stdout));
         err
+    }
+}
+
+/// A command that is killed, with all that it started, when it takes longer.
+pub fn within(seconds: u32, command: &Command) -> Command {
+    let mut timed = Command::new("timeout");
+    timed.args(["--signal=KILL", &seconds.to_string()]).arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        timed.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => timed.env(name, value),
+            None => timed.env_remove(name),
+        };
+    }
+    timed.stdin(std::process::Stdio::null());
+    timed
+}
+
+/// What a run of the program came to: its status, and all that it printed, for messages.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit status; none after a signal.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { status: output.status.code(), out: output.stdout, err }
+    }
+
+    /// Whether there was a panic, a signal, or no end.
+    pub fn is_broken(&self) -> bool {
+        let known = matches!(self.status, Some(0 | 1 | 2 | 3 | 5));
+        !known || self.err.contains("internal error") || self.err.contains("panicked")
+    }
+}
+
+impl World {
+    /// A working copy like another, `.filesync` included.
+    pub fn copy_of(root: &Path) -> Self {
+        let world = Self::empty();
+        let from = root.join(".");
+        let copied = Command::new("cp").arg("-a").arg(from).arg(world.root()).status().expect("cp runs");
+        assert!(copied.success(), "a working copy can be copied");
+        world
+    }
+
+    /// Runs a command that may fail, but neither panics nor hangs.
+    #[track_caller]
+    pub fn sane(&self, args: &[&str]) -> Ran {
+        let output = within(60, &self.command(args)).output().expect("the program runs");
+        let ran = Ran::new(output);
+        assert!(!ran.is_broken(), "{args:?}: {ran:?}");
+        ran
+    }
+
+    /// The id of the head; none before the first commit.
+    pub fn head(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.path(".filesync/HEAD")).expect("HEAD can be read");
+        let id = text.lines().find_map(|line| line.strip_prefix("head ")).expect("HEAD names the head");
+        (id != "none").then(|| id.to_owned())
+    }
+
+    /// What a commit holds, as `restore --to` brings it back.
+    #[track_caller]
+    pub fn restored(&self, commit: &str) -> crate::model::Tree {
+        let dir = TempDir::new();
+        let to = dir.path().join("copy");
+        let ran = self.sane(&["restore", commit, "--to", to.to_str().expect("a plain path")]);
+        assert_eq!(ran.status, Some(0), "restore {commit}: {ran:?}");
+        crate::model::read_tree(&to)
+    }
+
+    /// Runs a command with `--json` that must end with `status` and print one object.
+    #[track_caller]
+    pub fn object(&self, status: i32, args: &[&str]) -> serde_json::Value {
+        let output = self.run(&[&["--json"], args].concat());
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{args:?}\n{out}{err}");
+        serde_json::from_str(&out).expect("one object of JSON")
+    }
+
+    /// Commits what there is; the id of the new head, which must be another than before.
+    #[track_caller]
+    pub fn commit(&self) -> String {
+        let result = self.object(0, &["commit"]);
+        result["commit"].as_str().expect("there is something to commit").to_owned()
+    }
+
+    /// The head's bytes of a file.
+    #[track_caller]
+    pub fn cat(&self, path: &str) -> Vec<u8> {
+        let output = self.run(&["cat", &format!("HEAD:{path}")]);
+        assert!(output.status.success(), "cat {path}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Changes as `status` tells them, a `LETTER path` each, `LETTER from -> path` for renames.
+    #[track_caller]
+    pub fn changes(&self) -> Vec<String> {
+        let status = self.object(0, &["status"]);
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        let show = |change: &serde_json::Value| match change.get("from") {
+            Some(from) => format!("{} {} -> {}", text(&change["change"]), text(from), text(&change["path"])),
+            None => format!("{} {}", text(&change["change"]), text(&change["path"])),
+        };
+        status["changes"].as_array().expect("a list").iter().map(show).collect()
     }
 }

@@ -1,0 +1,158 @@
+//! `status`.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use filesync_tests::world::World;
+use serde_json::Value;
+
+use super::{has_fields, is_an_error};
+
+fn rename(world: &World, from: &str, to: &str) {
+    std::fs::rename(world.path(from), world.path(to)).expect("it can be renamed");
+}
+
+fn remove(world: &World, path: &str) {
+    std::fs::remove_file(world.path(path)).expect("it is there");
+}
+
+fn chmod(world: &World, path: &str, mode: u32) {
+    std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).expect("modes can be set");
+}
+
+#[test]
+fn one_object() {
+    let world = World::repository();
+    let empty = world.object(0, &["status"]);
+    has_fields(&empty, &["v", "head", "main", "ahead", "behind", "changes", "conflicts", "clean"]);
+    assert_eq!((&empty["head"], &empty["clean"]), (&Value::Null, &Value::Bool(true)));
+    world.write("a", "a");
+    let head = world.commit();
+    let clean = world.object(0, &["status"]);
+    assert_eq!(clean["v"], 1);
+    assert_eq!(clean["head"], head.as_str());
+    assert_eq!(clean["clean"], true);
+    assert_eq!(clean["changes"], Value::Array(Vec::new()));
+    assert_eq!(clean["conflicts"], Value::Array(Vec::new()));
+    // There is no cluster yet.
+    assert!(["main", "ahead", "behind"].iter().all(|field| clean[field].is_null()), "{clean}");
+    world.write("b", "b");
+    let changed = world.object(0, &["status"]);
+    assert_eq!(changed["clean"], false);
+    assert_eq!(changed["changes"], serde_json::json!([{"change": "A", "path": "b"}]));
+}
+
+#[test]
+fn every_letter() {
+    let world = World::repository();
+    for name in ["modified", "mode", "gone", "to-link", "to-dir", "same-1", "same-2", "empty", "moved", "touched"] {
+        world.write(name, if name == "empty" { "" } else { name });
+    }
+    world.write("same-2", "same-1");
+    world.write("dir/x", "dir/x");
+    world.write("to-file/x", "to-file/x");
+    std::fs::create_dir(world.path("empty-dir")).expect("it can be made");
+    symlink("a", world.path("link")).expect("it can be made");
+    world.commit();
+
+    world.write("modified", "Modified");
+    chmod(&world, "mode", 0o755);
+    remove(&world, "gone");
+    remove(&world, "to-link");
+    symlink("x", world.path("to-link")).expect("it can be made");
+    remove(&world, "to-dir");
+    std::fs::create_dir(world.path("to-dir")).expect("it can be made");
+    std::fs::remove_dir_all(world.path("to-file")).expect("it is there");
+    world.write("to-file", "now a file");
+    remove(&world, "link");
+    symlink("b", world.path("link")).expect("it can be made");
+    rename(&world, "moved", "moved-here");
+    rename(&world, "empty", "empty-here");
+    rename(&world, "dir", "dir-here");
+    world.write("touched", "touched");
+    std::fs::remove_dir(world.path("empty-dir")).expect("it is there");
+    std::fs::create_dir(world.path("new-empty")).expect("it can be made");
+    world.write("new-dir/file", "new");
+    let expected = [
+        "R dir/x -> dir-here/x",
+        "D empty",
+        "D empty-dir",
+        "A empty-here",
+        "D gone",
+        "M link",
+        "M mode",
+        "M modified",
+        "R moved -> moved-here",
+        "A new-dir/file",
+        "A new-empty",
+        "T to-dir",
+        "T to-file",
+        "D to-file/x",
+        "T to-link",
+    ];
+    assert_eq!(world.changes(), expected);
+    let text = world.ok(&["-q", "status"]);
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    let nul = world.run(&["status", "-z"]).stdout;
+    assert!(nul.starts_with(b"R dir-here/x\0dir/x\0D empty\0"), "{}", String::from_utf8_lossy(&nul));
+    // Each side of a rename counts once.
+    remove(&world, "same-1");
+    remove(&world, "same-2");
+    world.write("copy", "same-1");
+    let renames = world.changes().iter().filter(|line| line.ends_with("-> copy")).count();
+    assert_eq!(renames, 1);
+    assert!(world.changes().iter().any(|line| line.starts_with("D same-")));
+    world.commit();
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_mode_of_a_directory() {
+    let world = World::repository();
+    world.write("d/f", "f");
+    chmod(&world, "d", 0o755);
+    world.commit();
+    chmod(&world, "d", 0o700);
+    assert_eq!(world.changes(), ["M d"]);
+    world.commit();
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn exit_code() {
+    let world = World::repository();
+    world.write("a", "a");
+    assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(1));
+    world.ok(&["status"]);
+    world.commit();
+    assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(0));
+    // Failures are told apart from "differs".
+    let outside = World::empty();
+    is_an_error(&outside.fails(2, &["status", "--exit-code"]));
+    is_an_error(&outside.fails(1, &["status"]));
+}
+
+#[test]
+fn unreadable_is_never_deleted() {
+    let world = World::for_plain_user();
+    world.ok(&["init"]);
+    world.write("file", "file");
+    world.write("dir/inside", "inside");
+    world.commit();
+    world.write("file", "other bytes");
+    chmod(&world, "file", 0);
+    chmod(&world, "dir", 0);
+    assert_eq!(world.changes(), ["unreadable dir", "unreadable file"]);
+    assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(3));
+    let text = world.ok(&["status"]);
+    assert!(text.contains("unreadable dir\n") && !text.contains("D "), "{text}");
+    // Searched but not read, and read but not searched.
+    for mode in [0o311, 0o444] {
+        chmod(&world, "dir", mode);
+        let changes = world.changes();
+        assert!(changes.iter().any(|line| line.starts_with("unreadable dir")), "{mode:o}: {changes:?}");
+        assert!(!changes.iter().any(|line| line.starts_with("D ")), "{mode:o}: {changes:?}");
+    }
+    chmod(&world, "file", 0o644);
+    chmod(&world, "dir", 0o755);
+    assert_eq!(world.changes(), ["M file"]);
+}
