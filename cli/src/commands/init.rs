@@ -22,8 +22,9 @@ Examples:
   filesync init --chunk-size 256KiB --name laptop")]
 pub struct InitArgs {
     /// Where [default: FILESYNC_DIR, or the working directory]
+    // Not called `directory`: clap would take it for the global one of that name, -C.
     #[arg(value_name = "DIR")]
-    directory: Option<PathBuf>,
+    target: Option<PathBuf>,
     /// Average length of the chunks that files are cut into [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size)]
     chunk_size: Option<u32>,
@@ -40,8 +41,8 @@ fn parse_chunk_size(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: InitArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let InitArgs { directory, chunk_size, name, no_compression } = args;
-    let directory = directory.or_else(|| context.environment.repository.clone()).unwrap_or_else(|| ".".into());
+    let InitArgs { target, chunk_size, name, no_compression } = args;
+    let directory = target.or_else(|| context.environment.repository.clone()).unwrap_or_else(|| ".".into());
     let result = Repo::init(&directory, &InitRequest { chunk_size, name, no_compression })?;
     show(&result, context).map_err(Failure::Output)?;
     Ok(Exit::Done)

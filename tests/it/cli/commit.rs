@@ -11,8 +11,19 @@ use serde_json::Value;
 use super::{has_fields, is_an_error, is_id, text};
 
 const FIELDS: [&str; 13] = [
-    "v", "commit", "tree", "parents", "files", "bytes", "added", "modified", "deleted", "new_bytes", "stored_bytes",
-    "seconds", "message",
+    "v",
+    "commit",
+    "tree",
+    "parents",
+    "files",
+    "bytes",
+    "added",
+    "modified",
+    "deleted",
+    "new_bytes",
+    "stored_bytes",
+    "seconds",
+    "message",
 ];
 
 fn chmod(world: &World, path: &str, mode: u32) {
@@ -123,9 +134,12 @@ fn dry_run_stores_nothing() {
     world.commit();
     world.write("a", "b");
     world.write("new", "new");
-    let packs = || std::fs::read_dir(world.path(".filesync/packs")).expect("there are packs").flatten().map(|entry| {
-        (entry.file_name(), entry.metadata().expect("metadata").len())
-    });
+    let packs = || {
+        std::fs::read_dir(world.path(".filesync/packs"))
+            .expect("there are packs")
+            .flatten()
+            .map(|entry| (entry.file_name(), entry.metadata().expect("metadata").len()))
+    };
     let before: std::collections::BTreeMap<_, _> = packs().collect();
     let result = world.object(0, &["commit", "--dry-run"]);
     has_fields(&result, &FIELDS);
@@ -153,7 +167,8 @@ fn messages() {
     world.write("message", "from a file\n\nbody\n");
     assert_eq!(commit(&["-F", "message"]), "from a file\n\nbody");
     world.write("counter", "by pipe");
-    let mut child = world.command(&["commit", "-F", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("runs");
+    let mut child =
+        world.command(&["commit", "-F", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("runs");
     child.stdin.take().expect("a pipe").write_all(b"by pipe\n").expect("it reads");
     assert!(child.wait().expect("it ends").success());
     assert_eq!(text(&history(&world)[0]["message"]), "by pipe");
@@ -206,8 +221,7 @@ fn an_author_is_user_at_host_or_as_configured() {
     let author = |world: &World| text(&history(world)[0]["author"]).to_owned();
     assert!(author(&world).starts_with("ada@"), "{}", author(&world));
     let config = world.path(".filesync/config.toml");
-    let settings = std::fs::read_to_string(&config).expect("there are settings");
-    std::fs::write(&config, format!("{settings}\n[commit]\nauthor = \"Bob\"\n")).expect("they can be written");
+    std::fs::write(&config, "[commit]\nauthor = \"Bob\"\n").expect("they can be written");
     world.write("a", "2");
     world.commit();
     assert_eq!(author(&world), "Bob");
@@ -241,7 +255,8 @@ fn unreadable_files_fail_it_and_partial_goes_on() {
 
     let result = world.object(3, &["commit", "--partial"]);
     assert!(is_id(&result["commit"]), "{result}");
-    let unreadable: Vec<&str> = result["unreadable"].as_array().expect("a list").iter().map(|one| text(&one["path"])).collect();
+    let unreadable: Vec<&str> =
+        result["unreadable"].as_array().expect("a list").iter().map(|one| text(&one["path"])).collect();
     assert_eq!(unreadable, ["dir", "kept", "new"]);
     assert!(text(&result["unreadable"][0]["cause"]).contains("Permission denied"), "{result}");
     assert_eq!(result["deleted"].as_u64(), Some(0));

@@ -45,7 +45,12 @@ fn the_repository_is_found() {
 #[test]
 fn usage_is_two() {
     let world = World::repository();
-    for args in [["--no-such"].as_slice(), &["nothing"], &["log", "--progress", "sometimes"], &["log", "--lock-timeout", "soon"]] {
+    for args in [
+        ["--no-such"].as_slice(),
+        &["nothing"],
+        &["log", "--progress", "sometimes"],
+        &["log", "--lock-timeout", "soon"],
+    ] {
         is_an_error(&world.fails(2, args));
     }
     assert_eq!(world.run(&[]).status.code(), Some(2));
@@ -91,13 +96,7 @@ fn strange_names() {
         world.write(OsStr::from_bytes(name), name);
     }
     let shown = world.ok(&["-q", "status"]);
-    let expected = [
-        r#"A "\033[31mred""#,
-        r#"A "caf\351""#,
-        r#"A "new\nline""#,
-        "A schön",
-        r#"A "tab\t\"quote\"\\""#,
-    ];
+    let expected = [r#"A "\033[31mred""#, r#"A "caf\351""#, r#"A "new\nline""#, "A schön", r#"A "tab\t\"quote\"\\""#];
     assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
     let shown = world.ok(&["commit"]);
     assert!(!shown.contains('\u{1b}'));
@@ -229,7 +228,9 @@ fn readers_change_nothing() {
         tree
     };
     let before = store(&world);
-    for args in [["status"].as_slice(), &["log"], &["ls", "-r"], &["cat", "HEAD:a"], &["fsck"], &["restore", "--dry-run"]] {
+    for args in
+        [["status"].as_slice(), &["log"], &["ls", "-r"], &["cat", "HEAD:a"], &["fsck"], &["restore", "--dry-run"]]
+    {
         world.ok(args);
         assert!(before == store(&world), "{args:?} changed the store");
     }

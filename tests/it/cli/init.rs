@@ -8,7 +8,8 @@ use super::{has_fields, is_an_error, is_id, text};
 #[test]
 fn makes_a_repository_and_says_where() {
     let world = World::empty();
-    let made = world.object(0, &["init", "new/photos", "--name", "laptop", "--chunk-size", "16KiB", "--no-compression"]);
+    let made =
+        world.object(0, &["init", "new/photos", "--name", "laptop", "--chunk-size", "16KiB", "--no-compression"]);
     has_fields(&made, &["v", "repo", "node", "path"]);
     assert_eq!(made["v"], 1);
     assert!(is_id(&made["repo"]) && is_id(&made["node"]), "{made}");
