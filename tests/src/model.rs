@@ -48,3 +48,36 @@ pub fn read_tree(root: &Path) -> Tree {
     }
     tree
 }
+
+/// The first path at which two trees differ, and how; mtimes only if asked for.
+pub fn difference(expected: &Tree, found: &Tree, times: bool) -> Option<String> {
+    let same = |a: &Item, b: &Item| match (a, b) {
+        (Item::File(mode, time, bytes), Item::File(mode2, time2, bytes2)) => {
+            mode == mode2 && bytes == bytes2 && (!times || time == time2)
+        }
+        (a, b) => a == b,
+    };
+    let describe = |item: Option<&Item>| match item {
+        None => "nothing".to_owned(),
+        Some(Item::File(mode, time, bytes)) => {
+            let begin = String::from_utf8_lossy(bytes).chars().take(20).collect::<String>();
+            format!("a file, {mode:o}, {time:?}, {} bytes {begin:?}", bytes.len())
+        }
+        Some(Item::Symlink(target)) => format!("a symlink to {}", String::from_utf8_lossy(target)),
+        Some(Item::Directory(mode)) => format!("a directory, {mode:o}"),
+    };
+    expected.keys().chain(found.keys()).find_map(|path| {
+        let (wanted, there) = (expected.get(path), found.get(path));
+        let equal = wanted.is_some() == there.is_some() && wanted.zip(there).is_none_or(|(a, b)| same(a, b));
+        let path = String::from_utf8_lossy(path);
+        (!equal).then(|| format!("{path}: expected {}, found {}", describe(wanted), describe(there)))
+    })
+}
+
+/// Fails where two trees differ; mtimes are not looked at.
+#[track_caller]
+pub fn assert_same(expected: &Tree, found: &Tree, what: &str) {
+    if let Some(difference) = difference(expected, found, false) {
+        panic!("{what}: {difference}");
+    }
+}
