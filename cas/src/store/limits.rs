@@ -19,6 +19,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { seal_len: SEAL_LEN, seal_count: 1 << 18, pending_max: 1 << 17, writeback_len: 32 << 20, threads: true }
+        Self { seal_len: SEAL_LEN, seal_count: 1 << 17, pending_max: 1 << 15, writeback_len: 32 << 20, threads: true }
     }
 }
