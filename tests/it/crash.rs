@@ -264,13 +264,16 @@ fn crash_errors_are_told_and_lose_nothing() {
             ran += 1;
             let err = String::from_utf8_lossy(&output.stderr);
             let what = format!("{}: {error} at {point:?}{}: {err}", case.name, if onwards { " and on" } else { "" });
-            assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{what}: {}", output.status);
+            // What the medium does not give back counts as damaged as long as it does not.
+            let is_known = matches!(output.status.code(), Some(0 | 1 | 3));
+            assert!(is_known || (error == "EIO" && output.status.code() == Some(5)), "{what}: {}", output.status);
             assert!(!err.contains("internal error"), "{what}");
-            if output.status.code() == Some(1) {
+            if matches!(output.status.code(), Some(1 | 5)) {
                 failed += 1;
                 // Where nothing can be written, nothing can be said.
                 if point.call != "write" {
-                    let told = err.lines().filter(|line| line.starts_with("filesync: ")).count();
+                    let told = err.lines().filter(|line| line.starts_with("filesync: "));
+                    let told = told.filter(|line| !line.starts_with("filesync: warning: ")).count();
                     assert_eq!(told, 1, "{what}");
                 }
             } else if case.name == "commit" {
@@ -305,10 +308,10 @@ fn crash_an_empty_file_after_a_cut_is_no_edit() {
     let old = &case.kept[1].1;
     let target = &case.kept[0].1;
     let mut calls = points(&case);
-    let kinds = ["rename", "renameat", "renameat2", "fsync", "fdatasync", "syncfs", "unlink", "unlinkat"];
+    let kinds = ["rename", "renameat", "renameat2", "fsync", "fdatasync", "syncfs", "unlink", "write", "pwrite64"];
     calls.retain(|call, _| kinds.contains(&call.as_str()));
     let (mut finished, mut emptied) = (0, 0);
-    for point in spread(&calls, if is_long() { 500 } else { 16 }) {
+    for point in spread(&calls, if is_long() { 500 } else { 24 }) {
         let world = World::copy_of(case.template.root());
         let output = inject(&world, &case, &point, "signal=KILL", false);
         let what = format!("{point:?}");
@@ -318,7 +321,9 @@ fn crash_an_empty_file_after_a_cut_is_no_edit() {
         let mut now = read_tree(world.root());
         // Before the first of them has its name, none of them need be synced.
         now.retain(|path, _| !temps.contains(&world.path(String::from_utf8_lossy(path).as_ref())));
-        let untouched = old.iter().all(|(path, item)| !matches!(item, Item::File(..)) || now.get(path) == Some(item));
+        let differs = |path: &Vec<u8>, item: &Item| matches!(item, Item::File(..)) && old.get(path) != Some(item);
+        let mut to_write = target.iter().filter(|(path, item)| differs(path, item));
+        let untouched = to_write.all(|(path, _)| now.get(path) == old.get(path));
         if has_journal && untouched {
             for temp in &temps {
                 std::fs::File::create(temp).unwrap();
