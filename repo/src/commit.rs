@@ -64,11 +64,19 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     if request.dry_run || (unchanged && !request.allow_empty && !request.amend) {
         result.message = snapshot.message();
         result.parents = parents(head.as_ref(), request.amend);
-        let (_, rows) = snapshot.into_parts();
-        drop(session);
-        // What was read again and found equal need not be read the next time.
-        if !request.dry_run {
-            drop(repo.store.save_rows(rows));
+        let (writer, rows) = snapshot.into_parts();
+        let stats = session.stats();
+        if !request.dry_run && stats.new_chunks + stats.new_nodes > 0 {
+            // The head stays, and what it has was not all there: damage, made good by the files that still have it.
+            writer.map_or(Ok(()), |mut writer| writer.flush())?;
+            count(&mut result, session.finish(repo.store.head(), rows)?);
+        } else {
+            drop(writer);
+            drop(session);
+            // What was read again and found equal need not be read the next time.
+            if !request.dry_run {
+                drop(repo.store.save_rows(rows));
+            }
         }
         result.elapsed = began.elapsed();
         return Ok(result);
