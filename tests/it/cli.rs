@@ -5,6 +5,7 @@ mod common;
 mod history;
 mod init;
 mod look;
+mod restore;
 mod signals;
 mod status;
 
