@@ -101,7 +101,7 @@ impl Ground {
                 assert_no_special_bits(&root, &what);
             }
             refused += u32::from(matches!(status, Some(1 | 5)));
-            if is_malformed && matches!(args[0], "ls" | "fsck") || args.contains(&"--to") && is_malformed {
+            if is_malformed && (matches!(args[0], "ls" | "fsck") || args.contains(&"--to")) {
                 assert!(matches!(status, Some(1 | 5)), "{what}");
             }
             if to_exists(to) {
