@@ -197,17 +197,15 @@ impl Comparison<'_> {
         for change in diff(self.nodes, Some(*link), None).with_directories() {
             let change = change?;
             let full = change.path.names().fold(path.clone(), |path, name| path.join(&name));
-            match change.old {
-                Some(entry) if entry.is_directory() => {
-                    if entry.as_directory() == Some(&TreeLink::empty()) {
-                        self.change(ChangeKind::Deleted, &full);
-                    }
-                }
-                Some(entry) => {
+            let Some(entry) = change.old else { continue };
+            match entry.as_directory() {
+                // A directory with something in it is told by that.
+                Some(link) if *link != TreeLink::empty() => {}
+                Some(_) => self.change(ChangeKind::Deleted, &full),
+                None => {
                     self.change(ChangeKind::Deleted, &full);
                     self.files.deleted.push((full, entry));
                 }
-                None => {}
             }
         }
         Ok(())
