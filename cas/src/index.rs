@@ -41,6 +41,8 @@ pub struct IndexedPack {
     pub serial: u64,
     /// Every frame that begins before this offset is known.
     pub len: u64,
+    /// Objects in those frames.
+    pub objects: u32,
 }
 
 /// What is added to an index, all at once.

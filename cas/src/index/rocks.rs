@@ -188,7 +188,7 @@ fn row_error(error: rocksdb::Error) -> RowError {
     let text = error.to_string();
     let damage = match error.kind() {
         ErrorKind::IOError => gone.iter().any(|words| text.contains(words)),
-        ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::TimedOut | ErrorKind::Aborted => false,
+        ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::Aborted => false,
         _ => true,
     };
     if damage { RowError::damaged(text) } else { RowError::refused(text) }
@@ -245,8 +245,8 @@ fn each(db: &DB, prefix: u8, from: &[u8], to: Option<&[u8]>, visit: &mut RowVisi
     Ok(())
 }
 
-fn encode_pack(pack: &IndexedPack) -> [u8; 21] {
-    let mut value = [0; 21];
+fn encode_pack(pack: &IndexedPack) -> [u8; 25] {
+    let mut value = [0; 25];
     value[..4].copy_from_slice(&pack.number.0.to_le_bytes());
     value[4] = match pack.class {
         None => 0,
@@ -254,12 +254,13 @@ fn encode_pack(pack: &IndexedPack) -> [u8; 21] {
         Some(Class::Meta) => 2,
     };
     value[5..13].copy_from_slice(&pack.serial.to_le_bytes());
-    value[13..].copy_from_slice(&pack.len.to_le_bytes());
+    value[13..21].copy_from_slice(&pack.len.to_le_bytes());
+    value[21..].copy_from_slice(&pack.objects.to_le_bytes());
     value
 }
 
 fn decode_pack(key: &[u8], value: &[u8]) -> Option<IndexedPack> {
-    let (name, value) = (<[u8; 16]>::try_from(key).ok()?, <[u8; 21]>::try_from(value).ok()?);
+    let (name, value) = (<[u8; 16]>::try_from(key).ok()?, <[u8; 25]>::try_from(value).ok()?);
     Some(IndexedPack {
         name: PackName::from_bytes(name),
         number: PackNumber(u32::from_le_bytes(*value.first_chunk()?)),
@@ -271,6 +272,7 @@ fn decode_pack(key: &[u8], value: &[u8]) -> Option<IndexedPack> {
         },
         serial: u64::from_le_bytes(*value[5..].first_chunk()?),
         len: u64::from_le_bytes(*value[13..].first_chunk()?),
+        objects: u32::from_le_bytes(*value[21..].first_chunk()?),
     })
 }
 

@@ -48,8 +48,8 @@ pub struct Appender {
     pub serial: u64,
     pub file: Arc<SyncedFile>,
     pub len: u64,
-    /// Objects that this process appended.
-    pub count: usize,
+    /// Objects in it.
+    pub objects: u32,
     /// Length when a helper last began to write it out.
     pub written_back: u64,
 }
@@ -160,13 +160,13 @@ impl Inner {
             write_all_at(&*appender.file.file, frame, appender.len).map_err(put_error(path))?;
             self.note_written(appender, slots);
             appender.len += frame.len() as u64;
-            appender.count += slots.len();
+            appender.objects += u32::try_from(slots.len()).expect("frames hold fewer");
             writer.appended.fetch_add(frame.len() as u64, Ordering::Relaxed);
             let limits = &self.limits;
             if limits.threads {
                 writer.start_writeback(appender, limits.writeback_len);
             }
-            let full = appender.len >= limits.seal_len || appender.count >= limits.seal_count;
+            let full = appender.len >= limits.seal_len || appender.objects >= limits.seal_objects;
             // With the appender in hand: a commit sees either the open pack or its seal under way.
             if let Some(full) = current.take_if(|_| full) {
                 self.seal(writer, full);
@@ -197,6 +197,6 @@ impl Inner {
         write_all_at(&*file, &header, 0).map_err(put_error(&path))?;
         writer.new_names.store(true, Ordering::Release);
         let (number, len) = (self.table.number(name), header.len() as u64);
-        Ok(Appender { name, number, class, serial, file: SyncedFile::new(file), len, count: 0, written_back: 0 })
+        Ok(Appender { name, number, class, serial, file: SyncedFile::new(file), len, objects: 0, written_back: 0 })
     }
 }

@@ -25,12 +25,13 @@ struct Grown {
     serial: u64,
     file: Arc<SyncedFile>,
     len: u64,
+    objects: u32,
 }
 
 impl From<&Appender> for Grown {
     fn from(pack: &Appender) -> Self {
-        let Appender { name, number, class, serial, len, .. } = *pack;
-        Self { name, number, class, serial, file: Arc::clone(&pack.file), len }
+        let Appender { name, number, class, serial, len, objects, .. } = *pack;
+        Self { name, number, class, serial, file: Arc::clone(&pack.file), len, objects }
     }
 }
 
@@ -172,6 +173,7 @@ fn known(writer: &Writer, grown: &[Grown]) -> Vec<IndexedPack> {
         class: Some(pack.class),
         serial: pack.serial,
         len: pack.len,
+        objects: pack.objects,
     });
     known.collect()
 }

@@ -8,7 +8,7 @@ pub struct Limits {
     /// Length at which a pack is sealed.
     pub seal_len: u64,
     /// Objects in a pack at which it is sealed, however small they are: so that its footer stays small.
-    pub seal_count: usize,
+    pub seal_objects: u32,
     /// Written and not yet indexed objects at which marks move on, so that memory does not grow with the input.
     pub pending_max: usize,
     /// Appended bytes after which a helper thread begins to write them out, so that the last sync is short.
@@ -19,6 +19,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { seal_len: SEAL_LEN, seal_count: 1 << 17, pending_max: 1 << 15, writeback_len: 32 << 20, threads: true }
+        Self { seal_len: SEAL_LEN, seal_objects: 1 << 17, pending_max: 1 << 15, writeback_len: 32 << 20, threads: true }
     }
 }

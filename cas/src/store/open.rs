@@ -233,7 +233,7 @@ fn to_resume(
         serial: header.serial,
         file: SyncedFile::new(file),
         len: mark.len,
-        count: 0,
+        objects: youngest.objects,
         written_back: mark.len,
     }))
 }

@@ -54,11 +54,22 @@ impl Opened {
     }
 }
 
-/// Packs of which an index does not know all, and how much of each it knows.
-fn behind(survey: &Survey, known: &[IndexedPack]) -> Vec<(PackFile, u64)> {
-    let known_len = |name| known.iter().find(|pack| pack.name == name).map_or(0, |pack| pack.len);
-    let behind = survey.packs.iter().map(|pack| (*pack, known_len(pack.name)));
-    behind.filter(|(pack, len)| *len < pack.end).collect()
+/// A pack of which an index does not know all.
+struct Behind {
+    pack: PackFile,
+    /// What it knows: so many bytes, and the objects in them.
+    len: u64,
+    objects: u32,
+}
+
+fn behind(survey: &Survey, known: &[IndexedPack]) -> Vec<Behind> {
+    let behind = survey.packs.iter().map(|pack| {
+        let known = known.iter().find(|known| known.name == pack.name);
+        let (len, objects) = known.map_or((0, 0), |known| (known.len, known.objects));
+        Behind { pack: *pack, len, objects }
+    });
+    // Of a pack that is empty nothing can be known: it is damaged, and looked at each time.
+    behind.filter(|behind| behind.len < behind.pack.end || behind.pack.end == 0).collect()
 }
 
 /// What recovery needs to know of the store.
@@ -82,21 +93,35 @@ impl Recovery<'_> {
         survey: &Survey,
         generation: u64,
     ) -> Result<Arc<dyn Index>, RowError> {
-        let (index, known) = match opened {
+        let tried = match opened {
             Ok(opened) if opened.is_settled(survey, generation) => {
                 self.table.adopt(&opened.known);
                 return Ok(Arc::new(opened.index));
             }
-            Ok(opened) => (opened.index, opened.known),
+            Ok(opened) => {
+                self.table.adopt(&opened.known);
+                self.fill(opened.index, survey, &opened.known, generation)
+            }
+            Err(error) => Err(error),
+        };
+        match tried {
             Err(error) if error.is_damage() => {
                 self.warnings.push(format!("{error}: building it again"));
                 move_aside(dir)?;
-                (RocksIndex::open(dir, RocksMode::Create)?, Vec::new())
+                self.fill(RocksIndex::open(dir, RocksMode::Create)?, survey, &[], generation)
             }
-            Err(error) => return Err(error),
-        };
-        self.table.adopt(&known);
-        self.add_packs(&index, survey, &known)?;
+            tried => tried,
+        }
+    }
+
+    fn fill(
+        &mut self,
+        index: RocksIndex,
+        survey: &Survey,
+        known: &[IndexedPack],
+        generation: u64,
+    ) -> Result<Arc<dyn Index>, RowError> {
+        self.add_packs(&index, survey, known)?;
         index.apply(IndexUpdate { generation: Some(generation), ..IndexUpdate::default() })?;
         index.settle()?;
         Ok(Arc::new(index))
@@ -130,15 +155,17 @@ impl Recovery<'_> {
     pub fn add_packs(&mut self, index: &dyn Index, survey: &Survey, known: &[IndexedPack]) -> Result<(), RowError> {
         let refused = |error: io::Error| RowError::refused(format!("cannot read packs: {error}"));
         let mut packs = Vec::new();
-        for (pack, from) in behind(survey, known) {
-            let serial = header(self.vfs, pack.name).map_err(refused)?.map_or(0, |header| header.serial);
-            packs.push((serial, pack, from));
+        for behind in behind(survey, known) {
+            let serial = header(self.vfs, behind.pack.name).map_err(refused)?.map_or(0, |header| header.serial);
+            packs.push((serial, behind));
         }
-        packs.sort_by_key(|(serial, ..)| *serial);
-        packs.iter().try_for_each(|(_, pack, from)| self.add_pack(index, pack, *from))
+        packs.sort_by_key(|(serial, _)| *serial);
+        packs.iter().try_for_each(|(_, behind)| self.add_pack(index, behind))
     }
 
-    fn add_pack(&mut self, index: &dyn Index, pack: &PackFile, from: u64) -> Result<(), RowError> {
+    fn add_pack(&mut self, index: &dyn Index, behind: &Behind) -> Result<(), RowError> {
+        let pack = &behind.pack;
+        let mut objects = behind.objects;
         let number = self.table.number(pack.name);
         let mut update = IndexUpdate::default();
         let mut causes = Vec::new();
@@ -146,8 +173,9 @@ impl Recovery<'_> {
         let walked = frames_of(
             self.vfs,
             pack,
-            from,
+            behind.len,
             &mut |frame| {
+                objects = objects.saturating_add(u32::try_from(frame.slots.len()).unwrap_or(u32::MAX));
                 update.objects.extend(locations(number, &frame));
                 if update.objects.len() >= BATCH
                     && let Err(error) = index.apply(std::mem::take(&mut update))
@@ -168,7 +196,7 @@ impl Recovery<'_> {
             self.damaged.push(pack.name);
         }
         let (class, serial) = (header.map(|header| header.class), header.map_or(0, |header| header.serial));
-        update.packs.push(IndexedPack { name: pack.name, number, class, serial, len: pack.end });
+        update.packs.push(IndexedPack { name: pack.name, number, class, serial, len: pack.end, objects });
         index.apply(update)
     }
 }

@@ -86,8 +86,8 @@ impl Inner {
         vfs.sync_dir(Path::new("packs")).map_err(put_error("packs"))?;
         lock(&writer.sealed).push(pack.name);
         let objects: Vec<_> = frames.iter().flat_map(|frame| locations(pack.number, frame)).collect();
-        let (class, serial) = (Some(pack.class), pack.serial);
-        let known = IndexedPack { name: pack.name, number: pack.number, class, serial, len };
+        let Appender { name, number, class, serial, objects: count, .. } = *pack;
+        let known = IndexedPack { name, number, class: Some(class), serial, len, objects: count };
         self.index_written(objects, vec![known], RowBatch::default(), None);
         Ok(None)
     }

@@ -6,6 +6,8 @@
 mod claims;
 mod cuts;
 mod faults;
+mod processes;
+mod rot;
 mod smoke;
 
 use std::collections::{BTreeSet, HashMap};
@@ -74,7 +76,7 @@ fn calm() -> Limits {
 
 /// A thousandth of the real limits, and as many threads.
 fn small() -> Limits {
-    Limits { seal_len: 64 << 10, seal_count: 1 << 10, pending_max: 1 << 8, writeback_len: 16 << 10, threads: true }
+    Limits { seal_len: 64 << 10, seal_objects: 1 << 10, pending_max: 1 << 8, writeback_len: 16 << 10, threads: true }
 }
 
 /// A directory under the system's temporary one, gone at the end.
@@ -111,13 +113,25 @@ impl Drop for TempDir {
     }
 }
 
+/// Copies a directory of files. RocksDB may be removing some meanwhile: then all over again.
 fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("a directory to copy") {
-        let entry = entry.expect("an entry");
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy_dir(&entry.path(), &to.join(entry.file_name())),
-            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy")),
+    let names = || -> BTreeSet<_> {
+        std::fs::read_dir(from)
+            .expect("a directory to copy")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect()
+    };
+    loop {
+        drop(std::fs::remove_dir_all(to));
+        std::fs::create_dir_all(to).expect("a directory");
+        let before = names();
+        let copied = before.iter().all(|name| match std::fs::copy(from.join(name), to.join(name)) {
+            Ok(_) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => panic!("{error}"),
+        });
+        if copied && names() == before {
+            return;
         }
     }
 }
@@ -167,7 +181,7 @@ fn plan(seed: u64, n: u64, before: Option<ContentHash>, size: Size) -> Planned {
     }
     objects.push(object(Kind::CHUNK, format!("the chunk of session {n} of {seed}").into_bytes()));
     let mut nodes = Vec::new();
-    for group in objects.chunks(100) {
+    for group in objects.chunks(4.max(objects.len() / 50)) {
         let children: Vec<_> = group.iter().map(|(id, kind, _)| (*kind, *id)).collect();
         nodes.push(node(NODE, &children, &[]));
     }
@@ -259,6 +273,11 @@ impl World {
         let planned = plan(seed, n, before, size);
         self.note(&planned);
         planned
+    }
+
+    /// What is not to be stored in this world.
+    fn plan_only(&self, seed: u64, n: u64, before: Option<ContentHash>) -> Planned {
+        plan(seed, n, before, SMALL)
     }
 
     fn note(&mut self, planned: &Planned) {

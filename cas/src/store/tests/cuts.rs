@@ -7,7 +7,7 @@ use super::*;
 use crate::testing::{CrashPoint, crash_states};
 
 const LIMITS: Limits =
-    Limits { seal_len: 24 << 10, seal_count: 14, pending_max: 9, writeback_len: 8 << 10, threads: false };
+    Limits { seal_len: 24 << 10, seal_objects: 14, pending_max: 9, writeback_len: 8 << 10, threads: false };
 
 /// What a run left beside the packs: its index, and copies of it, one after each acknowledged session.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ const ENOSPC: i32 = 28;
 /// Sessions of a run; packs are sealed and marks moved on the way.
 const SESSIONS: u64 = 4;
 const LIMITS: Limits =
-    Limits { seal_len: 24 << 10, seal_count: 14, pending_max: 9, writeback_len: 8 << 10, threads: false };
+    Limits { seal_len: 24 << 10, seal_objects: 14, pending_max: 9, writeback_len: 8 << 10, threads: false };
 
 /// How far a run came.
 #[derive(Debug, Default)]

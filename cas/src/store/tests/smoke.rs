@@ -12,7 +12,7 @@ fn everything_stored_reads_back() {
         assert_eq!(store.head(), None);
         let planned = world.plan(1, 1, None, Size { chunks: 300, chunk_len: 40_000 });
         let stats = run(&store, &planned).expect("stored");
-        assert!(stats.new_chunks > 150 && stats.new_nodes == 5 && stats.stored_bytes > 1 << 20, "{stats:?}");
+        assert!(stats.new_chunks > 150 && stats.new_nodes > 40 && stats.stored_bytes > 1 << 20, "{stats:?}");
         assert_eq!(store.head(), Some(planned.head));
         world.verify(&store, store.head());
         drop(store);
