@@ -32,9 +32,7 @@ fn cut(data: &[u8]) -> f64 {
         let started = Instant::now();
         let mut last = None;
         for chunk in FastCDC::new(data, 16 << 10, 64 << 10, 256 << 10) {
-            last = Some(blake3::hash(
-                &data[chunk.offset..chunk.offset + chunk.length],
-            ));
+            last = Some(blake3::hash(&data[chunk.offset..chunk.offset + chunk.length]));
         }
         std::hint::black_box(last);
         rate = data.len() as f64 / 1e6 / started.elapsed().as_secs_f64();

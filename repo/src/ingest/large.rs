@@ -23,6 +23,8 @@ pub const PIECES_MAX: usize = 4;
 const AHEAD_MAX: usize = 8;
 
 type Chunks = Vec<(ContentHash, u32)>;
+/// What came of a piece, and its buffer.
+type Processed = (Result<Chunks, PutError>, Vec<u8>);
 
 /// Bytes of a file between two cut points, and the cuts in between.
 pub struct Piece {
@@ -34,7 +36,7 @@ pub struct Piece {
 /// Where the ids of a piece will be, and its buffer for the next one.
 #[derive(Debug, Default)]
 struct Done {
-    result: Mutex<Option<(Result<Chunks, PutError>, Vec<u8>)>>,
+    result: Mutex<Option<Processed>>,
     ready: Condvar,
 }
 

@@ -286,11 +286,9 @@ impl<'a> Round<'a> {
         let temp = temp_path(&step.path);
         let Some(stat) = look(self.work(), &temp)? else { return Ok(()) };
         let judge = Judge { round: self, seen: None, new: step.new.as_ref() };
-        let is_ours = match look(self.work(), os_path(&step.path))? {
-            // It was put there: what is left is the old one, or the user's.
-            Some(_) if judge.holds(os_path(&step.path)) => false,
-            _ => true,
-        };
+        // If it was put there, what is left is the old one, or the user's.
+        let was_put = look(self.work(), os_path(&step.path))?.is_some() && judge.holds(os_path(&step.path));
+        let is_ours = !was_put;
         let seen = if let Old::Leaf(seen) = &step.old { Some(seen) } else { None };
         let is_old = Judge { round: self, seen, new: None };
         if is_ours || is_old.is_untouched(&stat) || is_old.holds(&temp) {

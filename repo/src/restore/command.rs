@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{ConflictTag, Context, Flags};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::history::commit_of;
 use crate::identity::Identity;
 use crate::repo::{Repo, request_paths};
@@ -48,6 +48,12 @@ fn with_context<T>(
     let node = name.or_else(id).unwrap_or_else(|| "local".to_owned());
     let date = date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     let fd = repo.work_fd()?;
+    let head_tree = match repo.head_tree() {
+        Ok(tree) => tree,
+        // Then nothing counts as tracked: less may be replaced, and other commits can be restored still.
+        Err(error) if error.kind() == ErrorKind::Damage => None,
+        Err(error) => return Err(error),
+    };
     run(&Context {
         store: &repo.store,
         source: repo.node_source(),
@@ -55,7 +61,7 @@ fn with_context<T>(
         work_fd: fd.as_fd(),
         cache: Some(repo.stat_cache()),
         observer,
-        head_tree: repo.head_tree()?,
+        head_tree,
         tag: ConflictTag { node: &node, date: &date },
         threads: super::threads(),
     })

@@ -123,7 +123,7 @@ fn lacked(facts: &Facts, present: Present) -> Verdict {
     }
     match present {
         Present::Directory if delete || in_the_way => Verdict::Sweep,
-        _ if !delete && !(in_the_way && tracked) => Verdict::Leave,
+        _ if !(delete || in_the_way && tracked) => Verdict::Leave,
         Present::Unread => Verdict::Read,
         Present::Leaf { known, .. } if known || force => Verdict::Delete,
         Present::Other if force => Verdict::Delete,

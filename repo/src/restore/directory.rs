@@ -36,7 +36,7 @@ pub fn to_directory(
         let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(dir).map_err(|error| failed(dir, &error))?);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dir, flags, Bits::empty()).ok();
-        Ok::<_, Error>(Build { ctx, target, paths, vfs, root, fsync })
+        Ok::<_, Error>(Build { ctx, target, paths, to, vfs, root, fsync })
     };
     if let Place::Beside { parent, name, existing } = &place {
         let build = open(parent)?;
@@ -115,6 +115,8 @@ pub(super) struct Build<'a> {
     pub(super) ctx: &'a Context<'a>,
     pub(super) target: TreeLink,
     pub(super) paths: &'a [RepoPath],
+    /// What messages call it.
+    pub(super) to: &'a Path,
     /// The directory that the temporary one lies in.
     pub(super) vfs: Arc<dyn Vfs>,
     /// The same, for what the vfs cannot do.
@@ -143,7 +145,7 @@ impl Build<'_> {
     /// Builds in the directory itself.
     fn inside(&self) -> Result<RestoreResult, Error> {
         let temp = PathBuf::from(temp_name()?);
-        self.vfs.mkdir(&temp, 0o700).map_err(|error| Error::io("cannot write", &error))?;
+        self.vfs.mkdir(&temp, 0o700).map_err(|error| failed(self.to, &error))?;
         self.filled(&temp, |vfs| {
             for (name, _) in vfs.list(&temp)? {
                 vfs.rename(&temp.join(&name), Path::new(&name), Rename::NoReplace)?;
@@ -157,7 +159,7 @@ impl Build<'_> {
         let vfs = &*self.vfs;
         let result = self.fill(temp).and_then(|result| {
             crate::cancel::check()?;
-            let io = |error: io::Error| Error::io("cannot write", &error);
+            let io = |error: io::Error| failed(self.to, &error);
             if self.fsync {
                 vfs.sync_all_files().map_err(io)?;
             }
@@ -205,7 +207,7 @@ impl Build<'_> {
     fn umask(&self, temp: &Path) -> Result<u32, Error> {
         let umask = worktree::umask();
         let probe = temp.join(temp_name()?);
-        let io = |error: io::Error| Error::io("cannot write", &error);
+        let io = |error: io::Error| failed(self.to, &error);
         self.vfs.mkdir(&probe, 0o777).map_err(io)?;
         let mode = self.vfs.stat(&probe).map_err(io)?.mode & 0o777;
         self.vfs.rmdir(&probe).map_err(io)?;

@@ -187,7 +187,7 @@ pub fn plan(
 }
 
 /// What was seen, in the light of a clock.
-fn seen(stat: Stat, entry: Option<Entry>, stamp: Timestamp) -> Old {
+pub(super) fn seen(stat: Stat, entry: Option<Entry>, stamp: Timestamp) -> Old {
     match stat.kind {
         Kind::Directory => Old::Directory(stat),
         _ => Old::Leaf(Seen { racy: stat.is_racy(stamp), stat, entry }),

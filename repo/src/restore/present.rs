@@ -7,7 +7,8 @@ use std::path::Path;
 use filesync_cas::vfs::{Open, Vfs, VfsFile};
 use filesync_cas::{Chunker, ContentHash, Store};
 use filesync_merkle::{
-    Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, ListReader, Mode, Node, NodeSink, NodeSource, RepoPath,
+    Attrs, AttrsId, ChunkId, CommitId, Content, Entry, FirstParents, ListBuilder, ListReader, Mode, Node, NodeSink,
+    NodeSource, RepoPath, lookup,
 };
 
 use crate::error::Error;
@@ -140,10 +141,30 @@ fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Opt
     Ok(Some(AttrsId(id)))
 }
 
+/// Whether some commit of the head's history has this symlink at this path. Its target is no object that could be
+/// looked up, so the commits themselves are asked.
+pub fn is_link_of_history(
+    store: &Store,
+    source: &dyn NodeSource,
+    path: &RepoPath,
+    entry: &Entry,
+) -> Result<bool, Error> {
+    if !matches!(entry.node, Node::Symlink { .. }) {
+        return Ok(false);
+    }
+    for commit in FirstParents::new(source, store.head().map(CommitId)) {
+        let (_, commit) = commit?;
+        if lookup(source, &commit.tree, path)?.is_some_and(|known| known.same(entry)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether the bytes of a file or symlink can be had from the store, so that the working copy may lose them.
 ///
 /// What HEAD says of the path is in a commit; other content is where all its objects are. What is not an object, the
-/// target of a symlink, is known from HEAD only.
+/// target of a symlink, is known from HEAD only; see [`is_link_of_history`].
 pub fn is_known(store: &Store, source: &dyn NodeSource, entry: &Entry, head: Option<&Entry>) -> Result<bool, Error> {
     let doubted = store.has_damage();
     let has = |kind, id: &ContentHash| -> Result<bool, Error> {

@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 
 use filesync_cas::Chunker;
-use filesync_merkle::{CommitId, Entry, RepoPath, TreeLink, lookup};
+use filesync_merkle::{CommitId, Entry, RepoPath, Timestamp, TreeLink, lookup};
 
 use super::Context;
 use super::apply::Round;
-use super::plan::{Finish, Old, Seen, Step};
+use super::plan::{Finish, Old, Step, seen};
 use super::present::{self, Found, is_known};
 use crate::error::Error;
 use crate::journal::{Journal, Line, State};
 use crate::request::{Event, Warning};
-use crate::scan::Stat;
 use crate::worktree::{clock, keep, look, put_back, temp_path};
 
 /// Finishes the journal of a restore that was cut off, if there is one. Every command that takes the working copy for
@@ -42,7 +41,8 @@ pub fn finish(ctx: &Context<'_>) -> Result<(), Error> {
         }
     };
     let links = BTreeMap::new();
-    let recovery = Recovery { ctx, target, chunker: Chunker::new(ctx.store.parameters().chunks) };
+    let stamp = clock(store).map_err(|error| Error::io("cannot tell the time", &error))?;
+    let recovery = Recovery { ctx, target, chunker: Chunker::new(ctx.store.parameters().chunks), stamp };
     let (mut steps, mut modes) = (Vec::new(), Vec::new());
     for line in &journal.lines {
         match recovery.step(line)? {
@@ -86,6 +86,8 @@ struct Recovery<'a> {
     ctx: &'a Context<'a>,
     target: Option<TreeLink>,
     chunker: Chunker,
+    /// From before anything was looked at.
+    stamp: Timestamp,
 }
 
 impl Recovery<'_> {
@@ -127,15 +129,10 @@ impl Recovery<'_> {
         let old = match found {
             Found::Nothing => Old::Nothing,
             Found::Directory(stat) => Old::Directory(stat),
-            Found::Leaf(entry, stat) => Old::Leaf(self.seen(stat, Some(entry))?),
-            Found::Other(stat) => Old::Leaf(self.seen(stat, None)?),
+            Found::Leaf(entry, stat) => seen(stat, Some(entry), self.stamp),
+            Found::Other(stat) => seen(stat, None, self.stamp),
         };
         Ok(Some(Step { path: path.clone(), old, new: entry }))
-    }
-
-    fn seen(&self, stat: Stat, entry: Option<Entry>) -> Result<Seen, Error> {
-        let now = clock(&**self.ctx.store.vfs()).map_err(|error| Error::io("cannot tell the time", &error))?;
-        Ok(Seen { racy: stat.is_racy(now), stat, entry })
     }
 
     /// Deals with what lies under the temporary name of a path. Whether the path itself may have changed by that.

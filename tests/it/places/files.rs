@@ -228,7 +228,6 @@ fn files_directories_and_symlinks_change_places() {
 
 /// Rule: only what is in no commit is left alone. This symlink is in a commit, and restore itself has put it there.
 #[test]
-#[ignore = "a bug of restore: a symlink that a commit holds is skipped as if none did (exit 3)"]
 fn a_restored_symlink_may_be_replaced() {
     let world = World::repository();
     symlink("target", world.path("x")).expect("it can be made");

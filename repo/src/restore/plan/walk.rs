@@ -221,6 +221,11 @@ impl<'a> Planner<'a> {
             frame.stays |= here.is_some();
             return Ok(());
         }
+        // Nobody asked for what is ignored, and nobody needs to.
+        if target.is_none() && head.is_none() && here.as_ref().is_some_and(|here| here.ignored) {
+            frame.stays = true;
+            return Ok(());
+        }
         if let Some(here) = &mut here
             && here.stat.is_none()
             && here.kind.is_some()
@@ -340,7 +345,9 @@ impl<'a> Planner<'a> {
             Found::Other(stat) => (Present::Other, seen(stat, None, self.stamp)),
             Found::Leaf(entry, stat) => {
                 let same = target.is_some_and(|target| target.same(&entry));
-                let known = same || present::is_known(self.ctx.store, self.ctx.source, &entry, head)?;
+                let known = same
+                    || present::is_known(self.ctx.store, self.ctx.source, &entry, head)?
+                    || present::is_link_of_history(self.ctx.store, self.ctx.source, path, &entry)?;
                 let present = Present::Leaf { same, known, symlink: stat.kind == Kind::Symlink };
                 (present, seen(stat, Some(entry), self.stamp))
             }

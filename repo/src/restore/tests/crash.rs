@@ -155,10 +155,10 @@ fn killed_while_finishing_it_is_finished_again() {
 #[test]
 fn errors_end_it_and_leave_no_temporary_files() {
     let (head, target) = states();
-    for fault in [Fault::ErrorOnce(28), Fault::ErrorOnce(5)] {
+    for (fault, stride) in [(Fault::ErrorOnce(28), 2), (Fault::ErrorOnce(5), 5)] {
         let mut at = 1;
         loop {
-            let (mut fixture, to) = setup(&head, &target);
+            let (fixture, to) = setup(&head, &target);
             let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
             let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
             faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault }));
@@ -181,7 +181,7 @@ fn errors_end_it_and_leave_no_temporary_files() {
             apply(&fixture.ctx(), &again).unwrap();
             let now = fixture.read();
             assert!(target.iter().all(|(path, item)| now.get(path) == Some(item)), "{fault:?} at {at}");
-            at += 1;
+            at += stride;
         }
     }
 }

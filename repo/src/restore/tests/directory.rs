@@ -224,7 +224,8 @@ fn build(fixture: &Fixture, link: TreeLink, vfs: Arc<dyn Vfs>) -> Result<(), cra
     let ctx = fixture.ctx();
     let temp = Path::new(".filesync-tmp-00000000000000000000000000000000");
     vfs.mkdir(temp, 0o777).map_err(crate::Error::from)?;
-    let build = Build { ctx: &ctx, target: link, paths: &[], vfs, root: None, fsync: true };
+    let to = Path::new("copy");
+    let build = Build { ctx: &ctx, target: link, paths: &[], to, vfs, root: None, fsync: true };
     build.beside(temp, Path::new("copy"), None).map(drop)
 }
 
