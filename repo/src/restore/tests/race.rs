@@ -190,10 +190,14 @@ fn swapped_directories_lead_nowhere() {
                 if fs::rename(root.join("d"), root.join("aside")).is_ok() {
                     std::os::unix::fs::symlink(&outside, root.join("d")).unwrap();
                     std::thread::yield_now();
-                    let _ = fs::remove_file(root.join("d"));
-                    // Restore may have made a new one meanwhile.
-                    let _ = fs::remove_dir_all(root.join("d"));
-                    fs::rename(root.join("aside"), root.join("d")).unwrap();
+                    // Restore may make a new one meanwhile, and fill it, at any moment.
+                    loop {
+                        let _ = fs::remove_file(root.join("d"));
+                        let _ = fs::remove_dir_all(root.join("d"));
+                        if fs::rename(root.join("aside"), root.join("d")).is_ok() {
+                            break;
+                        }
+                    }
                     swaps += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_micros(300));
