@@ -24,7 +24,7 @@ pub const SLOT_LEN: usize = 37;
 pub(crate) const MAGIC: &[u8; 4] = b"FSfr";
 const VERSION: u8 = 1;
 /// How much of a frame is compressed to learn whether the rest is worth it.
-const SAMPLE_LEN: usize = 32 << 10;
+const SAMPLE_LEN: usize = 16 << 10;
 const ZSTD_LEVEL: i32 = 3;
 
 /// One object of a frame.
@@ -199,8 +199,11 @@ impl Frame {
     }
 }
 
-/// Decompresses to at most `len_max` bytes: the capacity bounds what a bomb can make of a payload.
+/// Decompresses one zstd frame to at most `len_max` bytes: the capacity bounds what a bomb can make of a payload.
 pub fn decompress(payload: &[u8], len_max: usize) -> Result<Vec<u8>, String> {
+    if zstd::zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
+        return Err("its payload is not one zstd frame".to_owned());
+    }
     thread_local! {
         static DECOMPRESSOR: std::cell::RefCell<Option<zstd::bulk::Decompressor<'static>>> =
             const { std::cell::RefCell::new(None) };
@@ -227,6 +230,8 @@ pub struct FrameBuilder {
     check: Vec<u8>,
     compressor: zstd::bulk::Compressor<'static>,
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// Whether the frame before shrank: the next one is likely to be of the same sort.
+    shrank: bool,
 }
 
 impl FrameBuilder {
@@ -241,6 +246,7 @@ impl FrameBuilder {
             check: Vec::new(),
             compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(error)?,
             decompressor: zstd::bulk::Decompressor::new().map_err(error)?,
+            shrank: false,
         })
     }
 
@@ -284,7 +290,9 @@ impl FrameBuilder {
         self.encoded.clear();
         self.encoded.resize(HEADER_LEN, 0);
         push_slots(&mut self.encoded, &self.slots);
-        let compressed = self.codec == Codec::Zstd && self.worth_compressing()? && self.compress(prefix)?;
+        let worth = self.codec == Codec::Zstd && (self.shrank || self.worth_compressing()?);
+        let compressed = worth && self.compress(prefix)?;
+        self.shrank = compressed && self.encoded.len() - prefix < self.raw.len() - self.raw.len() / 32;
         if !compressed {
             self.encoded.truncate(prefix);
             self.encoded.extend_from_slice(&self.raw);
@@ -317,7 +325,7 @@ impl FrameBuilder {
         }
         for start in [0, self.raw.len() / 2] {
             let sample = &self.raw[start..self.raw.len().min(start + SAMPLE_LEN)];
-            self.check.resize(zstd::zstd_safe::compress_bound(SAMPLE_LEN), 0);
+            self.check.resize(self.check.len().max(zstd::zstd_safe::compress_bound(SAMPLE_LEN)), 0);
             let len = self.compressor.compress_to_buffer(sample, &mut self.check[..]);
             if len.map_err(|error| error.to_string())? < sample.len() - sample.len() / 32 {
                 return Ok(true);
@@ -409,6 +417,17 @@ mod tests {
         }
         assert!(build(Codec::Zstd, std::slice::from_ref(&text)).len() < text.len() / 10);
         assert_eq!(build(Codec::Zstd, std::slice::from_ref(&noise))[5], 0, "noise is stored raw");
+    }
+
+    #[test]
+    fn a_payload_is_one_frame_and_no_bomb() {
+        let one = zstd::bulk::compress(&[7; 100_000], 3).expect("compressed");
+        assert_eq!(decompress(&one, 100_000).map(|raw| raw.len()), Ok(100_000));
+        assert!(decompress(&one, 99_999).is_err(), "more than was said");
+        assert!(decompress(&[&one[..], &one].concat(), 200_000).is_err(), "two frames");
+        assert!(decompress(&[&one[..], b"x"].concat(), 100_000).is_err(), "something behind it");
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9];
+        assert!(decompress(&[&skippable, &one[..]].concat(), 100_000).is_err(), "something before it");
     }
 
     #[test]

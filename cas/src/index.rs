@@ -85,6 +85,9 @@ pub trait Index: Rows {
     /// Adds objects, packs and rows in one step. Survives the process, not a power cut.
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError>;
 
+    /// Does what is to be done before the first [`Index::apply`], which will do it otherwise.
+    fn prepare(&self) {}
+
     /// Makes the next open quick after much was added.
     fn settle(&self) -> Result<(), RowError>;
 }

@@ -362,6 +362,11 @@ impl Index for RocksIndex {
         db.write_opt(batch, &write).map_err(row_error)
     }
 
+    fn prepare(&self) {
+        // Whoever applies meets the error again.
+        drop(self.db_to_write().map(|_| ()));
+    }
+
     fn settle(&self) -> Result<(), RowError> {
         let Some(db) = self.now.get() else { return Ok(()) };
         let filling = self.filling.load(Ordering::Acquire);

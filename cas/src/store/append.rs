@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use super::{Inner, lock};
@@ -67,6 +67,8 @@ pub struct Writer {
     pub commit: Mutex<()>,
     pub seals: Mutex<Vec<JoinHandle<()>>>,
     writeback: Mutex<Option<JoinHandle<()>>>,
+    /// Opens the index for writing while there is other work.
+    preparing: OnceLock<Mutex<Option<JoinHandle<()>>>>,
     /// A pack was made since its directory was last synced.
     pub new_names: AtomicBool,
     /// Serial of the next pack.
@@ -119,10 +121,12 @@ impl Writer {
         *lock(&self.appenders[class]) = Some(appender);
     }
 
-    /// Waits for the helper that writes out.
-    pub fn join_writeback(&self) {
-        if let Some(thread) = lock(&self.writeback).take() {
-            drop(thread.join());
+    /// Waits for helpers.
+    pub fn join_helpers(&self) {
+        for helper in self.preparing.get().into_iter().chain([&self.writeback]) {
+            if let Some(thread) = lock(helper).take() {
+                drop(thread.join());
+            }
         }
     }
 
@@ -164,6 +168,11 @@ impl Inner {
             writer.appended.fetch_add(frame.len() as u64, Ordering::Relaxed);
             let limits = &self.limits;
             if limits.threads {
+                let prepare = || {
+                    let index = self.index();
+                    Mutex::new(std::thread::Builder::new().name("index".to_owned()).spawn(move || index.prepare()).ok())
+                };
+                writer.preparing.get_or_init(prepare);
                 writer.start_writeback(appender, limits.writeback_len);
             }
             let full = appender.len >= limits.seal_len || appender.objects >= limits.seal_objects;

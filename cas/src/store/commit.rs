@@ -141,7 +141,7 @@ impl Inner {
         let Ok(writer) = self.writer() else { return };
         let seals = std::mem::take(&mut *lock(&writer.seals));
         drop(Self::join_seals(writer, seals));
-        writer.join_writeback();
+        writer.join_helpers();
         drop(self.with_index(|index| index.settle()));
     }
 }

@@ -148,11 +148,19 @@ impl Inner {
         let mut fixed = [0; HEADER_LEN];
         read_exact_at(&*file, &mut fixed, offset).map_err(io)?;
         let header = Header::parse(&fixed).map_err(corrupt)?;
-        let mut rest = vec![0; header.table_len() + header.stored_len as usize];
-        read_exact_at(&*file, &mut rest, offset + HEADER_LEN as u64).map_err(io)?;
-        let (table, payload) = rest.split_at(header.table_len());
-        let slots = header.table(&fixed, table, Class::of(location.kind)).map_err(corrupt)?;
-        Frame::decode(&header, slots, payload).map_err(corrupt)
+        thread_local! {
+            /// As large as the largest frame so far: clearing a fresh one costs as much as reading it.
+            static STORED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        STORED.with_borrow_mut(|stored| {
+            let len = header.table_len() + header.stored_len as usize;
+            stored.resize(stored.len().max(len), 0);
+            let rest = &mut stored[..len];
+            read_exact_at(&*file, rest, offset + HEADER_LEN as u64).map_err(io)?;
+            let (table, payload) = rest.split_at(header.table_len());
+            let slots = header.table(&fixed, table, Class::of(location.kind)).map_err(corrupt)?;
+            Frame::decode(&header, slots, payload).map_err(corrupt)
+        })
     }
 
     fn pack_path(&self, location: &Location) -> PathBuf {

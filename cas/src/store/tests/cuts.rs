@@ -3,8 +3,9 @@
 //! RocksDB does not go through the model, so that each state is opened with every index that there ever was, with the
 //! present one, and with none. Acknowledged heads are whole and nothing is called damaged, whatever the index.
 
+use super::faults::Announce;
 use super::*;
-use crate::testing::{CrashPoint, crash_states};
+use crate::testing::{CrashPoint, Fault, FaultVfs, Op, Plan, Scope, crash_states};
 
 const LIMITS: Limits =
     Limits { seal_len: 24 << 10, seal_objects: 14, pending_max: 9, writeback_len: 8 << 10, threads: false };
@@ -89,7 +90,7 @@ fn new_left() -> Left {
     Left { dir: Arc::new(TempDir::quick()), created: false, acknowledged: 0, tried: 0, copies: 0 }
 }
 
-fn world_in(vfs: Arc<LossVfs>, left: &Left) -> World {
+fn world_in(vfs: Arc<dyn Vfs>, left: &Left) -> World {
     let mut world = World::over(vfs, LIMITS);
     world.dir = Arc::clone(&left.dir);
     world
@@ -128,8 +129,8 @@ fn power_cuts_at_every_call() {
     assert!(opened > 500, "only {opened}");
 }
 
-/// First only the process dies, and what it had not synced is still seen. The next one builds upon it; then the power
-/// fails.
+/// First only the process dies, and what it had not synced is still seen: a name that stands and is not durable, most
+/// of all. The next one builds upon it; then the power fails.
 #[test]
 fn power_cuts_after_a_kill() {
     let seed = seed();
@@ -138,20 +139,23 @@ fn power_cuts_after_a_kill() {
     let plans = plans(&mut model, seed, 4, None);
     let next = model.plan(seed, 99, None, SMALL);
     let mut opened = 0;
-    for _ in 0..long(6, 300) {
+    // Before every sync of a directory, and anywhere.
+    let mut kills: Vec<Plan> =
+        (1..).map(|at| Plan { scope: Scope::Only(Op::SyncDir), at, fault: Fault::Kill }).take(30).collect();
+    kills.extend((0..long(4, 300)).map(|_| Plan { scope: Scope::Mutating, at: 1 + rng.below(85), fault: Fault::Kill }));
+    let mut killed = 0;
+    for plan in kills {
         let (vfs, mut before) = (LossVfs::new(), new_left());
         let world = world_in(Arc::new(vfs.clone()), &before);
         Store::create(&world.place(), &params()).expect("created");
-        let calls = rng.below(85);
-        vfs.stop_after(calls);
-        sessions(&world, &plans, &mut before);
-        if !vfs.is_dead() {
+        let fault = FaultVfs::with_plan(Arc::new(vfs.clone()), plan);
+        sessions(&world_in(Arc::new(fault.clone()), &before), &plans, &mut before);
+        if !fault.hit() {
             continue;
         }
-        eprintln!("killed after {calls} calls: {before:?}");
-        let start = vfs.fork();
+        killed += 1;
         // What the next process finds acknowledged, and goes on from.
-        let found = crate::store::read_head(&start).expect("a head").head;
+        let found = crate::store::read_head(&vfs).expect("a head").head;
         let reached = plans.iter().position(|planned| Some(planned.head) == found).map_or(0, |at| at + 1);
         let run = |vfs: Arc<LossVfs>| {
             let mut left = new_left();
@@ -166,11 +170,13 @@ fn power_cuts_after_a_kill() {
             sessions(&world, &plans[reached..(reached + 1).min(plans.len())], &mut left);
             left
         };
-        let seeds = seed..seed + long(1, 20);
-        crash_states(&start, seeds, run, |_, left, vfs| {
+        let seeds = seed..seed + long(0, 20);
+        let announce = Announce(plan);
+        crash_states(&vfs.fork(), seeds, run, |_, left, vfs| {
             opened += check(&model, &heads(&plans, left), left, &vfs, &next);
         });
+        drop(announce);
     }
-    eprintln!("opened {opened} times");
-    assert!(opened > 100, "only {opened}");
+    eprintln!("{killed} kills, opened {opened} times");
+    assert!(killed > 12 && opened > 500, "only {killed}, {opened}");
 }

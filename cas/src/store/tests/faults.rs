@@ -133,7 +133,8 @@ fn check_fault(limits: Limits, plan: Plan) -> (bool, Progress) {
     (hit, progress)
 }
 
-struct Announce(Plan);
+/// Names the fault when a check panics.
+pub(super) struct Announce(pub Plan);
 
 impl Drop for Announce {
     fn drop(&mut self) {

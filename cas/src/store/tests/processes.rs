@@ -67,6 +67,7 @@ fn child_process() {
         "commit" => commit_for_ever(dir),
         "few-files" => few_files(dir),
         "full-disk" => full_disk(dir),
+        "read-only" => read_only(dir),
         "hold" => {
             let world = world_at(dir, small());
             let _store = open_at(&world, dir).expect("opened");
@@ -229,22 +230,61 @@ fn full_disk(dir: &Path) {
     say("done");
 }
 
-#[test]
-fn a_full_disk_is_an_error_and_no_more() {
-    let dir = TempDir::new();
-    // The mount ends with the namespace, and so with the child.
-    let line = |then: &str| {
-        format!("exec unshare -m sh -c 'mount -t tmpfs -o size=4m none {} && exec {then}'", dir.0.display())
-    };
+/// Runs a child with a mount of its own, which ends with it. Nothing is run for a user who cannot mount.
+fn check_mounted(task: &str, dir: &TempDir, mount: &str) {
+    let line = |then: &str| format!("exec unshare -m sh -c '{mount} && exec {then}'");
     let can = Command::new("sh").args(["-c", &line("true")]).stderr(Stdio::null()).status();
     if !can.is_ok_and(|status| status.success()) {
         eprintln!("skipped: this user cannot mount");
         return;
     }
-    let mut child = child("full-disk", &dir.0, &line("SELF"));
+    let mut child = child(task, &dir.0, &line("SELF"));
     let said: Vec<String> = lines(&mut child).collect();
     assert!(child.wait().expect("ended").success());
     assert_eq!(said, ["done"]);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_no_more() {
+    let dir = TempDir::new();
+    check_mounted("full-disk", &dir, &format!("mount -t tmpfs -o size=4m none {}", dir.0.display()));
+}
+
+/// A history that parent and child know.
+fn read_only_plans(world: &mut World) -> Vec<Planned> {
+    let mut head = None;
+    (0..5)
+        .map(|n| {
+            let planned = world.plan(44, n, head, Size { chunks: 20, chunk_len: 9000 });
+            head = Some(planned.head);
+            planned
+        })
+        .collect()
+}
+
+fn read_only(dir: &Path) {
+    let mut world = world_at(dir, small());
+    let head = read_only_plans(&mut world).last().map(|planned| planned.head);
+    let refused = std::fs::write(dir.join("store/new"), "");
+    assert!(refused.is_err(), "it can be written");
+    let reader = Store::open_reader(place_at(&world, dir), schema()).expect("opened");
+    assert_eq!(reader.take_warnings(), [""; 0]);
+    world.verify(&reader, head);
+    assert!(open_at(&world, dir).is_err(), "not for writing");
+    say("done");
+}
+
+#[test]
+fn a_medium_that_cannot_be_written_is_read() {
+    let dir = TempDir::new();
+    make_at(&dir.0);
+    let mut world = world_at(&dir.0, small());
+    for planned in read_only_plans(&mut world) {
+        run(&open_at(&world, &dir.0).expect("opened"), &planned).expect("stored");
+    }
+    let store = dir.sub("store").display().to_string();
+    let mount = format!("mount --bind {store} {store} && mount -o remount,bind,ro {store}");
+    check_mounted("read-only", &dir, &mount);
 }
 
 #[test]
