@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use pending::Claim;
@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     head: Head,
     index: RwLock<SharedIndex>,
     /// What the index does not lead to; looked for once, when something is missing.
-    elsewhere: OnceLock<Option<Elsewhere>>,
+    elsewhere: Mutex<Option<Arc<Elsewhere>>>,
     /// Objects that are read from another place than the index gives, since there they are bad.
     moved: RwLock<HashMap<ContentHash, Location>>,
     /// The index has refused to take something.
@@ -204,7 +204,7 @@ impl Store {
         self.inner.writer.is_some()
     }
 
-    /// Rows that crates above keep beside the index.
+    /// Rows that crates above keep beside the index. As long as they are kept, so are the store's locks.
     pub fn rows(&self) -> Arc<dyn Rows> {
         Arc::new(StoreRows(Arc::clone(&self.inner)))
     }

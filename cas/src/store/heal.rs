@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::packs::{PackFile, frames_of, open_pack};
 use super::recover::{self, Recovery, locations};
-use super::{Inner, Object, SharedIndex};
+use super::{Inner, Object, SharedIndex, lock};
 use crate::hash::{ContentHash, Kind};
 use crate::index::memory::MemoryIndex;
 use crate::index::{Index, Location};
@@ -80,14 +80,19 @@ impl Inner {
         Some(index)
     }
 
-    /// An object that cannot be read where the index says: from wherever else it lies.
-    pub(super) fn look_again(&self, kind: Kind, id: &ContentHash) -> Option<Object> {
-        let places = self.elsewhere.get_or_init(|| self.find_elsewhere());
+    /// An object that cannot be read where it was `tried`: from wherever else it lies.
+    pub(super) fn look_again(&self, kind: Kind, id: &ContentHash, tried: Option<Location>) -> Option<Object> {
+        let places = self.elsewhere()?;
         let read = |location: &Location| {
             let object = self.read_at(location, id).ok().filter(|_| location.kind == kind)?;
             Some((*location, object))
         };
-        let (location, object) = places.as_ref()?.get(id)?.iter().rev().find_map(read)?;
+        // The index may be another one by now.
+        let anew = self.locate(id).ok().flatten().filter(|location| tried != Some(*location));
+        if let Some((_, object)) = anew.as_ref().and_then(read) {
+            return Some(object);
+        }
+        let (location, object) = places.get(id)?.iter().rev().find_map(read)?;
         let index = self.index();
         let indexed = index.lookup(id).ok().flatten();
         if indexed.is_some_and(|indexed| self.lies_at(id, &indexed)) {
@@ -97,6 +102,15 @@ impl Inner {
             self.replace_index(&index, "it does not say where objects lie");
         }
         Some(object)
+    }
+
+    /// What [`Self::find_elsewhere`] finds; looked for once, unless the system refuses.
+    fn elsewhere(&self) -> Option<Arc<Elsewhere>> {
+        let mut kept = lock(&self.elsewhere);
+        if kept.is_none() {
+            *kept = self.find_elsewhere().map(Arc::new);
+        }
+        kept.clone()
     }
 
     /// Every copy of an object that the index does not lead to.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use super::append::{Appender, SyncedFile, Writer};
 use super::damage::read_damage;
@@ -23,8 +23,8 @@ use crate::vfs::{Open, TEMP_PREFIX, Vfs};
 
 /// How often a reader looks again that meets an index in between two states.
 const READER_TRIES: usize = 3;
-/// Directories in which small files are replaced.
-const SMALL_FILE_DIRS: [&str; 3] = ["", "pins", "refs/tags"];
+/// Directories in which files are replaced.
+const DIRS: [&str; 4] = ["", "packs", "pins", "refs/tags"];
 
 fn io(path: &str) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = PathBuf::from(path);
@@ -61,7 +61,7 @@ impl Parts {
             limits: self.limits,
             head: self.head,
             index: SharedIndex::new(self.index),
-            elsewhere: OnceLock::new(),
+            elsewhere: Mutex::default(),
             moved: RwLock::default(),
             refused: AtomicBool::new(false),
             frames: Default::default(),
@@ -160,7 +160,7 @@ pub fn writer(
 
 /// Temporary files of replacements that a crash cut short.
 fn remove_leftovers(vfs: &dyn Vfs) {
-    for dir in SMALL_FILE_DIRS {
+    for dir in DIRS {
         for (name, _) in vfs.list(Path::new(dir)).unwrap_or_default() {
             if name.to_str().is_some_and(|name| name.starts_with(TEMP_PREFIX)) {
                 // One that stays is met again by the next writer.

@@ -99,7 +99,7 @@ impl Inner {
         if !error.is_damage() {
             return Err(error);
         }
-        if let Some(object) = self.look_again(kind, id) {
+        if let Some(object) = self.look_again(kind, id, location) {
             return Ok(object);
         }
         self.note_damage(id, location.as_ref());

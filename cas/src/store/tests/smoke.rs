@@ -232,3 +232,38 @@ fn ids_are_visited_in_order_whatever_the_index() {
     copy_dir(&world.dir.sub("older"), &world.index_dir());
     assert_eq!(ids(&world.reader()), expected, "from an older index and the packs");
 }
+
+/// What no mark vouches for goes, and nothing else.
+#[test]
+fn torn_tails_are_cut() {
+    use crate::vfs::{Open, write_all_at};
+    let (mut world, vfs) = World::in_memory(calm());
+    let planned = world.plan(10, 0, None, SMALL);
+    run(&world.writer(), &planned).expect("stored");
+    let lens = |vfs: &LossVfs| -> Vec<(String, u64)> {
+        let mut packs = world.packs();
+        packs.sort();
+        packs
+            .into_iter()
+            .map(|name| (name.clone(), vfs.stat(&Path::new("packs").join(name)).expect("there").size))
+            .collect()
+    };
+    let before = lens(&vfs);
+    for (name, len) in &before {
+        let file = vfs.open(&Path::new("packs").join(name), Open::Write).expect("opened");
+        write_all_at(&*file, b"a torn tail", *len).expect("written");
+    }
+    for torn in ["packs/000102030405060708090a0b0c0d0e0f.open", "packs/.filesync-tmp-x", ".filesync-tmp-y"] {
+        vfs.open(Path::new(torn), Open::Create { mode: 0o644 }).expect("made");
+    }
+    world.verify(&world.reader(), Some(planned.head));
+    let store = world.writer();
+    world.verify(&store, Some(planned.head));
+    assert_eq!(store.take_warnings(), [""; 0]);
+    assert_eq!(lens(&vfs), before);
+    assert!(vfs.stat(Path::new(".filesync-tmp-y")).is_err());
+    // Other files are left alone, and told of.
+    vfs.open(Path::new("packs/notes.txt"), Open::Create { mode: 0o644 }).expect("made");
+    assert_eq!(world.writer().take_warnings(), ["packs/notes.txt: not a pack: ignored"]);
+    assert_eq!(world.reader().take_warnings(), ["packs/notes.txt: not a pack: ignored"]);
+}
