@@ -22,7 +22,7 @@ mod ls;
 mod objects;
 mod repo;
 pub mod request;
-pub mod restore;
+mod restore;
 pub mod scan;
 pub mod stat_cache;
 mod status;

@@ -39,8 +39,7 @@ pub use apply::apply;
 pub use command::{finish_journal, restore};
 pub use decide::Flags;
 pub use directory::to_directory;
-pub use plan::{Plan, plan};
-pub use recover::finish;
+pub use plan::plan;
 
 /// How many levels of directories are restored.
 pub const DEPTH_MAX: usize = 4096;

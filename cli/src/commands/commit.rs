@@ -35,7 +35,7 @@ pub struct CommitArgs {
     /// Take the message from FILE; - is standard input
     #[arg(short = 'F', long, value_name = "FILE", conflicts_with = "message")]
     file: Option<PathBuf>,
-    /// Who made it [default: as configured, or user@host]
+    /// Who made it; as configured, or user@host, if not said
     #[arg(long, value_name = "AUTHOR")]
     author: Option<String>,
     /// Replace the head, as long as it is not published

@@ -7,8 +7,9 @@ use filesync_cas::testing::{Fault, Loss, LossVfs, Plan as Faults, Rng, Scope};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{CommitId, RepoPath, TreeLink};
 
+use crate::restore::recover::finish;
 use crate::restore::testing::*;
-use crate::restore::{Flags, apply, finish, plan};
+use crate::restore::{Flags, apply, plan};
 use crate::scan::testing::TempDir;
 
 const BOTH: Flags = Flags { delete: true, force: true };
