@@ -1,6 +1,6 @@
 //! What the store costs: opening it, small sessions, frames.
 //!
-//! `cargo bench -p filesync-cas -- open` and `-- frames [DIR]`; DIR is a tree of real files to compress.
+//! `cargo bench -p filesync-cas -- open [OBJECTS]` and `-- frames [DIR]`; DIR is a tree of real files to compress.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,7 @@ fn main() {
         ["frames"] => frames(Path::new("/usr/share/doc")),
         ["frames", dir] => frames(Path::new(dir)),
         ["open"] => open(100_000),
+        ["open", objects] => open(objects.parse().expect("a number")),
         _ => {
             open(100_000);
             frames(Path::new("/usr/share/doc"));

@@ -7,6 +7,53 @@
 //!
 //! What it does not know: what metadata objects mean ([`Schema`] tells it what they refer to), peers, working
 //! copies, the terminal. [`vfs`] is the only place that syncs.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use filesync_cas::{rows::RowBatch, vfs::RealVfs};
+//! use filesync_cas::{ChunkSizes, Codec, ContentHash, Kind, Params, Place, Schema, Store};
+//!
+//! /// No metadata: chunks are all there is.
+//! #[derive(Debug)]
+//! struct ChunksOnly;
+//! impl Schema for ChunksOnly {
+//!     fn context(&self, _: Kind) -> Option<&'static str> {
+//!         None
+//!     }
+//!     fn name(&self, _: Kind) -> &'static str {
+//!         "chunk"
+//!     }
+//!     fn children(&self, _: Kind, _: &[u8]) -> Result<Vec<(Kind, ContentHash)>, String> {
+//!         Ok(Vec::new())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(filesync_cas::vfs::temp_name()?);
+//! # std::fs::create_dir(&dir)?;
+//! let place = || -> std::io::Result<Place> {
+//!     let vfs = Arc::new(RealVfs::open(&dir)?);
+//!     Ok(Place { vfs, index_dir: dir.join("index"), lock_dir: Some(dir.clone()) })
+//! };
+//! let repository = ContentHash::of_chunk(b"names this repository on every machine");
+//! Store::create(&place()?, &Params::new(repository, ChunkSizes::default(), Codec::Zstd))?;
+//!
+//! let store = Store::open_writer(place()?, Arc::new(ChunksOnly), "example", Duration::ZERO)?;
+//! let session = store.session()?;
+//! let mut writer = session.writer();
+//! let id = writer.store(Kind::CHUNK, b"some bytes")?;
+//! writer.flush()?;
+//! drop(writer);
+//! session.finish(Some(id), RowBatch::default())?; // durable from here on
+//! drop(store);
+//!
+//! let store = Store::open_reader(place()?, Arc::new(ChunksOnly))?;
+//! assert_eq!(store.head(), Some(id));
+//! assert_eq!(&store.get(Kind::CHUNK, &id)?[..], b"some bytes");
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod chunker;
 pub mod damaged;

@@ -203,7 +203,11 @@ impl Inner {
         let serial = writer.next_serial.fetch_add(1, Ordering::AcqRel);
         let header = PackHeader { class, serial, repository: self.params.repository, name }.encode();
         let file = self.place.vfs.open(&path, Open::Create { mode: 0o644 }).map_err(put_error(&path))?;
-        write_all_at(&*file, &header, 0).map_err(put_error(&path))?;
+        if let Err(error) = write_all_at(&*file, &header, 0) {
+            // The next writer would remove it.
+            drop(self.place.vfs.unlink(&path));
+            return Err(put_error(&path)(error));
+        }
         writer.new_names.store(true, Ordering::Release);
         let (number, len) = (self.table.number(name), header.len() as u64);
         Ok(Appender { name, number, class, serial, file: SyncedFile::new(file), len, objects: 0, written_back: 0 })

@@ -267,3 +267,26 @@ fn torn_tails_are_cut() {
     assert_eq!(world.writer().take_warnings(), ["packs/notes.txt: not a pack: ignored"]);
     assert_eq!(world.reader().take_warnings(), ["packs/notes.txt: not a pack: ignored"]);
 }
+
+/// The disk was full in the middle of a frame, and then there was room for a shorter one.
+#[test]
+fn what_a_failed_write_left_behind_is_not_sealed() {
+    use crate::vfs::{Open, write_all_at};
+    let (mut world, vfs) = World::in_memory(Limits { seal_len: 24 << 10, threads: false, ..small() });
+    let first = world.plan(11, 0, None, SMALL);
+    let second = world.plan(11, 1, Some(first.head), Size { chunks: 20, chunk_len: 9000 });
+    let store = world.writer();
+    run(&store, &first).expect("stored");
+    for name in world.packs() {
+        let path = Path::new("packs").join(name);
+        let len = vfs.stat(&path).expect("there").size;
+        let file = vfs.open(&path, Open::Write).expect("opened");
+        write_all_at(&*file, &[0x55; 400_000], len).expect("written");
+    }
+    run(&store, &second).expect("stored");
+    assert!(world.sealed() >= 1);
+    world.verify(&store, Some(second.head));
+    drop(store);
+    std::fs::remove_dir_all(world.index_dir()).expect("removed");
+    world.verify(&world.reader(), Some(second.head));
+}
