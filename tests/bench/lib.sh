@@ -142,6 +142,8 @@ need_tree() {
     fi
     tree=$work/tree
     cp -a "$pristine" "$tree"
+    # Debian's tells git to ignore everything; git is to see what the others see.
+    rm -f "$tree/.gitignore"
     note "tree: $(find "$tree" -type f | wc -l) files, $(calc "$(du -s --apparent-size --block-size=1 "$tree" | cut -f 1) / 1e6" 0) MB"
 }
 
