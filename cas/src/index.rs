@@ -56,12 +56,18 @@ pub struct IndexUpdate {
     pub rows: RowBatch,
     /// The generation of `HEAD` that is known to be durable.
     pub generation: Option<u64>,
+    /// Names the list of damage that could not be stored again.
+    pub given_up: Option<ContentHash>,
 }
 
 impl IndexUpdate {
     /// Whether nothing would change.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.packs.is_empty() && self.rows.0.is_empty() && self.generation.is_none()
+        self.objects.is_empty()
+            && self.packs.is_empty()
+            && self.rows.0.is_empty()
+            && self.generation.is_none()
+            && self.given_up.is_none()
     }
 }
 
@@ -81,6 +87,9 @@ pub trait Index: Rows {
 
     /// The last generation of `HEAD` that was applied: it was durable then.
     fn generation(&self) -> Result<Option<u64>, RowError>;
+
+    /// The last list of damage that was applied as one that could not be stored again.
+    fn given_up(&self) -> Result<Option<ContentHash>, RowError>;
 
     /// Adds objects, packs and rows in one step. Survives the process, not a power cut.
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError>;

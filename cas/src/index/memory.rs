@@ -14,6 +14,7 @@ pub struct MemoryIndex {
     objects: RwLock<BTreeMap<ContentHash, Location>>,
     packs: RwLock<Vec<IndexedPack>>,
     generation: RwLock<Option<u64>>,
+    given_up: RwLock<Option<ContentHash>>,
 }
 
 impl Rows for MemoryIndex {
@@ -48,6 +49,10 @@ impl Index for MemoryIndex {
         Ok(*self.generation.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn given_up(&self) -> Result<Option<ContentHash>, RowError> {
+        Ok(*self.given_up.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
         self.objects.write().unwrap_or_else(PoisonError::into_inner).extend(update.objects);
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
@@ -56,6 +61,9 @@ impl Index for MemoryIndex {
             packs.push(pack);
         }
         self.rows.apply(update.rows);
+        if update.given_up.is_some() {
+            *self.given_up.write().unwrap_or_else(PoisonError::into_inner) = update.given_up;
+        }
         if update.generation.is_some() {
             *self.generation.write().unwrap_or_else(PoisonError::into_inner) = update.generation;
         }

@@ -22,8 +22,9 @@ use crate::rows::{RowError, RowVisitor, Rows};
 const OBJECT: u8 = b'o';
 const PACK: u8 = b'p';
 const ROW: u8 = b'r';
-/// The one key of its kind: the generation of `HEAD`.
+/// Keys of which there is one: the generation of `HEAD`, and damage that was given up.
 const GENERATION: &[u8] = b"h";
+const GIVEN_UP: &[u8] = b"g";
 /// Above this much log, or this many logs, opening would replay for longer than writing a table takes.
 const LOG_LEN_MAX: u64 = 2 << 20;
 const LOGS_MAX: usize = 12;
@@ -339,6 +340,11 @@ impl Index for RocksIndex {
         generation_of(self.db())
     }
 
+    fn given_up(&self) -> Result<Option<ContentHash>, RowError> {
+        let Some(value) = self.db().get_pinned(GIVEN_UP).map_err(row_error)? else { return Ok(None) };
+        Ok(Some(ContentHash::from_bytes(value[..].try_into().map_err(|_| malformed())?)))
+    }
+
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
         let db = self.db_to_write()?;
         let mut batch = WriteBatch::default();
@@ -356,6 +362,9 @@ impl Index for RocksIndex {
         }
         if let Some(generation) = update.generation {
             batch.put(GENERATION, generation.to_le_bytes());
+        }
+        if let Some(list) = update.given_up {
+            batch.put(GIVEN_UP, list.as_bytes());
         }
         let mut write = WriteOptions::default();
         write.disable_wal(self.filling.load(Ordering::Acquire));

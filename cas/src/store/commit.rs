@@ -126,7 +126,7 @@ impl Inner {
         rows: RowBatch,
         generation: Option<u64>,
     ) {
-        let update = IndexUpdate { objects: objects.clone(), packs, rows, generation };
+        let update = IndexUpdate { objects: objects.clone(), packs, rows, generation, given_up: None };
         if update.is_empty() {
             return;
         }

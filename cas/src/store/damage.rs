@@ -8,7 +8,7 @@ use crate::damaged::{self, Damaged};
 use crate::error::{GetError, OpenError, PutError};
 use crate::frame::{HEADER_LEN, Slot};
 use crate::hash::ContentHash;
-use crate::index::Location;
+use crate::index::{IndexUpdate, Location};
 use crate::pack::{PACK_HEADER_LEN, PackName, read_footer, walk_frames};
 use crate::vfs::{Vfs, read_exact_at, read_to_end, replace};
 
@@ -16,6 +16,14 @@ impl Store {
     /// Whether reads have found damage that has not been stored again.
     pub fn has_damage(&self) -> bool {
         !lock(&self.inner.damage).is_empty()
+    }
+
+    /// Whether the next commit should read every file again, for what is damaged to be stored again. Not if a session
+    /// was given all bytes since and it did not help: see [`Session::was_given_everything`](super::Session).
+    pub fn needs_everything(&self) -> bool {
+        let list = lock(&self.inner.damage).clone();
+        let given_up = || self.inner.with_index(|index| index.given_up()).ok().flatten();
+        !list.is_empty() && given_up() != Some(name_of(&list))
     }
 
     /// Notes objects as damaged, so that the next commit that has their bytes stores them again. Durable.
@@ -64,9 +72,9 @@ impl Inner {
         Ok(())
     }
 
-    /// After a commit: what it stored again reads well, and packs may have been put right by hand. What fails here
-    /// takes nothing back that was acknowledged.
-    pub(super) fn settle_damage(&self) {
+    /// After a commit: what it stored again reads well, and packs may have been put right by hand. If it was given
+    /// everything, no other will do better with the rest. What fails here takes nothing back that was acknowledged.
+    pub(super) fn settle_damage(&self, given_everything: bool) {
         for id in std::mem::take(&mut *lock(&self.restored)) {
             if self.reads_well(&id) {
                 lock(&self.damage).objects.remove(&id);
@@ -84,6 +92,12 @@ impl Inner {
         }
         if let Err(error) = self.save_damage() {
             self.warn(error.to_string());
+        }
+        let list = lock(&self.damage).clone();
+        if given_everything && !list.is_empty() {
+            let update = IndexUpdate { given_up: Some(name_of(&list)), ..IndexUpdate::default() };
+            // Forgotten, it costs one more reading of everything.
+            drop(self.with_index(|index| index.apply(update)));
         }
     }
 
@@ -110,6 +124,10 @@ impl Inner {
         let bad_pack = self.table.name(location.pack).is_none_or(|name| damage.packs.contains(&name));
         bad_pack || damage.objects.contains(id)
     }
+}
+
+fn name_of(list: &Damaged) -> ContentHash {
+    ContentHash::of_chunk(&list.encode())
 }
 
 /// Whether every byte of a pack is as it was written.

@@ -102,7 +102,10 @@ impl Inner {
         if let Some(object) = self.look_again(kind, id, location) {
             return Ok(object);
         }
-        self.note_damage(id, location.as_ref());
+        // What was never there is not damaged.
+        if location.is_some() {
+            self.note_damage(id, location.as_ref());
+        }
         Err(error)
     }
 

@@ -305,6 +305,10 @@ impl Index for Layered {
         self.below.generation()
     }
 
+    fn given_up(&self) -> Result<Option<ContentHash>, RowError> {
+        self.below.given_up()
+    }
+
     fn apply(&self, _: IndexUpdate) -> Result<(), RowError> {
         Err(RowError::refused("open for reading only"))
     }

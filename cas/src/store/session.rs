@@ -19,6 +19,7 @@ pub struct Session<'a> {
     store: &'a Store,
     number: u64,
     failed: AtomicBool,
+    given_everything: AtomicBool,
     /// Claims that were answered with [`Claim::New`], less objects that were put.
     owed: AtomicI64,
     new_bytes: AtomicU64,
@@ -49,6 +50,7 @@ impl Store {
             store: self,
             number: self.inner.sessions.fetch_add(1, Ordering::Relaxed),
             failed: AtomicBool::new(false),
+            given_everything: AtomicBool::new(false),
             owed: AtomicI64::new(0),
             new_bytes: AtomicU64::new(0),
             new_chunks: AtomicU64::new(0),
@@ -67,6 +69,12 @@ impl Session<'_> {
             self.owed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(claim)
+    }
+
+    /// Says that this session has claimed all objects that can be made from the bytes at hand, old ones too. What is
+    /// damaged and is not stored again when it finishes is given up: see [`Store::needs_everything`].
+    pub fn was_given_everything(&self) {
+        self.given_everything.store(true, Ordering::Relaxed);
     }
 
     /// A place to put objects; each thread has its own.
@@ -95,7 +103,7 @@ impl Session<'_> {
             return Err(PutError::Poisoned("objects of this session were not written".to_owned()));
         }
         self.store.inner.commit(head, rows)?;
-        self.store.inner.settle_damage();
+        self.store.inner.settle_damage(self.given_everything.load(Ordering::Relaxed));
         Ok(self.stats())
     }
 }

@@ -347,6 +347,39 @@ fn recorded_damage_is_stored_again_once() {
     world.verify(&world.writer(), Some(base.head));
 }
 
+/// Bytes that nobody has any more are not looked for in every file for ever.
+#[test]
+fn damage_that_stays_is_given_up() {
+    let base = base();
+    let world = base.fork();
+    let (lost, found) = (ContentHash::of_chunk(b"lost"), *world.model.keys().next().expect("some"));
+    world.writer().record_damage([lost, found]).expect("recorded");
+    let store = world.writer();
+    assert!(store.needs_everything());
+    run(&store, &everything(&world, base.head)).expect("stored");
+    assert!(store.needs_everything(), "not all was given");
+    let session = store.session().expect("a session");
+    store_all(&session, &everything(&world, base.head)).expect("nothing to store");
+    session.was_given_everything();
+    session.finish(Some(base.head), RowBatch::default()).expect("finished");
+    assert!(store.has_damage() && !store.needs_everything());
+    drop(store);
+    let store = world.writer();
+    assert!(store.has_damage() && !store.needs_everything());
+    store.record_damage([found]).expect("recorded");
+    assert!(store.needs_everything(), "there is more now");
+}
+
+#[test]
+fn what_was_never_there_is_not_damaged() {
+    let base = base();
+    let world = base.fork();
+    let store = world.writer();
+    assert!(matches!(store.get(NODE, &ContentHash::of_chunk(b"?")), Err(GetError::Missing(_))));
+    run(&store, &everything(&world, base.head)).expect("nothing to store");
+    assert!(!store.has_damage());
+}
+
 /// Of two copies the good one is handed out, also if the younger is bad.
 #[test]
 fn any_good_copy_will_do() {
