@@ -193,6 +193,10 @@ fn check_pack(base: &Base, path: &Path, rot: &Rot) -> usize {
     std::fs::remove_dir_all(world.index_dir()).expect("removed");
     assert_eq!(unreadable(&world, &world.reader()), HashSet::new());
     let store = world.writer();
+    for id in &bad {
+        let location = store.locate(id).expect("looked up").expect("known");
+        store.inner.read_at(&location, id).expect("the younger copy is the one that counts");
+    }
     assert_eq!(unreadable(&world, &store), HashSet::new());
     let stats = run(&store, &everything(&world, base.head)).expect("nothing to store");
     let is_listed = store.has_damage();

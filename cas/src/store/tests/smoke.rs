@@ -44,28 +44,33 @@ fn later_sessions_go_on_in_the_same_packs() {
 
 #[test]
 fn a_thousand_sessions_make_few_packs_and_few_files() {
-    let mut world = World::on_disk(Limits::default());
+    let world = World::on_disk(Limits::default());
+    let counting = crate::testing::FaultVfs::new(Arc::clone(&world.vfs));
+    let mut world = World { vfs: Arc::new(counting.clone()), ..world };
     let mut head = None;
-    let mut times = Vec::new();
+    let (mut calls, mut times) = (Vec::new(), Vec::new());
     for n in 0..1000 {
-        let began = std::time::Instant::now();
+        let (began, before) = (std::time::Instant::now(), counting.counts());
         let store = world.writer();
         let planned = world.plan(3, n, head, Size { chunks: 0, chunk_len: 1 });
         run(&store, &planned).expect("stored");
         drop(store);
         times.push(began.elapsed());
+        calls.push(counting.counts().since(&before));
         head = Some(planned.head);
     }
     assert_eq!(world.packs().len(), 2);
+    assert_eq!(calls[10], calls[999], "the last costs what the tenth did");
     let files = std::fs::read_dir(world.index_dir()).expect("an index").count();
     assert!(files < 40, "{files} files in the index");
     let median = |times: &mut [Duration]| {
         times.sort();
         times[times.len() / 2]
     };
+    // On a machine that others use, times only tell of growth without bounds.
     let (early, late) = (median(&mut times[10..60]), median(&mut times[950..]));
     eprintln!("a session: {early:?} at first, {late:?} at last");
-    assert!(late < early * 3 + Duration::from_millis(10), "{early:?}, then {late:?}");
+    assert!(late < early * 10 + Duration::from_millis(100), "{early:?}, then {late:?}");
     world.verify(&world.reader(), head);
 }
 
