@@ -232,7 +232,7 @@ fn conflict_name(name: &[u8], tag: ConflictTag<'_>, number: u32) -> Vec<u8> {
 }
 
 /// Whether a file system does not know a way of renaming.
-fn is_unsupported(error: &io::Error) -> bool {
+pub fn is_unsupported(error: &io::Error) -> bool {
     let codes = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP];
     codes.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

@@ -2,21 +2,24 @@
 //!
 //! The order within a round: what goes, then directories, then files in batches, then the modes of directories. The
 //! files of a batch are complete and synced under temporary names before the first of them gets its own, so that a
-//! path never stands for an empty or a torn file, whatever is cut off when.
+//! path never stands for an empty or a torn file, whatever is cut off when. A directory that is new is built as a whole
+//! under a temporary name ([`fresh`]).
 //!
 //! An error ends the restore where it is: temporary files are removed, what was done is synced and kept, and the journal
 //! goes, since HEAD has not moved and the user has been told. After a crash [`super::finish_journal`] carries on.
 
-use std::collections::BTreeMap;
+mod fresh;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use filesync_cas::Chunker;
 use filesync_cas::vfs::Vfs;
 use filesync_merkle::{CommitId, Entry, Name, RepoPath, Timestamp, TreeLink};
 
 use super::Context;
-use super::fill::{Filled, Filler, Job, read_attrs};
+use super::fill::{Filled, Filler, Job, Sync, read_attrs};
 use super::plan::{Finish, Old, Plan, Seen, Step};
 use super::present::read_leaf;
 use crate::error::Error;
@@ -29,7 +32,7 @@ use crate::worktree::{
 };
 
 /// Paths of a round, and bytes of its journal, about.
-const ROUND_STEPS: usize = 64 << 10;
+const ROUND_STEPS: usize = 256 << 10;
 const ROUND_BYTES: usize = 24 << 20;
 /// Files and bytes of a batch, which are twice on disk for a moment.
 const BATCH_FILES: usize = 4096;
@@ -77,6 +80,10 @@ pub(super) struct Round<'a> {
     chunker: Chunker,
     links: &'a BTreeMap<RepoPath, TreeLink>,
     pub(super) result: RestoreResult,
+    /// Whether new directories are built as a whole. Not after a crash: then it is not known that nothing stood there.
+    pub(super) builds_fresh: bool,
+    /// New directories that are built under temporary names; none below another.
+    fresh: BTreeSet<RepoPath>,
     /// What could not be made room for: nothing is put below.
     blocked: Vec<RepoPath>,
     /// Rows of the stat cache.
@@ -94,6 +101,8 @@ impl<'a> Round<'a> {
             chunker: Chunker::new(ctx.store.parameters().chunks),
             links,
             result: RestoreResult::default(),
+            builds_fresh: true,
+            fresh: BTreeSet::new(),
             blocked: Vec::new(),
             rows: Rows::new(),
             gone: Vec::new(),
@@ -142,12 +151,12 @@ impl<'a> Round<'a> {
             crate::cancel::check()?;
             self.clear(step)?;
         }
-        for step in steps {
-            self.make_directory(step)?;
-        }
+        let made = steps.iter().try_for_each(|step| self.make_directory(step));
+        let fresh = std::mem::take(&mut self.fresh);
+        self.build_fresh(&fresh, steps, made)?;
         let mut writes: Vec<&Step> = Vec::new();
         let mut bytes = 0;
-        for step in steps.iter().filter(|step| step.is_write()) {
+        for step in steps.iter().filter(|step| step.is_write() && fresh::root_of(&fresh, &step.path).is_none()) {
             if writes.len() >= BATCH_FILES || (!writes.is_empty() && bytes + step.bytes() > BATCH_BYTES) {
                 self.write(&std::mem::take(&mut writes))?;
                 bytes = 0;
@@ -195,10 +204,7 @@ impl<'a> Round<'a> {
                     Changed::Done if new.is_none() => self.result.deleted += 1,
                     Changed::Done => {}
                     Changed::Kept(copy) => self.result.skipped.push(copy.into_os_string().into_encoded_bytes()),
-                    Changed::Left => {
-                        self.skip(path);
-                        self.blocked.push(path.clone());
-                    }
+                    Changed::Left => self.block(path),
                 }
                 self.touch(path);
                 self.row(path, None);
@@ -215,8 +221,7 @@ impl<'a> Round<'a> {
                     // Somebody put something into it: it stays, and so does all that was to come in its place.
                     Err(error) if is_occupied(&error) => {
                         if new.is_some() {
-                            self.skip(path);
-                            self.blocked.push(path.clone());
+                            self.block(path);
                         }
                     }
                     Err(error) => return Err(cannot_write(path, &error)),
@@ -229,40 +234,74 @@ impl<'a> Round<'a> {
 
     fn make_directory(&mut self, step: &Step) -> Result<(), Error> {
         let (Some(entry), false) = (&step.new, matches!(step.old, Old::Directory(_))) else { return Ok(()) };
-        if !entry.is_directory() || self.is_blocked(&step.path) {
+        let path = &step.path;
+        if !entry.is_directory() || self.is_blocked(path) {
             return Ok(());
         }
-        let at = os_path(&step.path);
-        let mode = u32::from(entry.mode.bits()) | 0o700;
-        let made = self.work().mkdir(at, mode).and_then(|()| {
-            let now = self.work().stat(at)?.mode;
-            if now & 0o777 == mode { Ok(()) } else { self.work().set_dir_mode(at, (now & 0o7000) | mode) }
-        });
-        match made {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let there = look(self.work(), at).map_err(|error| cannot_write(&step.path, &error))?;
+        // Only where nothing stood is it known that a temporary directory is nobody's but ours.
+        let is_inside = fresh::root_of(&self.fresh, path).is_some();
+        let is_fresh = is_inside || (self.builds_fresh && step.old == Old::Nothing);
+        if is_fresh && !is_inside {
+            self.fresh.insert(path.clone());
+        }
+        let at = self.place(path);
+        let stat = match self.mkdir(&at, u32::from(entry.mode.bits()) | 0o700, is_fresh) {
+            Ok(stat) => Some(stat),
+            Err(error) if !is_fresh && error.kind() == io::ErrorKind::AlreadyExists => {
+                let there = look(self.work(), &at).map_err(|error| cannot_write(path, &error))?;
                 if there.is_none_or(|there| there.kind != Kind::Directory) {
-                    self.skip(&step.path);
-                    self.blocked.push(step.path.clone());
+                    self.block(path);
                     return Ok(());
                 }
+                there
             }
             Err(error) if is_displaced(&error) => {
-                self.skip(&step.path);
-                self.blocked.push(step.path.clone());
+                self.fresh.remove(path);
+                self.block(path);
                 return Ok(());
             }
-            Err(error) => return Err(cannot_write(&step.path, &error)),
+            Err(error) => return Err(cannot_write(path, &error)),
+        };
+        if !is_fresh {
+            self.touched.insert(path.clone(), ());
         }
-        self.touch(&step.path);
-        self.touched.insert(step.path.clone(), ());
+        if !is_inside {
+            self.touch(path);
+        }
         if entry.as_directory().is_some_and(|link| *link == TreeLink::empty()) {
             self.result.written += 1;
         }
-        let stat = look(self.work(), at).ok().flatten();
-        self.row(&step.path, stat.map(|stat| (stat, entry.clone())));
+        self.row(path, stat.map(|stat| (stat, entry.clone())));
         Ok(())
+    }
+
+    /// Where a path is built: below a temporary directory if it is in a new one.
+    fn place(&self, path: &RepoPath) -> PathBuf {
+        fresh::place(&self.fresh, path)
+    }
+
+    fn mkdir(&self, at: &Path, mode: u32, is_fresh: bool) -> io::Result<Stat> {
+        let work = self.work();
+        match work.mkdir(at, mode) {
+            Err(error) if is_fresh && error.kind() == io::ErrorKind::AlreadyExists => {
+                // Left over from a restore that was cut off.
+                worktree::remove_tree(work, at)?;
+                work.mkdir(at, mode)?;
+            }
+            made => made?,
+        }
+        let stat = work.stat(at)?;
+        if stat.mode & 0o777 == mode {
+            return Ok(stat_of(&stat));
+        }
+        work.set_dir_mode(at, (stat.mode & 0o7000) | mode)?;
+        Ok(stat_of(&work.stat(at)?))
+    }
+
+    /// Nothing is put at or below a path.
+    fn block(&mut self, path: &RepoPath) {
+        self.skip(path);
+        self.blocked.push(path.clone());
     }
 
     /// Writes a batch of files: all under temporary names, synced, then each at its place.
@@ -301,15 +340,7 @@ impl<'a> Round<'a> {
     fn fill(&mut self, steps: &[&Step]) -> Result<Vec<Option<Stat>>, Error> {
         let ctx = self.ctx;
         let sync_each = steps.len() <= FEW;
-        let filler = Filler {
-            store: ctx.store,
-            work: self.work(),
-            observer: ctx.observer,
-            // Whatever the umask and the directory's own rules are.
-            umask: 0o777,
-            in_place: true,
-            sync_each,
-        };
+        let filler = self.filler(sync_each);
         let filled = filler.run(ctx.threads, ctx.source, |feeder| {
             for (tag, step) in steps.iter().enumerate() {
                 let Some(entry) = step.new.clone() else { continue };
@@ -320,6 +351,23 @@ impl<'a> Round<'a> {
         if !sync_each {
             self.work().sync_all_files().map_err(|error| Error::io("cannot sync the working copy", &error))?;
         }
+        Ok(self.book(steps, filled))
+    }
+
+    fn filler(&self, sync_each: bool) -> Filler<'a> {
+        Filler {
+            store: self.ctx.store,
+            work: self.work(),
+            observer: self.ctx.observer,
+            // Whatever the umask and the directory's own rules are.
+            umask: 0o777,
+            in_place: true,
+            sync: if sync_each { Sync::Each } else { Sync::Later },
+        }
+    }
+
+    /// Notes what could not be made, and says how each of the others looks.
+    fn book(&mut self, steps: &[&Step], filled: Filled) -> Vec<Option<Stat>> {
         let Filled { made, displaced, mut damaged, .. } = filled;
         self.result.damaged.append(&mut damaged);
         displaced.into_iter().filter_map(|tag| steps.get(tag)).for_each(|step| self.skip(&step.path));
@@ -329,7 +377,7 @@ impl<'a> Round<'a> {
                 *slot = Some(stat);
             }
         }
-        Ok(stats)
+        stats
     }
 
     fn put_all(&mut self, steps: &[&Step], made: &[Option<Stat>]) -> Result<(), Error> {

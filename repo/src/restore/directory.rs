@@ -16,7 +16,7 @@ use filesync_cas::vfs::{RealVfs, Rename, Vfs, temp_name};
 use filesync_merkle::{DirCursor, Entry, Mode, RepoPath, TreeLink, WalkError};
 use rustix::fs::{Mode as Bits, OFlags};
 
-use super::fill::{Feeder, Filled, Filler, Job, read_attrs};
+use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
 use super::select::{Part, Selection};
 use super::{Context, DEPTH_MAX};
 use crate::error::{Error, ErrorKind};
@@ -185,14 +185,9 @@ impl Build<'_> {
             items: whole.map(|totals| totals.files),
         });
         let umask = self.umask(temp)?;
-        let filler = Filler {
-            store: ctx.store,
-            work: &*self.vfs,
-            observer: ctx.observer,
-            umask,
-            in_place: false,
-            sync_each: false,
-        };
+        let sync = if self.fsync { Sync::Later } else { Sync::No };
+        let filler =
+            Filler { store: ctx.store, work: &*self.vfs, observer: ctx.observer, umask, in_place: false, sync };
         let mut walk = Walk { build: self, temp, umask, modes: Vec::new(), damaged: Vec::new() };
         let selection = Selection::in_tree(ctx.source, &self.target, self.paths)?;
         let filled = filler.run(ctx.threads, ctx.source, |feeder| walk.run(&selection, feeder))?;

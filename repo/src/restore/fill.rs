@@ -5,8 +5,9 @@
 //! forwards. Large files are written in segments by several threads at once. Queues and windows are bounded, so that
 //! memory does not grow with the work.
 //!
-//! Every path given must not exist yet. Nothing is synced here. A file whose bytes are damaged is removed again and
-//! reported, and the rest goes on; every other error ends the work, what was written staying behind.
+//! Every path given must not exist yet. What is made durable is the caller's choice ([`Sync`]). A file whose bytes are
+//! damaged is removed again and reported, and the rest goes on; every other error ends the work, what was written
+//! staying behind.
 
 mod worker;
 
@@ -27,19 +28,22 @@ use crate::error::{Error, ErrorKind};
 use crate::request::{Observer, Unreadable};
 use crate::scan::Stat;
 
-/// Files of a window.
-const WINDOW_FILES: usize = 8192;
+/// Files of the first window, since all threads wait for it, and of the later ones, each of which doubles the last.
+const WINDOW_FILES_MIN: usize = 256;
+const WINDOW_FILES_MAX: usize = 8192;
 /// Chunks of a window's files, which are what takes its memory.
 const WINDOW_CHUNKS: usize = 64 << 10;
-/// A batch ends with a frame, after so many files or bytes, …
-const BATCH_FILES: usize = 32;
-const BATCH_BYTES: u64 = 512 << 10;
-/// … or in its midst after so many.
-const BATCH_FILES_MAX: usize = 256;
+/// A batch ends with a frame once it has so many bytes, and with any file once it has twice as many, or many files. It
+/// is some frames long, so that few files reach from one batch into the next, whose frames another thread decompresses.
+const BATCH_BYTES_MIN: u64 = 512 << 10;
+const BATCH_BYTES_MAX: u64 = 4 << 20;
+const BATCH_FILES_MAX: usize = 512;
 /// Files up to this length are written by one thread.
 const WHOLE_MAX: u64 = 4 << 20;
 /// Bytes of a segment of a larger one, about.
 const SEGMENT_BYTES: u64 = 4 << 20;
+/// Bytes after which what was written is synced while more is written, if that is wanted.
+const SYNC_AHEAD_BYTES: u64 = 192 << 20;
 /// Threads, at most: each has a file open.
 pub const THREADS_MAX: usize = 16;
 
@@ -89,8 +93,19 @@ pub struct Filler<'a> {
     pub umask: u32,
     /// Whether [`Filled::made`] is wanted, and displaced files are no error.
     pub in_place: bool,
-    /// Whether each file is synced.
-    pub sync_each: bool,
+    /// What will be synced.
+    pub sync: Sync,
+}
+
+/// What the caller, or the filler itself, makes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Nothing.
+    No,
+    /// Each file, before it is closed.
+    Each,
+    /// The file system, by the caller, at the end. So that this does not take long, the disk is kept busy meanwhile.
+    Later,
 }
 
 /// What all threads use.
@@ -101,6 +116,8 @@ struct Shared<'a> {
     filled: Mutex<Filled>,
     count: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes written, of files that are not complete too.
+    written: AtomicU64,
 }
 
 /// A piece of work.
@@ -149,9 +166,10 @@ impl<'a> Filler<'a> {
             filled: Mutex::default(),
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         };
         let produced = if threads <= 1 {
-            let mut feeder = Feeder::new(&shared, source, Out::Inline(Worker::new(&shared)));
+            let mut feeder = Feeder::new(&shared, source, Out::Inline(Worker::new(&shared, None)));
             produce(&mut feeder).and_then(|()| feeder.finish())
         } else {
             shared.on_threads(threads.min(THREADS_MAX), source, produce)
@@ -177,11 +195,17 @@ impl Shared<'_> {
     ) -> Result<(), Error> {
         let (sender, receiver) = sync_channel(threads * 2);
         let receiver = Mutex::new(receiver);
+        // Full while a sync runs: what is written meanwhile belongs to the next one.
+        let (ask, asked) = sync_channel(1);
         std::thread::scope(|scope| {
             for number in 0..threads {
-                let work = || self.work(&receiver);
+                let ahead = (self.filler.sync == Sync::Later).then(|| ask.clone());
+                let receiver = &receiver;
+                let work = move || self.work(receiver, ahead);
                 std::thread::Builder::new().name(format!("restore-{number}")).spawn_scoped(scope, work)?;
             }
+            drop(ask);
+            std::thread::Builder::new().name("restore-sync".into()).spawn_scoped(scope, || self.sync_ahead(asked))?;
             let mut feeder = Feeder::new(self, source, Out::Threads(sender));
             let produced = produce(&mut feeder).and_then(|()| feeder.finish());
             if produced.is_err() {
@@ -191,14 +215,27 @@ impl Shared<'_> {
         })
     }
 
-    fn work<'s>(&'s self, tasks: &Mutex<Receiver<Task<'s>>>) {
-        let mut worker = Worker::new(self);
+    fn work<'s>(&'s self, tasks: &Mutex<Receiver<Task<'s>>>, ahead: Option<SyncSender<()>>) {
+        let mut worker = Worker::new(self, ahead);
         loop {
             let task = lock(tasks).recv();
             let Ok(task) = task else { return };
             // After a failure the queue is drained, so that nobody waits for room in it.
             if !self.stopped() {
                 worker.handle(task);
+            }
+        }
+    }
+
+    /// Syncs when asked, while others write: processors and disk have something to do at the same time. Ends with the
+    /// last of those who can ask.
+    fn sync_ahead(&self, asked: Receiver<()>) {
+        for () in asked {
+            if self.stopped() {
+                continue;
+            }
+            if let Err(error) = self.filler.work.sync_all_files() {
+                self.fail(Error::io("cannot sync", &error));
             }
         }
     }
@@ -230,13 +267,15 @@ pub struct Feeder<'s, 'n> {
     source: &'n dyn NodeSource,
     out: Out<'s>,
     window: Vec<Ready>,
+    window_files: usize,
     window_chunks: usize,
     place: (u32, u32),
 }
 
 impl<'s, 'n> Feeder<'s, 'n> {
     fn new(shared: &'s Shared<'s>, source: &'n dyn NodeSource, out: Out<'s>) -> Self {
-        Self { shared, source, out, window: Vec::new(), window_chunks: 0, place: (0, 0) }
+        let (window_files, window_chunks) = (WINDOW_FILES_MIN, 0);
+        Self { shared, source, out, window: Vec::new(), window_files, window_chunks, place: (0, 0) }
     }
 
     /// Has a file or symlink made.
@@ -285,7 +324,7 @@ impl<'s, 'n> Feeder<'s, 'n> {
             self.window_chunks += count;
         }
         self.window.push(Ready { job, place: self.place, chunks, attrs });
-        if self.window.len() >= WINDOW_FILES || self.window_chunks >= WINDOW_CHUNKS {
+        if self.window.len() >= self.window_files || self.window_chunks >= WINDOW_CHUNKS {
             self.flush()?;
         }
         Ok(())
@@ -334,15 +373,19 @@ impl<'s, 'n> Feeder<'s, 'n> {
     /// Hands out what is in the window.
     fn flush(&mut self) -> Result<(), Error> {
         self.window_chunks = 0;
+        self.window_files = (self.window_files * 2).min(WINDOW_FILES_MAX);
         let mut window = std::mem::take(&mut self.window);
         // Stable: files of one frame stay in the order of the tree.
         window.sort_by_key(|ready| ready.place);
+        let all: u64 = window.iter().map(Ready::size).sum();
+        // Small windows are shared out too.
+        let enough = (all / 8).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX);
         let mut batch: Vec<Ready> = Vec::new();
         let mut bytes = 0;
         for ready in window {
             let frame_ends = batch.last().is_some_and(|last| last.place != ready.place);
-            let enough = batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES;
-            if (frame_ends && enough) || batch.len() >= BATCH_FILES_MAX {
+            let is_full = batch.len() >= BATCH_FILES_MAX || bytes >= 2 * enough;
+            if is_full || (frame_ends && bytes >= enough) {
                 bytes = 0;
                 self.send(Task::Batch(std::mem::take(&mut batch)))?;
             }

@@ -16,7 +16,8 @@ use super::present::{self, Found, is_known};
 use crate::error::Error;
 use crate::journal::{Journal, Line, State};
 use crate::request::{Event, Warning};
-use crate::worktree::{clock, keep, look, put_back, temp_path};
+use crate::scan::Kind;
+use crate::worktree::{clock, keep, look, put_back, remove_tree, temp_path};
 
 /// Finishes the journal of a restore that was cut off, if there is one. Every command that takes the working copy for
 /// the user's calls this first; the store is a writer's.
@@ -63,6 +64,7 @@ pub fn finish(ctx: &Context<'_>) -> Result<(), Error> {
     modes.sort_by(|a, b| b.path.cmp(&a.path));
     modes.dedup_by(|a, b| a.path == b.path);
     let mut round = Round::new(ctx, &links);
+    round.builds_fresh = false;
     round.carry_out(&[], &steps, &modes)?;
     round.settle()?;
     for path in &round.result.skipped {
@@ -140,8 +142,14 @@ impl Recovery<'_> {
         let work = &*self.ctx.work;
         let (path, temp) = (&line.path, temp_path(&line.path));
         let io = |error: std::io::Error| Error::io(format_args!("cannot clean up beside {path}"), &error);
-        if look(work, &temp).map_err(io)?.is_none() {
-            return Ok(false);
+        let Some(found) = look(work, &temp).map_err(io)? else { return Ok(false) };
+        if found.kind == Kind::Directory {
+            // Of a new directory, ours; nothing else is ever moved there. Otherwise somebody's, caught on its way.
+            if line.old == State::Nothing && line.new == State::Directory {
+                remove_tree(work, &temp).map_err(io)?;
+                return Ok(false);
+            }
+            return put_back(work, &temp, path, self.ctx.tag).map_err(io).map(|_| true);
         }
         // A successor that was never put at its place: the store has it.
         let ours = !matches!(line.old, State::Leaf(_)) || (now == Some(line.old) && now != Some(line.new));

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use filesync_cas::vfs::{Open, VfsFile, write_all_at};
 use filesync_cas::{ContentHash, Kind, Object};
 use filesync_merkle::{Attrs, ListChunk, Node};
 
-use super::{Chunks, Job, Ready, Shared, Task, lock, mtime_of};
+use super::{Chunks, Job, Ready, SYNC_AHEAD_BYTES, Shared, Sync, Task, lock, mtime_of};
 use crate::error::Error;
 use crate::request::{Event, Warning};
 use crate::worktree::{is_displaced, stat_of};
@@ -41,13 +42,15 @@ impl Trouble {
 /// A thread's own things.
 pub(super) struct Worker<'s> {
     shared: &'s Shared<'s>,
+    /// Where to ask for a sync of what has been written so far, if that is wanted.
+    ahead: Option<SyncSender<()>>,
     /// A chunk that was seen to be all zeros.
     zeros: Option<(ContentHash, u32)>,
 }
 
 impl<'s> Worker<'s> {
-    pub(super) fn new(shared: &'s Shared<'s>) -> Self {
-        Self { shared, zeros: None }
+    pub(super) fn new(shared: &'s Shared<'s>, ahead: Option<SyncSender<()>>) -> Self {
+        Self { shared, ahead, zeros: None }
     }
 
     pub(super) fn handle(&mut self, task: Task<'_>) {
@@ -76,8 +79,20 @@ impl<'s> Worker<'s> {
         });
         self.shared.count.fetch_add(items, Ordering::Relaxed);
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.wrote(bytes);
         self.shared.filler.observer.event(Event::Advance { bytes, items });
         result
+    }
+
+    /// Counts bytes that lie in files now; after every so many of them they are synced while others are written.
+    fn wrote(&self, bytes: u64) {
+        let before = self.shared.written.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(ahead) = &self.ahead
+            && (before + bytes) / SYNC_AHEAD_BYTES > before / SYNC_AHEAD_BYTES
+        {
+            // One sync is asked for already: it has not begun, and will do.
+            let _ = ahead.try_send(());
+        }
     }
 
     /// Books what came of a file.
@@ -142,6 +157,7 @@ impl<'s> Worker<'s> {
             }
         }
         let bytes = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+        self.wrote(bytes);
         self.shared.filler.observer.event(Event::Advance { bytes, items: 0 });
         large.release()
     }
@@ -260,7 +276,7 @@ fn complete(shared: &Shared<'_>, job: &Job, file: &dyn VfsFile, attrs: Option<&A
             file.set_mode(mode)?;
         }
         file.set_mtime(mtime.secs(), mtime.nanos())?;
-        if shared.filler.sync_each {
+        if shared.filler.sync == Sync::Each {
             file.sync_all()?;
         }
         if shared.filler.in_place {
@@ -294,7 +310,7 @@ impl<'s> Large<'s> {
         let file = match create(shared, &job) {
             Ok(file) => file,
             Err(trouble) => {
-                Worker::new(shared).settle(&job, Err(trouble))?;
+                Worker::new(shared, None).settle(&job, Err(trouble))?;
                 return Ok(None);
             }
         };
@@ -319,7 +335,7 @@ impl<'s> Large<'s> {
         if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let worker = Worker::new(self.shared);
+        let worker = Worker::new(self.shared, None);
         if let Some(cause) = lock(&self.damage).take() {
             // What cannot be removed now is found by its name later.
             let _ = self.shared.filler.work.unlink(&self.job.at);

@@ -79,9 +79,13 @@ impl Vfs for Meddling {
 
 /// A restore that deletes `gone`, replaces `a.txt` and adds `n`, while somebody does a deed.
 fn race(meddle_at: &str, deed: impl FnOnce(&Path) + Send + 'static) -> (Model, Vec<String>) {
+    race_to(model([("a.txt", file("new")), ("n", file("added"))]), meddle_at, deed)
+}
+
+fn race_to(target: Model, meddle_at: &str, deed: impl FnOnce(&Path) + Send + 'static) -> (Model, Vec<String>) {
     let mut fixture = Fixture::new();
     let head = model([("a.txt", file("old")), ("gone", file("x"))]);
-    let to = fixture.commit(&model([("a.txt", file("new")), ("n", file("added"))]));
+    let to = fixture.commit(&target);
     fixture.head = Some(fixture.commit(&head).1);
     fixture.write(&head);
     let root = fixture.dir.root().to_owned();
@@ -151,6 +155,19 @@ fn a_file_that_came_is_kept_beside() {
 }
 
 #[test]
+fn a_directory_where_a_new_one_is_to_be_stays() {
+    let target = model([("a.txt", file("new")), ("d/e/x", file("1")), ("d/y", file("2"))]);
+    let (now, skipped) = race_to(target, "d", |root| {
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("d/mine"), "mine").unwrap();
+    });
+    assert_eq!(skipped, ["d"]);
+    assert_eq!(bytes(&now, "d/mine"), b"mine");
+    assert_eq!(bytes(&now, "a.txt"), b"new");
+    assert_eq!(now.len(), 3, "{now:?}");
+}
+
+#[test]
 fn a_file_changed_before_it_is_deleted_stays() {
     let (now, skipped) = race("gone", |root| fs::write(root.join("gone"), "mine").unwrap());
     assert_eq!(bytes(&now, "gone"), b"mine");
@@ -188,9 +205,9 @@ fn swapped_directories_lead_nowhere() {
             while !stop.load(Ordering::Relaxed) {
                 // The directory away, a link to elsewhere in its place, and back.
                 if fs::rename(root.join("d"), root.join("aside")).is_ok() {
-                    std::os::unix::fs::symlink(&outside, root.join("d")).unwrap();
-                    std::thread::yield_now();
                     // Restore may make a new one meanwhile, and fill it, at any moment.
+                    swaps += u32::from(std::os::unix::fs::symlink(&outside, root.join("d")).is_ok());
+                    std::thread::yield_now();
                     loop {
                         let _ = fs::remove_file(root.join("d"));
                         let _ = fs::remove_dir_all(root.join("d"));
@@ -198,7 +215,6 @@ fn swapped_directories_lead_nowhere() {
                             break;
                         }
                     }
-                    swaps += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_micros(300));
             }
