@@ -230,14 +230,17 @@ impl Entry {
 
     /// Whether kind, mode, content, target, attributes and, for directories, the root agree: all but the mtime.
     pub fn same(&self, other: &Self) -> bool {
-        self.mode == other.mode
-            && self.attrs == other.attrs
-            && match (&self.node, &other.node) {
-                (Node::File { size: a, content: x, .. }, Node::File { size: b, content: y, .. }) => a == b && x == y,
-                (Node::Symlink { target: a, .. }, Node::Symlink { target: b, .. }) => a == b,
-                (Node::Directory(a), Node::Directory(b)) => a.id == b.id,
-                _ => false,
-            }
+        self.mode == other.mode && self.attrs == other.attrs && self.has_content_of(other)
+    }
+
+    /// Whether it has the bytes, the target, or what is below of another, whatever mode and attributes are.
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        match (&self.node, &other.node) {
+            (Node::File { size: a, content: x, .. }, Node::File { size: b, content: y, .. }) => a == b && x == y,
+            (Node::Symlink { target: a, .. }, Node::Symlink { target: b, .. }) => a == b,
+            (Node::Directory(a), Node::Directory(b)) => a.id == b.id,
+            _ => false,
+        }
     }
 
     /// `file`, `executable`, `symlink` or `directory`.

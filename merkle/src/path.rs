@@ -192,12 +192,17 @@ impl From<Name> for RepoPath {
 
 impl Ord for RepoPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // No name contains NUL, so that NUL in place of `/` puts a directory's content right behind it.
-        fn rank(&byte: &u8) -> u8 {
-            if byte == b'/' { 0 } else { byte }
-        }
-        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
+        walk_order(&self.0, &other.0)
     }
+}
+
+/// The order of [`RepoPath`], of the bytes of paths.
+pub fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
+    // No name contains NUL, so that NUL in place of `/` puts a directory's content right behind it.
+    fn rank(&byte: &u8) -> u8 {
+        if byte == b'/' { 0 } else { byte }
+    }
+    a.iter().map(rank).cmp(b.iter().map(rank))
 }
 
 impl PartialOrd for RepoPath {

@@ -6,6 +6,7 @@ mod edit;
 mod history;
 mod hostile;
 mod list;
+mod trail;
 mod vectors;
 mod walk;
 
