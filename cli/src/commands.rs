@@ -2,11 +2,14 @@
 
 mod cat;
 mod commit;
+mod diff;
+mod du;
 mod fsck;
 mod init;
 mod log;
 mod ls;
 mod restore;
+mod show;
 mod status;
 mod version;
 
@@ -21,8 +24,11 @@ pub enum Command {
     Commit(commit::CommitArgs),
     Status(status::StatusArgs),
     Log(log::LogArgs),
+    Diff(diff::DiffArgs),
+    Show(show::ShowArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Du(du::DuArgs),
     #[command(visible_alias = "checkout")]
     Restore(restore::RestoreArgs),
     Fsck(fsck::FsckArgs),
@@ -36,8 +42,11 @@ impl Command {
             Self::Commit(args) => commit::run(args, context),
             Self::Status(args) => status::run(&args, context),
             Self::Log(args) => log::run(args, context),
+            Self::Diff(args) => diff::run(args, context),
+            Self::Show(args) => show::run(args, context),
             Self::Ls(args) => ls::run(args, context),
             Self::Cat(args) => cat::run(args, context),
+            Self::Du(args) => du::run(args, context),
             Self::Restore(args) => restore::run(args, context),
             Self::Fsck(args) => fsck::run(&args, context),
             Self::Version(_) => version::run(context),
@@ -46,6 +55,10 @@ impl Command {
 
     /// Whether status 1 is an answer, and a failure has to be another.
     pub fn uses_one_for_differs(&self) -> bool {
-        matches!(self, Self::Status(args) if args.exit_code)
+        match self {
+            Self::Status(args) => args.exit_code,
+            Self::Diff(args) => args.exit_code,
+            _ => false,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use filesync_repo::{ErrorKind, OpenOptions, Repo};
+use filesync_repo::{ErrorKind, OpenOptions, Repo, Target};
 
 use crate::args::{Environment, Global, When};
 use crate::error::Failure;
@@ -42,6 +42,12 @@ impl Context {
         Ok(Repo::open_reader(&self.root()?, &self.open_options(), &self.progress)?)
     }
 
+    /// How wide the terminal is; 80 if there is none.
+    pub fn columns(&self) -> usize {
+        let width = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| usize::from(size.ws_col));
+        width.ok().filter(|width| *width > 0).unwrap_or(80)
+    }
+
     /// `command` is what a second writer is told about the first.
     pub fn open_writer(&self, command: &str) -> Result<Repo, Failure> {
         Ok(Repo::open_writer(&self.root()?, command, &self.open_options(), &self.progress)?)
@@ -73,6 +79,11 @@ impl Context {
 
 fn working_directory() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::local("the working directory", &error))
+}
+
+/// `REV[:PATH]` as a typed request takes it.
+pub fn target(word: Option<&OsString>) -> Result<Target, Failure> {
+    Ok(word.map_or(Ok(Target::default()), |word| Target::parse(word.as_encoded_bytes()))?)
 }
 
 /// A revision as a typed request takes it.

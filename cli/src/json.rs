@@ -4,6 +4,8 @@
 //! A path that is not UTF-8 is there twice: lossy under its own name, and in base64 under `…_bytes`. For a list
 //! of paths, `…_bytes` is a list of the same length, `null` where the path is UTF-8, and left out if all are.
 
+mod look;
+
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -12,6 +14,8 @@ use filesync_repo::Timestamp;
 use serde::Serialize;
 
 use crate::time::rfc3339;
+
+pub use look::*;
 
 const VERSION: u32 = 1;
 
@@ -138,6 +142,7 @@ pub struct Status {
     main: Option<String>,
     ahead: Option<u64>,
     behind: Option<u64>,
+    as_of: Option<u64>,
     changes: Vec<Change>,
     conflicts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,6 +158,7 @@ impl Status {
             main: result.main.map(|id| id.to_string()),
             ahead: result.ahead,
             behind: result.behind,
+            as_of: result.as_of,
             changes: result.changes.iter().map(Change::new).collect(),
             conflicts,
             conflicts_bytes,
@@ -191,6 +197,7 @@ pub struct LogEntry {
     time: String,
     message: String,
     log_index: Option<u64>,
+    as_of: Option<u64>,
     signature: &'static str,
     refs: Vec<String>,
 }
@@ -206,6 +213,7 @@ impl LogEntry {
             time: rfc3339(entry.time),
             message: entry.message.clone(),
             log_index: entry.log_index,
+            as_of: entry.as_of,
             signature: entry.signature.word(),
             refs: entry.refs.clone(),
         }

@@ -8,9 +8,11 @@
 mod args;
 mod commands;
 mod context;
+mod diffstat;
 mod error;
 mod json;
 mod output;
+mod patch;
 mod paths;
 mod process;
 mod progress;

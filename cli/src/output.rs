@@ -104,6 +104,16 @@ impl Write for Stream<'_> {
     }
 }
 
+/// What a colour says.
+#[derive(Debug, Clone, Copy)]
+pub enum Shade {
+    Id,
+    Good,
+    Notable,
+    Bad,
+    Strong,
+}
+
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint(bool);
@@ -114,27 +124,40 @@ impl Paint {
     }
 
     pub fn id(self, text: &str) -> String {
-        self.with(AnsiColor::Yellow, text)
+        self.with(Shade::Id, text)
     }
 
     pub fn good(self, text: &str) -> String {
-        self.with(AnsiColor::Green, text)
+        self.with(Shade::Good, text)
     }
 
     pub fn notable(self, text: &str) -> String {
-        self.with(AnsiColor::Cyan, text)
+        self.with(Shade::Notable, text)
     }
 
     pub fn bad(self, text: &str) -> String {
-        self.with(AnsiColor::Red, text)
+        self.with(Shade::Bad, text)
     }
 
-    fn with(self, color: AnsiColor, text: &str) -> String {
+    /// What to write before a text, and after it.
+    pub fn around(self, shade: Shade) -> (String, String) {
         if !self.0 {
-            return text.to_owned();
+            return (String::new(), String::new());
         }
-        let style = Style::new().fg_color(Some(color.into()));
-        format!("{style}{text}{style:#}")
+        let color = |color: AnsiColor| Style::new().fg_color(Some(color.into()));
+        let style = match shade {
+            Shade::Id => color(AnsiColor::Yellow),
+            Shade::Good => color(AnsiColor::Green),
+            Shade::Notable => color(AnsiColor::Cyan),
+            Shade::Bad => color(AnsiColor::Red),
+            Shade::Strong => Style::new().bold(),
+        };
+        (style.to_string(), format!("{style:#}"))
+    }
+
+    fn with(self, shade: Shade, text: &str) -> String {
+        let (on, off) = self.around(shade);
+        format!("{on}{text}{off}")
     }
 }
 

@@ -4,6 +4,9 @@
 //! or status). Files that must be read are given to the threads of [`crate::ingest`] as they are met, and the
 //! consumer gets their entries when it comes to them.
 //!
+//! A scan of some paths only gives what lies on the way to them: names beside it that the tree has are found gone,
+//! and the consumer has to leave them out.
+//!
 //! A directory is *trusted* if the stat cache holds exactly the entries of the tree that it is compared with: then only
 //! what is not clean is looked at, and no node of that tree is loaded for the rest.
 
@@ -13,6 +16,7 @@ use filesync_merkle::{DirCursor, Entry, Mode, Name, Node, NodeSource, RepoPath, 
 
 use crate::error::Error;
 use crate::ingest::{Feeder, Slot};
+use crate::path_set::Part;
 use crate::request::{Event, Observer, Unreadable, Warning};
 use crate::scan::{self, Batch, DirScan, Kind, Scan, ScanEntry, ScanError, SkipReason, Stat};
 
@@ -24,10 +28,8 @@ const QUEUE_MAX: usize = 16 << 10;
 pub enum Found {
     /// Known: a symlink.
     Entry(Box<Entry>),
-    /// Being read.
+    /// Being read, or only opened where the consumer wants no more.
     Slot(Slot),
-    /// Not read: the consumer can tell from the stat that it differs, or did not ask.
-    Unread,
 }
 
 /// What the walk found under one name of the directory it is in.
@@ -89,7 +91,7 @@ pub trait Consumer {
     /// Takes the next finding.
     fn take(&mut self, finding: Finding) -> Result<(), Error>;
 
-    /// Whether a file must be read although nothing is known to compare it with.
+    /// Whether a file must be read. If not, it is opened all the same: of what cannot be read nothing is known.
     fn wants(&self, old: Option<&Entry>, stat: &Stat) -> bool;
 }
 
@@ -210,6 +212,7 @@ impl<'a, C: Consumer> Walker<'a, C> {
 
     /// Loads the next names of the directory; false after the last.
     fn next_batch(&mut self) -> Result<bool, Error> {
+        let only = self.scan.only();
         let Some(level) = self.stack.last_mut() else { return Ok(false) };
         let Some(mut batch) = level.scan.next_batch()? else { return Ok(false) };
         for skipped in std::mem::take(&mut batch.skipped) {
@@ -223,9 +226,15 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 path.push(b'/');
             }
             path.extend_from_slice(&skipped.name);
+            if !only.is_all() && RepoPath::parse(&path).is_ok_and(|path| only.part(&path) != Part::All) {
+                continue;
+            }
             self.observer.event(Event::Warning(Warning { path: Some(path), message }));
         }
         level.names = if level.trusted { level.unclean(batch) } else { all(batch) };
+        if !only.is_all() {
+            level.names.retain(|met| only.part(&level.path.join(met.name())) != Part::None);
+        }
         Ok(true)
     }
 
@@ -312,7 +321,7 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 Err(error) => return self.unreadable(&name, &error.to_string()),
             },
             _ if self.consumer.wants(old.as_ref(), &stat) => Found::Slot(self.feeder.read(path, stat.size)),
-            _ => Found::Unread,
+            _ => Found::Slot(self.feeder.open(path)),
         };
         self.push(Finding::File { name, stat, old, found })
     }

@@ -457,12 +457,11 @@ impl Consumer for Snapshot<'_> {
             }
             Finding::File { name, stat, old, found } => match found {
                 Found::Entry(entry) => self.put(name, stat, old, *entry),
-                Found::Unread => Ok(()),
                 Found::Slot(slot) => match slot.wait() {
                     Read::Entry(entry, stat) => self.put(name, stat, old, entry),
                     Read::Gone => self.remove(&name, old.as_ref()),
                     Read::Failed(cause) => self.give_up(&name, cause),
-                    Read::Abandoned => {
+                    Read::Opened(_) | Read::Abandoned => {
                         crate::cancel::check()?;
                         Err(Error::new(ErrorKind::Failed, "the commit was given up"))
                     }

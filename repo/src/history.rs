@@ -9,12 +9,12 @@ use filesync_cas::ContentHash;
 use filesync_cas::small_file::Lines;
 use filesync_cas::vfs::read_to_end;
 use filesync_merkle::history::read_commit;
-use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, TreeLink, lookup};
+use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, Touch, Touches, TreeLink, WalkError, lookup};
 
 use crate::error::{Error, ErrorKind};
 use crate::identity;
 use crate::repo::{Repo, request_paths};
-use crate::request::{LogEntry, LogRequest};
+use crate::request::{LogEntry, LogRequest, Target};
 
 /// The shortest prefix of an id that counts as one.
 const PREFIX_MIN: usize = 4;
@@ -144,15 +144,17 @@ pub fn tags(repo: &Repo) -> Result<Vec<(String, CommitId)>, Error> {
 }
 
 /// What `REV[:PATH]` means: the commit's tree and the path in it.
-pub fn target_of(repo: &Repo, target: Option<&str>) -> Result<(TreeLink, RepoPath), Error> {
-    let (rev, path) = match target.unwrap_or("HEAD").split_once(':') {
-        Some((rev, path)) => (rev, path),
-        None => (target.unwrap_or("HEAD"), ""),
-    };
-    let (_, commit) = commit_of(repo, Some(if rev.is_empty() { "HEAD" } else { rev }))?;
-    let path = path.trim_end_matches('/');
-    let path = request_paths(&[path.as_bytes().to_vec()])?.pop().unwrap_or_else(RepoPath::root);
+pub fn target_of(repo: &Repo, target: &Target) -> Result<(TreeLink, RepoPath), Error> {
+    let (_, commit) = commit_of(repo, target.rev.as_deref())?;
+    let path = target.path.as_deref().unwrap_or_default();
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    let path = request_paths(&[path[..end].to_vec()])?.pop().unwrap_or_else(RepoPath::root);
     Ok((commit.tree, path))
+}
+
+/// Whether there is nothing to look at yet: no commit, and none was named.
+pub fn is_before_the_first_commit(repo: &Repo, rev: Option<&str>) -> Result<bool, Error> {
+    Ok(rev.is_none_or(|rev| rev == "HEAD") && resolve(repo, "HEAD")?.is_none())
 }
 
 /// The entry at a path of a tree; fails if there is none.
@@ -170,22 +172,16 @@ pub fn log(
 ) -> Result<(), Error> {
     let paths = request_paths(&request.paths)?;
     let start = resolve(repo, request.rev.as_deref().unwrap_or("HEAD"))?;
-    let mut names: HashMap<CommitId, Vec<String>> = HashMap::new();
-    if let Some(head) = repo.head() {
-        names.entry(head).or_default().push("HEAD".to_owned());
-    }
-    for (name, id) in tags(repo)? {
-        names.entry(id).or_default().push(name);
-    }
+    let names = Names::of(repo)?;
     let mut left = request.limit.unwrap_or(u64::MAX);
     let mut kept = Vec::new();
-    for commit in FirstParents::new(repo.node_source(), start) {
+    for touch in touches(repo, start, &paths) {
         crate::cancel::check()?;
         if left == 0 {
             break;
         }
-        let (id, commit) = commit?;
-        if !paths.is_empty() && !touches(repo, &commit, &paths)? {
+        let Touch { id, commit, touched } = touch?;
+        if !touched {
             continue;
         }
         left -= 1;
@@ -194,32 +190,39 @@ pub fn log(
     kept.into_iter().rev().try_for_each(|(id, commit)| visit(log_entry(repo, id, commit, &names)))
 }
 
-/// Whether a commit changed one of the paths, as seen from its first parent.
-fn touches(repo: &Repo, commit: &Commit, paths: &[RepoPath]) -> Result<bool, Error> {
-    let parent = match commit.parents.first() {
-        Some(parent) => Some(read_commit(repo.node_source(), parent)?.tree),
-        None => None,
-    };
-    for path in paths {
-        let changed = match path.is_root() {
-            true => parent.map(|tree| tree.id) != Some(commit.tree.id),
-            false => {
-                let old = parent.map(|tree| lookup(repo.node_source(), &tree, path)).transpose()?.flatten();
-                let new = lookup(repo.node_source(), &commit.tree, path)?;
-                match (&old, &new) {
-                    (Some(old), Some(new)) => !old.same(new),
-                    (old, new) => old.is_some() != new.is_some(),
-                }
-            }
-        };
-        if changed {
-            return Ok(true);
-        }
+/// Commits along first parents. Without paths every one counts, and no tree is read.
+fn touches<'a>(
+    repo: &'a Repo,
+    start: Option<CommitId>,
+    paths: &[RepoPath],
+) -> Box<dyn Iterator<Item = Result<Touch, WalkError>> + 'a> {
+    let source = repo.node_source();
+    if !paths.is_empty() {
+        return Box::new(Touches::new(source, start, paths));
     }
-    Ok(false)
+    let all = FirstParents::new(source, start);
+    Box::new(all.map(|item| item.map(|(id, commit)| Touch { id, commit, touched: true })))
 }
 
-fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &HashMap<CommitId, Vec<String>>) -> LogEntry {
+/// What commits are called: tags, and HEAD.
+pub struct Names(HashMap<CommitId, Vec<String>>);
+
+impl Names {
+    /// All names that there are.
+    pub fn of(repo: &Repo) -> Result<Self, Error> {
+        let mut names: HashMap<CommitId, Vec<String>> = HashMap::new();
+        if let Some(head) = repo.head() {
+            names.entry(head).or_default().push("HEAD".to_owned());
+        }
+        for (name, id) in tags(repo)? {
+            names.entry(id).or_default().push(name);
+        }
+        Ok(Self(names))
+    }
+}
+
+/// A commit as it is shown.
+pub fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &Names) -> LogEntry {
     let signature = identity::verify(&commit, repo.repository());
     LogEntry {
         commit: id,
@@ -230,8 +233,9 @@ fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &HashMap<CommitId
         time: commit.time,
         message: commit.message,
         log_index: None,
+        as_of: None,
         signature,
-        refs: names.get(&id).cloned().unwrap_or_default(),
+        refs: names.0.get(&id).cloned().unwrap_or_default(),
     }
 }
 

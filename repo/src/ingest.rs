@@ -24,6 +24,8 @@ use crate::objects::{IdsOnly, SessionNodes};
 use crate::request::{Event, Observer};
 use crate::scan::Stat;
 
+pub(crate) use file::{read_attrs, read_fully};
+
 /// How often a file that changes under the reader is read.
 const TRIES: usize = 3;
 /// Files larger than this are read piece by piece.
@@ -52,6 +54,8 @@ pub enum Target<'a> {
 pub enum Read {
     /// Its entry, and the stat that the entry stands for.
     Entry(Entry, Stat),
+    /// It can be read, and no more was asked; what it was then.
+    Opened(Stat),
     /// It is not there any more.
     Gone,
     /// It could not be read: why.
@@ -60,10 +64,18 @@ pub enum Read {
     Abandoned,
 }
 
+/// A file, and what is wanted of it.
+#[derive(Debug)]
+struct Job {
+    path: RepoPath,
+    /// To know that it could be read is enough.
+    only_open: bool,
+}
+
 /// Files that are read one after the other.
 #[derive(Debug, Default)]
 struct Batch {
-    files: Mutex<Vec<RepoPath>>,
+    files: Mutex<Vec<Job>>,
     /// One answer for each file, in order.
     answers: Mutex<Option<Vec<Read>>>,
     ready: Condvar,
@@ -180,9 +192,13 @@ impl<'a> Ingest<'a> {
         let files = std::mem::take(&mut *lock(&batch.files));
         let (mut bytes, items) = (0, files.len() as u64);
         let mut answers = Vec::with_capacity(files.len());
-        for path in &files {
+        for job in &files {
             let abandoned = self.stop.load(Ordering::Acquire) || crate::cancel::requested();
-            let read = if abandoned { Ok(Read::Abandoned) } else { self.read(path, sink) };
+            let read = match abandoned {
+                true => Ok(Read::Abandoned),
+                false if job.only_open => Ok(self.open(&job.path)),
+                false => self.read(&job.path, sink),
+            };
             let read = read.unwrap_or_else(|error| {
                 self.fail(error);
                 Read::Abandoned
@@ -218,10 +234,19 @@ impl Feeder {
 
     /// Has a file read; `size` is what it seems to have.
     pub fn read(&mut self, path: RepoPath, size: u64) -> Slot {
+        self.send(Job { path, only_open: false }, size)
+    }
+
+    /// Has it seen whether a file can be read.
+    pub fn open(&mut self, path: RepoPath) -> Slot {
+        self.send(Job { path, only_open: true }, 0)
+    }
+
+    fn send(&mut self, job: Job, size: u64) -> Slot {
         if self.files > 0 && self.bytes + size > BATCH_BYTES {
             self.flush();
         }
-        lock(&self.batch.files).push(path);
+        lock(&self.batch.files).push(job);
         let slot = Slot { batch: Arc::clone(&self.batch), at: self.files };
         self.files += 1;
         self.bytes += size;

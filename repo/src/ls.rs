@@ -4,16 +4,16 @@ use filesync_cas::ContentHash;
 use filesync_merkle::{Content, DirCursor, Entry, ListId, ListNode, Node, RepoPath, TreeLink};
 
 use crate::error::{Error, ErrorKind};
-use crate::history::{entry_at, resolve, target_of};
+use crate::history::{entry_at, is_before_the_first_commit, target_of};
 use crate::repo::Repo;
-use crate::request::{EntryKind, LsEntry, LsRequest};
+use crate::request::{LsEntry, LsRequest, Side};
 
 /// Carries out `ls`.
 pub fn ls(repo: &Repo, request: &LsRequest, visit: &mut dyn FnMut(LsEntry) -> Result<(), Error>) -> Result<(), Error> {
-    if request.target.as_deref().is_none_or(|target| target == "HEAD") && resolve(repo, "HEAD")?.is_none() {
+    if is_before_the_first_commit(repo, request.target.rev.as_deref())? && request.target.path.is_none() {
         return Ok(());
     }
-    let (tree, path) = target_of(repo, request.target.as_deref())?;
+    let (tree, path) = target_of(repo, &request.target)?;
     if path.is_root() {
         return list(repo, request, path, tree, visit);
     }
@@ -51,44 +51,22 @@ fn list(
 }
 
 fn describe(repo: &Repo, request: &LsRequest, path: &RepoPath, entry: &Entry) -> Result<LsEntry, Error> {
-    let mut described = LsEntry {
-        path: path.as_bytes().to_vec(),
-        kind: EntryKind::File,
-        mode: entry.mode.bits(),
-        size: 0,
-        mtime: entry.mtime(),
-        id: None,
-        b3: None,
-        target: None,
-    };
+    let Side { kind, mode, mut size } = Side::of(entry);
+    let (mut id, mut b3, mut link_target) = (None, None, None);
     match &entry.node {
-        Node::File { size, content, .. } => {
-            described.kind = if entry.mode.is_executable() { EntryKind::Executable } else { EntryKind::File };
-            described.size = *size;
-            match content {
-                Content::Empty => described.b3 = Some(ContentHash::of_chunk(b"")),
-                Content::Chunk(id) => {
-                    described.id = Some(id.0);
-                    described.b3 = Some(id.0);
-                }
-                Content::List { root, .. } => {
-                    described.id = Some(root.0);
-                    described.b3 = if request.hashes { file_hash(repo, root)? } else { None };
-                }
-            }
+        Node::File { content: Content::Empty, .. } => b3 = Some(ContentHash::of_chunk(b"")),
+        Node::File { content: Content::Chunk(chunk), .. } => (id, b3) = (Some(chunk.0), Some(chunk.0)),
+        Node::File { content: Content::List { root, .. }, .. } => {
+            id = Some(root.0);
+            b3 = if request.hashes { file_hash(repo, root)? } else { None };
         }
-        Node::Symlink { target, .. } => {
-            described.kind = EntryKind::Symlink;
-            described.size = target.len() as u64;
-            described.target = Some(target.to_vec());
-        }
+        Node::Symlink { target, .. } => link_target = Some(target.to_vec()),
         Node::Directory(link) => {
-            described.kind = EntryKind::Directory;
-            described.size = link.totals.bytes;
-            described.id = Some(link.id.0);
+            size = link.totals.bytes;
+            id = Some(link.id.0);
         }
     }
-    Ok(described)
+    Ok(LsEntry { path: path.as_bytes().to_vec(), kind, mode, size, mtime: entry.mtime(), id, b3, target: link_target })
 }
 
 /// The BLAKE3 of a whole file, which the root of its list holds.

@@ -14,11 +14,12 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
 use crate::request::{
-    CatRequest, CommitRequest, CommitResult, Event, FsckRequest, FsckResult, InitRequest, InitResult, LogEntry,
-    LogRequest, LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult, StatusRequest, StatusResult, Warning,
+    CatRequest, CommitRequest, CommitResult, DiffRequest, Difference, DuEntry, DuRequest, Event, FsckRequest,
+    FsckResult, InitRequest, InitResult, LogEntry, LogRequest, LsEntry, LsRequest, Observer, RestoreRequest,
+    RestoreResult, ShowRequest, Shown, StatusRequest, StatusResult, Warning,
 };
 use crate::stat_cache::StatCache;
-use crate::{cat, commit, fsck, history, init, ls, restore, status};
+use crate::{cat, commit, diff, du, fsck, history, init, ls, restore, show, status};
 
 /// The directory that makes a directory a repository.
 pub const STORE_DIR: &str = ".filesync";
@@ -127,6 +128,31 @@ impl Repo {
     /// History, newest first unless asked otherwise. An error of `visit` ends it.
     pub fn log(&self, request: &LogRequest, visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>) -> Result<(), Error> {
         history::log(self, request, visit)
+    }
+
+    /// What differs between two commits, or between one and the working copy.
+    pub fn diff(
+        &self,
+        request: &DiffRequest,
+        observer: &dyn Observer,
+        visit: &mut dyn FnMut(Difference) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.told(observer, || diff::diff(self, request, observer, visit))
+    }
+
+    /// A commit, and what it changed.
+    pub fn show(
+        &self,
+        request: &ShowRequest,
+        observer: &dyn Observer,
+        visit: &mut dyn FnMut(Shown) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.told(observer, || show::show(self, request, observer, visit))
+    }
+
+    /// What directories of a commit come to.
+    pub fn du(&self, request: &DuRequest, visit: &mut dyn FnMut(DuEntry) -> Result<(), Error>) -> Result<(), Error> {
+        du::du(self, request, visit)
     }
 
     /// Entries of a directory of a commit.

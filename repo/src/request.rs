@@ -3,11 +3,15 @@
 //! Text, `--json` and, later, the daemon's HTTP API are views of the values here. Paths are bytes from the
 //! root of the repository; ids are typed; times are [`Timestamp`].
 
+mod look;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use filesync_cas::ContentHash;
-use filesync_merkle::{CommitId, Timestamp, TreeId};
+use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
+
+pub use look::*;
 
 /// What a command is told while it runs. Called from several threads.
 pub trait Observer: Send + Sync {
@@ -187,6 +191,22 @@ pub struct Change {
     pub path: Vec<u8>,
     /// Where it was, if it was renamed.
     pub from: Option<Vec<u8>>,
+    /// What was there; none if nothing was, or if it cannot be read now.
+    pub old: Option<Side>,
+    /// What is there; none if nothing is, or nothing is known.
+    pub new: Option<Side>,
+    /// Whether the content differs, and not the mode or the attributes alone.
+    pub content: bool,
+    /// Whether the extended attributes of what both sides have differ. Of a file whose content differs, too, the
+    /// working copy's are looked at only by a `diff` of contents.
+    pub attrs: bool,
+}
+
+impl Change {
+    /// A change of which no more is known.
+    pub fn new(kind: ChangeKind, path: Vec<u8>) -> Self {
+        Self { kind, path, from: None, old: None, new: None, content: false, attrs: false }
+    }
 }
 
 /// What `status` found.
@@ -194,6 +214,8 @@ pub struct Change {
 pub struct StatusResult {
     /// The head.
     pub head: Option<CommitId>,
+    /// Up to which place in the order of publishes the rest is known; none if never in touch with a cluster.
+    pub as_of: Option<u64>,
     /// What the cluster shows; none if never in touch.
     pub main: Option<CommitId>,
     /// Local commits that are not published; `None` if never in touch.
@@ -267,6 +289,8 @@ pub struct LogEntry {
     pub message: String,
     /// Its place in the order of publishes; none while only local.
     pub log_index: Option<u64>,
+    /// Up to which place that is known; none if never in touch with a cluster.
+    pub as_of: Option<u64>,
     /// Whether the signature is the node's.
     pub signature: SignatureState,
     /// Tags that name it, and HEAD.
@@ -276,8 +300,8 @@ pub struct LogEntry {
 /// `ls`.
 #[derive(Debug, Clone, Default)]
 pub struct LsRequest {
-    /// `REV[:PATH]`; the head's root if not said.
-    pub target: Option<String>,
+    /// Which; the head's root if not said.
+    pub target: Target,
     /// Everything below, too.
     pub recursive: bool,
     /// Also what costs a look-up: the BLAKE3 of files of more than one chunk.
@@ -298,6 +322,16 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    /// What an entry is.
+    pub fn of(entry: &Entry) -> Self {
+        match &entry.node {
+            Node::File { .. } if entry.mode.is_executable() => Self::Executable,
+            Node::File { .. } => Self::File,
+            Node::Symlink { .. } => Self::Symlink,
+            Node::Directory(_) => Self::Directory,
+        }
+    }
+
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
@@ -334,7 +368,7 @@ pub struct LsEntry {
 #[derive(Debug, Clone)]
 pub struct CatRequest {
     /// `REV:PATH`.
-    pub target: String,
+    pub target: Target,
     /// First byte.
     pub offset: u64,
     /// How many bytes at most.

@@ -33,6 +33,7 @@ use filesync_merkle::RepoPath;
 
 use self::list::{Listing, Scratch};
 use self::queue::Queue;
+use crate::path_set::PathSet;
 use crate::stat_cache::StatCache;
 
 pub use self::dir::{Batch, DirScan, ScanEntry, SkipReason, Skipped};
@@ -53,11 +54,13 @@ pub struct ScanOptions {
     pub threads: usize,
     /// How many entries may lie ready, about.
     pub look_ahead: usize,
+    /// What the walk is about: other directories are not read ahead.
+    pub only: PathSet,
 }
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { threads: 2, look_ahead: 16 << 10 }
+        Self { threads: 2, look_ahead: 16 << 10, only: PathSet::default() }
     }
 }
 
@@ -80,7 +83,7 @@ pub(crate) struct Shared {
 impl Scan {
     /// Starts a walk below `root`. Without `cache` nothing is taken for clean.
     pub fn start(root: OwnedFd, cache: Option<StatCache>, options: ScanOptions) -> Self {
-        let shared = Arc::new(Shared { root, cache, queue: Queue::new(options.look_ahead) });
+        let shared = Arc::new(Shared { root, cache, queue: Queue::new(options.look_ahead, options.only) });
         let spawn = |number| {
             let shared = Arc::clone(&shared);
             // Without a thread the asking one does more.
@@ -112,6 +115,11 @@ impl Scan {
     /// The root, to open files with.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.shared.root.as_fd()
+    }
+
+    /// What the walk is about.
+    pub fn only(&self) -> Arc<PathSet> {
+        self.shared.queue.only()
     }
 
     /// The rules that hold *above* a directory, and whether it is left out.

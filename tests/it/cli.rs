@@ -2,9 +2,12 @@
 
 mod commit;
 mod common;
+mod diff;
+mod du;
 mod history;
 mod init;
 mod look;
+mod patches;
 mod restore;
 mod signals;
 mod status;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use filesync_repo::CatRequest;
 
-use crate::context::{Context, revision};
+use crate::context::{self, Context};
 use crate::error::{Exit, Failure};
 use crate::{quote, units};
 
@@ -31,12 +31,12 @@ pub struct CatArgs {
 
 pub fn run(args: CatArgs, context: &mut Context) -> Result<Exit, Failure> {
     let CatArgs { target, offset, length } = args;
-    let target = revision(Some(target))?.unwrap_or_default();
-    if !target.contains(':') {
-        return Err(Failure::Usage {
-            message: format!("cat: {}: REV:PATH is wanted", quote::name(target.as_bytes())),
-            hint: Some(format!("the head's: {}", quote::shell(&format!("HEAD:{target}")))),
-        });
+    let word = target;
+    let target = context::target(Some(&word))?;
+    if target.path.is_none() {
+        let hint = word.to_str().map(|word| format!("the head's: {}", quote::shell(&format!("HEAD:{word}"))));
+        let message = format!("cat: {}: REV:PATH is wanted", quote::name(word.as_encoded_bytes()));
+        return Err(Failure::Usage { message, hint });
     }
     let repo = context.open_reader()?;
     context.progress.finish();

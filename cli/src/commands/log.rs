@@ -65,12 +65,12 @@ pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Quoting {
+pub(super) enum Quoting {
     Quoted,
     Raw,
 }
 
-fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Paint) -> String {
+pub(super) fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Paint) -> String {
     let (author, message) = match quoting {
         Quoting::Quoted => (quote::line(&entry.author), quote::text(&entry.message)),
         Quoting::Raw => (entry.author.as_str().into(), entry.message.as_str().into()),
@@ -119,6 +119,7 @@ mod tests {
             time: Timestamp::new(0, 0).unwrap(),
             message: "first\n\nmore \u{1b}[31m\n".into(),
             log_index: None,
+            as_of: None,
             signature: SignatureState::Good,
             refs: vec!["HEAD".into(), "v1".into()],
         }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap::Args;
 use filesync_repo::{EntryKind, LsEntry, LsRequest};
 
-use crate::context::{Context, hint_at_path, revision};
+use crate::context::{self, Context, hint_at_path};
 use crate::error::{Exit, Failure};
 use crate::{json, quote, time};
 
@@ -37,7 +37,7 @@ pub struct LsArgs {
 pub fn run(args: LsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let LsArgs { target, recursive, long, nul } = args;
     let as_json = context.global.json;
-    let request = LsRequest { target: revision(target)?, recursive, hashes: as_json };
+    let request = LsRequest { target: context::target(target.as_ref())?, recursive, hashes: as_json };
     let repo = context.open_reader()?;
     context.progress.finish();
     let mut out = context.output.stream();
@@ -49,12 +49,13 @@ pub fn run(args: LsArgs, context: &mut Context) -> Result<Exit, Failure> {
         }
         Ok(())
     });
-    outcome.map_err(|error| hint(error, request.target.as_deref()))?;
+    outcome.map_err(|error| hint_at_target(error, target.as_ref()))?;
     Ok(Exit::Done)
 }
 
-/// `ls` takes paths behind a colon and not behind `--`.
-fn hint(error: filesync_repo::Error, target: Option<&str>) -> Failure {
+/// Adds the hint for those who named a path alone: it stands behind a colon, and not behind `--`.
+pub(super) fn hint_at_target(error: filesync_repo::Error, target: Option<&OsString>) -> Failure {
+    let target = target.and_then(|target| target.to_str());
     match (hint_at_path(error, target), target) {
         (Failure::Repo { error, hint: Some(_) }, Some(target)) => {
             let hint = Some(format!("a path stands behind a revision: {}", quote::shell(&format!("HEAD:{target}"))));

@@ -109,7 +109,7 @@ fn header(result: &StatusResult, paint: Paint, out: &mut impl Write) -> io::Resu
 
 /// As `git status -z`: the new name first, the old one as the next record.
 fn records(result: &StatusResult, out: &mut impl Write) -> io::Result<()> {
-    for Change { kind, path, from } in &result.changes {
+    for Change { kind, path, from, .. } in &result.changes {
         out.write_all(&[kind.letter().as_bytes(), b" ", path, b"\0"].concat())?;
         if let Some(from) = from {
             out.write_all(&[from, b"\0".as_slice()].concat())?;
@@ -128,13 +128,14 @@ mod tests {
     use super::*;
 
     fn change(kind: ChangeKind, path: &[u8], from: Option<&[u8]>) -> Change {
-        Change { kind, path: path.to_vec(), from: from.map(<[u8]>::to_vec) }
+        Change { from: from.map(<[u8]>::to_vec), ..Change::new(kind, path.to_vec()) }
     }
 
     fn sample() -> StatusResult {
         StatusResult {
             head: Some(CommitId::from_bytes([0xab; 32])),
             main: Some(CommitId::from_bytes([0xcd; 32])),
+            as_of: Some(7),
             ahead: Some(2),
             behind: Some(0),
             changes: vec![

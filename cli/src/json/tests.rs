@@ -78,16 +78,16 @@ fn commit() {
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),
-        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"changes":[],"conflicts":[],"clean":true}"#,
+        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"as_of":null,"changes":[],"conflicts":[],"clean":true}"#,
     );
     let change = |kind, path: &[u8], from: Option<&[u8]>| repo::Change {
-        kind,
-        path: path.to_vec(),
         from: from.map(<[u8]>::to_vec),
+        ..repo::Change::new(kind, path.to_vec())
     };
     let result = repo::StatusResult {
         head: Some(commit_id(1)),
         main: Some(commit_id(2)),
+        as_of: Some(9),
         ahead: Some(3),
         behind: Some(4),
         changes: vec![
@@ -99,7 +99,7 @@ fn status() {
     };
     check(
         &Status::new(&result),
-        "{\"v\":1,\"head\":\"#1\",\"main\":\"#2\",\"ahead\":3,\"behind\":4,\"changes\":[\
+        "{\"v\":1,\"head\":\"#1\",\"main\":\"#2\",\"ahead\":3,\"behind\":4,\"as_of\":9,\"changes\":[\
          {\"change\":\"M\",\"path\":\"m\\n\"},\
          {\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"},\
          {\"change\":\"unreadable\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}],\
@@ -117,13 +117,14 @@ fn log() {
         node: id(5),
         time: time(),
         message: "m\u{1b}".into(),
+        as_of: None,
         log_index: None,
         signature: SignatureState::Good,
         refs: vec!["HEAD".into()],
     };
     check(
         &LogEntry::new(&entry),
-        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3","#4"],"author":"A <a@b>","node":"#5","time":"2026-11-22T16:51:00.000000042Z","message":"m\u001b","log_index":null,"signature":"good","refs":["HEAD"]}"##,
+        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3","#4"],"author":"A <a@b>","node":"#5","time":"2026-11-22T16:51:00.000000042Z","message":"m\u001b","log_index":null,"as_of":null,"signature":"good","refs":["HEAD"]}"##,
     );
 }
 
@@ -207,4 +208,35 @@ fn fsck() {
 fn warning() {
     let warning = repo::Warning { path: None, message: "index rebuilt".into() };
     check(&Warning::new(&warning), r#"{"v":1,"warning":"index rebuilt","path":null}"#);
+}
+
+#[test]
+fn diff_and_du() {
+    let side = |kind, mode, size| Some(repo::Side { kind, mode, size });
+    let change = repo::Change {
+        from: Some(NOT_UTF8.to_vec()),
+        old: side(EntryKind::File, 0o644, 5),
+        new: side(EntryKind::Executable, 0o755, 5),
+        ..repo::Change::new(ChangeKind::Renamed, b"new".to_vec())
+    };
+    let patches = vec![repo::Patch { old: change.old, new: change.new, body: repo::PatchBody::Same }];
+    let renamed = repo::Difference { change, patches };
+    let sides =
+        r#""old_kind":"file","new_kind":"executable","old_mode":"0644","new_mode":"0755","old_size":5,"new_size":5"#;
+    let head = "\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"";
+    check(&Difference::new(&renamed, false), &format!("{{\"v\":1,{head},{sides}}}"));
+    check(&Difference::new(&renamed, true), &format!("{{\"v\":1,{head},{sides},\"insertions\":0,\"deletions\":0}}"));
+    let change = repo::Change {
+        old: side(EntryKind::Directory, 0o755, 0),
+        ..repo::Change::new(ChangeKind::Deleted, b"d".to_vec())
+    };
+    let deleted = repo::Difference { change, patches: Vec::new() };
+    let shown = r#"{"change":"D","path":"d","old_kind":"directory","new_kind":null,"old_mode":"0755","new_mode":null,"old_size":null,"new_size":null}"#;
+    assert_eq!(show_change(&deleted, false, true), shown);
+    assert_eq!(show_change(&deleted, false, false), format!(",{shown}"));
+    let totals = repo::Totals { files: 1, directories: 2, bytes: 3 };
+    check(
+        &Du::new(&repo::DuEntry { path: b"d".to_vec(), totals }),
+        r#"{"v":1,"path":"d","files":1,"directories":2,"bytes":3}"#,
+    );
 }

@@ -17,8 +17,6 @@ pub(super) enum Trouble {
     Changed,
     /// The system refused.
     Io(io::Error),
-    /// What it has cannot be stored.
-    Unstorable(String),
     /// The store failed: nothing more can be done.
     Fatal(Error),
 }
@@ -47,11 +45,19 @@ impl Ingest<'_> {
                 Err(Trouble::Changed) => {}
                 Err(Trouble::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Gone),
                 Err(Trouble::Io(error)) => return Ok(Read::Failed(words(&error))),
-                Err(Trouble::Unstorable(cause)) => return Ok(Read::Failed(cause)),
                 Err(Trouble::Fatal(error)) => return Err(error),
             }
         }
         Ok(Read::Failed("it changes while it is read".to_owned()))
+    }
+
+    /// Opens a file, to see whether it could be read.
+    pub(super) fn open(&self, path: &RepoPath) -> Read {
+        match open_file(self.root, path) {
+            Ok((_, stat)) => Read::Opened(stat),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Read::Gone,
+            Err(error) => Read::Failed(words(&error)),
+        }
     }
 
     fn read_once(&self, path: &RepoPath, sink: &mut Sink<'_>) -> Result<(Entry, Stat), Trouble> {
@@ -66,7 +72,7 @@ impl Ingest<'_> {
         };
         let attrs = attrs_of(&file, sink)?;
         let after = Stat::from(&fstat(&file).map_err(io::Error::from)?);
-        if !same(&before, &after) {
+        if !after.is_untouched_since(&before) {
             return Err(Trouble::Changed);
         }
         let node = Node::File { mtime: after.mtime, size: after.size, content };
@@ -111,7 +117,7 @@ impl Ingest<'_> {
 }
 
 /// Reads until `buffer` is full or the file ends.
-pub(super) fn read_fully(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_fully(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
@@ -124,20 +130,20 @@ pub(super) fn read_fully(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::
     Ok(done)
 }
 
-/// Whether nothing happened to a file between two looks. Reading moves neither of these.
-fn same(before: &Stat, after: &Stat) -> bool {
-    let times = before.mtime == after.mtime && before.ctime == after.ctime;
-    times && before.size == after.size && before.mode == after.mode && before.ino == after.ino
+fn attrs_of(file: &OwnedFd, sink: &mut Sink<'_>) -> Result<Option<AttrsId>, Trouble> {
+    let Some(attrs) = read_attrs(file)? else { return Ok(None) };
+    Ok(Some(AttrsId(sink.put(AttrsId::KIND, &attrs.encode()).map_err(Fatal)?)))
 }
 
-fn attrs_of(file: &OwnedFd, sink: &mut Sink<'_>) -> Result<Option<AttrsId>, Trouble> {
+/// The extended attributes that are kept of a file; none if it has none.
+pub(crate) fn read_attrs(file: &OwnedFd) -> io::Result<Option<Attrs>> {
     let pairs = user_xattrs(file.as_fd())?;
     if pairs.is_empty() {
         return Ok(None);
     }
     let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let attrs = Attrs::new(pairs).map_err(|error| Trouble::Unstorable(format!("extended attributes: {error}")))?;
-    Ok(Some(AttrsId(sink.put(AttrsId::KIND, &attrs.encode()).map_err(Fatal)?)))
+    let unstorable = |error| io::Error::other(format!("extended attributes: {error}"));
+    Attrs::new(pairs).map(Some).map_err(unstorable)
 }
 
 /// The system's words, without its number.

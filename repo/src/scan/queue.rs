@@ -14,6 +14,7 @@ use super::error::ScanError;
 use super::list::{Listing, Scratch};
 use super::stat::Kind;
 use super::{BATCH_LEN, Shared};
+use crate::path_set::{Part, PathSet};
 use crate::stat_cache::CachedDir;
 
 /// What a directory costs besides its entries, in entries.
@@ -36,6 +37,7 @@ pub(super) struct Queue {
     /// Something was finished.
     done: Condvar,
     look_ahead: usize,
+    only: Arc<PathSet>,
 }
 
 #[derive(Default)]
@@ -81,6 +83,7 @@ struct Cursor {
     at: usize,
     /// Whether the batch that begins at `at` was given out.
     past_batch: bool,
+    only: Arc<PathSet>,
 }
 
 enum Job {
@@ -96,12 +99,18 @@ impl Cursor {
             if self.is_at_batch() {
                 return Some([&self.key, listed.name()].concat());
             }
-            if listed.kind == Kind::Directory && !listed.ignored {
+            if listed.kind == Kind::Directory && !listed.ignored && self.leads(listed.name()) {
                 return Some([&self.key, listed.name(), &[0]].concat());
             }
             self.step();
         }
         None
+    }
+
+    /// Whether the walk is about something in the subdirectory of that name.
+    fn leads(&self, name: &[u8]) -> bool {
+        self.only.is_all()
+            || Name::new(name).is_ok_and(|name| self.only.part(&self.listing.path.join(&name)) != Part::None)
     }
 
     fn is_at_batch(&self) -> bool {
@@ -179,8 +188,17 @@ impl State {
 }
 
 impl Queue {
-    pub(super) fn new(look_ahead: usize) -> Self {
-        Self { state: Mutex::default(), work: Condvar::new(), done: Condvar::new(), look_ahead }
+    pub(super) fn new(look_ahead: usize, only: PathSet) -> Self {
+        let only = Arc::new(only);
+        Self { state: Mutex::default(), work: Condvar::new(), done: Condvar::new(), look_ahead, only }
+    }
+
+    pub(super) fn only(&self) -> Arc<PathSet> {
+        Arc::clone(&self.only)
+    }
+
+    fn cursor(&self, key: Vec<u8>, listing: Arc<Listing>, cached: Option<Arc<CachedDir>>) -> Cursor {
+        Cursor { key, listing, cached, at: 0, past_batch: false, only: self.only() }
     }
 
     /// The directory under `key` if a thread has read it, or reads it now. Otherwise the asking thread must.
@@ -246,8 +264,7 @@ impl Queue {
     /// Plans what lies below a directory that the asking thread has read itself.
     pub(super) fn add_below(&self, key: &[u8], listing: &Arc<Listing>, cached: Option<Arc<CachedDir>>) {
         let mut state = self.lock();
-        let cursor = Cursor { key: key.to_vec(), listing: Arc::clone(listing), cached, at: 0, past_batch: false };
-        state.add(cursor);
+        state.add(self.cursor(key.to_vec(), Arc::clone(listing), cached));
         self.wake(&state);
     }
 
@@ -319,7 +336,7 @@ impl Running<'_> {
             *slot = Slot::Done(done, cost);
             state.held += cost;
             if let Some((listing, cached)) = below {
-                state.add(Cursor { key, listing, cached, at: 0, past_batch: false });
+                state.add(self.queue.cursor(key, listing, cached));
             }
         }
         if state.asking {

@@ -62,6 +62,12 @@ impl Stat {
         self.blocks.saturating_mul(512) < self.size
     }
 
+    /// Whether nothing happened to it since another look. Reading moves nothing of what is compared.
+    pub fn is_untouched_since(&self, before: &Self) -> bool {
+        let times = before.mtime == self.mtime && before.ctime == self.ctime;
+        times && before.size == self.size && before.mode == self.mode && before.ino == self.ino
+    }
+
     /// Whether the file was not older than `stamp`, so that a later change need not show in its times.
     pub fn is_racy(&self, stamp: Timestamp) -> bool {
         self.mtime >= stamp || self.ctime >= stamp

@@ -150,7 +150,7 @@ fn threads_and_look_ahead_never_change_the_answer() {
         naive(root.root(), &mut wanted, root.root());
         for threads in [0, 1, 2, 5] {
             for look_ahead in [0, 1, 50, 1 << 20] {
-                assert_eq!(walk(&root, ScanOptions { threads, look_ahead }).entries, wanted);
+                assert_eq!(walk(&root, ScanOptions { threads, look_ahead, ..ScanOptions::default() }).entries, wanted);
             }
         }
         // One who leaves out subtrees gets the rest all the same.
@@ -474,7 +474,7 @@ fn large_directories_come_in_batches() {
     let rows = Arc::new(MemoryRows::default());
     let cache = fill(&root, &rows, far_future());
     for threads in [0, 2] {
-        let found = walk(&root, ScanOptions { threads, look_ahead: 100 });
+        let found = walk(&root, ScanOptions { threads, look_ahead: 100, ..ScanOptions::default() });
         assert_eq!(found.entries.len(), 1 + 10_000 + 8);
     }
     assert!(changed(&root, &cache).is_empty());

@@ -38,14 +38,15 @@ fn a_line_a_commit() {
     let commit = world.object(0, &["commit", "-m", "the\nmessage", "--author", "Ada"]);
     let log = world.json(&["log"]);
     let [line] = log.as_slice() else { panic!("not one line: {log:?}") };
-    let fields = ["v", "commit", "tree", "parents", "author", "node", "time", "message", "log_index", "signature"];
+    let fields =
+        ["v", "commit", "tree", "parents", "author", "node", "time", "message", "log_index", "as_of", "signature"];
     has_fields(line, &fields);
     assert_eq!(line["v"], 1);
     assert_eq!((&line["commit"], &line["tree"]), (&commit["commit"], &commit["tree"]));
     assert_eq!(line["parents"], Value::Array(Vec::new()));
     assert_eq!((text(&line["author"]), text(&line["message"])), ("Ada", "the\nmessage"));
     assert!(is_id(&line["node"]) && is_time(&line["time"]), "{line}");
-    assert_eq!(line["log_index"], Value::Null);
+    assert_eq!((&line["log_index"], &line["as_of"]), (&Value::Null, &Value::Null));
     assert_eq!(line["signature"], "good");
     let shown = world.ok(&["log"]);
     assert!(shown.starts_with(&format!("commit {} (HEAD)\nAuthor: Ada\nDate: ", text(&line["commit"]))), "{shown}");

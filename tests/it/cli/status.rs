@@ -23,7 +23,7 @@ fn chmod(world: &World, path: &str, mode: u32) {
 fn one_object() {
     let world = World::repository();
     let empty = world.object(0, &["status"]);
-    has_fields(&empty, &["v", "head", "main", "ahead", "behind", "changes", "conflicts", "clean"]);
+    has_fields(&empty, &["v", "head", "main", "ahead", "behind", "as_of", "changes", "conflicts", "clean"]);
     assert_eq!((&empty["head"], &empty["clean"]), (&Value::Null, &Value::Bool(true)));
     world.write("a", "a");
     let head = world.commit();
@@ -34,7 +34,7 @@ fn one_object() {
     assert_eq!(clean["changes"], Value::Array(Vec::new()));
     assert_eq!(clean["conflicts"], Value::Array(Vec::new()));
     // There is no cluster yet.
-    assert!(["main", "ahead", "behind"].iter().all(|field| clean[field].is_null()), "{clean}");
+    assert!(["main", "ahead", "behind", "as_of"].iter().all(|field| clean[field].is_null()), "{clean}");
     world.write("b", "b");
     let changed = world.object(0, &["status"]);
     assert_eq!(changed["clean"], false);
@@ -51,6 +51,7 @@ fn every_letter() {
     world.write("dir/x", "dir/x");
     world.write("to-file/x", "to-file/x");
     std::fs::create_dir(world.path("empty-dir")).expect("it can be made");
+    std::fs::create_dir(world.path("empty-to-file")).expect("it can be made");
     symlink("a", world.path("link")).expect("it can be made");
     world.commit();
 
@@ -70,6 +71,8 @@ fn every_letter() {
     rename(&world, "dir", "dir-here");
     world.write("touched", "touched");
     std::fs::remove_dir(world.path("empty-dir")).expect("it is there");
+    std::fs::remove_dir(world.path("empty-to-file")).expect("it is there");
+    world.write("empty-to-file", "now a file");
     std::fs::create_dir(world.path("new-empty")).expect("it can be made");
     world.write("new-dir/file", "new");
     let expected = [
@@ -77,6 +80,7 @@ fn every_letter() {
         "D empty",
         "D empty-dir",
         "A empty-here",
+        "T empty-to-file",
         "D gone",
         "M link",
         "M mode",
@@ -136,12 +140,20 @@ fn unreadable_is_never_deleted() {
     let world = World::for_plain_user();
     world.ok(&["init"]);
     world.write("file", "file");
+    world.write("longer", "longer");
     world.write("dir/inside", "inside");
     world.commit();
-    // As long as before: what is of another length differs, whoever may read it.
+    // Of another length, as long as before, or new: what it is now is not known.
+    world.write("longer", "longer than before");
+    world.write("new", "new");
     world.write("file", "FILE");
-    chmod(&world, "file", 0);
-    chmod(&world, "dir", 0);
+    for path in ["longer", "new", "file", "dir"] {
+        chmod(&world, path, 0);
+    }
+    assert_eq!(world.changes(), ["unreadable dir", "unreadable file", "unreadable longer", "unreadable new"]);
+    std::fs::remove_file(world.path("new")).expect("it is there");
+    chmod(&world, "longer", 0o644);
+    world.write("longer", "longer");
     assert_eq!(world.changes(), ["unreadable dir", "unreadable file"]);
     assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(3));
     let text = world.ok(&["status"]);
