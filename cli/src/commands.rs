@@ -11,6 +11,7 @@ mod ls;
 mod restore;
 mod show;
 mod status;
+mod tag;
 mod version;
 
 use clap::Subcommand;
@@ -31,6 +32,7 @@ pub enum Command {
     Du(du::DuArgs),
     #[command(visible_alias = "checkout")]
     Restore(restore::RestoreArgs),
+    Tag(tag::TagArgs),
     Fsck(fsck::FsckArgs),
     Version(version::VersionArgs),
 }
@@ -48,6 +50,7 @@ impl Command {
             Self::Cat(args) => cat::run(args, context),
             Self::Du(args) => du::run(args, context),
             Self::Restore(args) => restore::run(args, context),
+            Self::Tag(args) => tag::run(args, context),
             Self::Fsck(args) => fsck::run(&args, context),
             Self::Version(_) => version::run(context),
         }

@@ -15,7 +15,10 @@ use serde::Serialize;
 
 use crate::time::rfc3339;
 
+mod tag;
+
 pub use look::*;
+pub use tag::Tag;
 
 const VERSION: u32 = 1;
 

@@ -1,13 +1,9 @@
 //! Revisions and history: what `REV` means, and `log`.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use filesync_cas::ContentHash;
-use filesync_cas::small_file::Lines;
-use filesync_cas::vfs::read_to_end;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, Touch, Touches, TreeLink, WalkError, lookup};
 
@@ -15,21 +11,20 @@ use crate::error::{Error, ErrorKind};
 use crate::identity;
 use crate::repo::{Repo, request_paths};
 use crate::request::{LogEntry, LogRequest, Target};
+use crate::tags;
 
 /// The shortest prefix of an id that counts as one.
 const PREFIX_MIN: usize = 4;
-const TAGS: &str = "refs/tags";
-const REF_TITLE: &str = "filesync ref 1";
 
 /// The commit that `rev` means; none for `HEAD` before the first commit.
 pub fn resolve(repo: &Repo, rev: &str) -> Result<Option<CommitId>, Error> {
     let (base, steps) = match rev.rsplit_once('~') {
         Some((base, "")) => (base, 1),
-        Some((base, steps)) => (base, steps.parse::<u64>().map_err(|_| unknown(rev))?),
+        Some((base, steps)) => (base, steps.parse::<u64>().map_err(|_| unknown(repo, rev))?),
         None => (rev, 0),
     };
     let Some(mut id) = resolve_base(repo, base)? else {
-        return if steps == 0 { Ok(None) } else { Err(unknown(rev)) };
+        return if steps == 0 { Ok(None) } else { Err(unknown(repo, rev)) };
     };
     for _ in 0..steps {
         let commit = read_commit(repo.node_source(), &id)?;
@@ -56,14 +51,14 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
         }
         _ => {}
     }
-    if let Some(id) = tag(repo, base)? {
+    if let Some(id) = tags::find(&**repo.store.vfs(), base)? {
         return Ok(Some(id));
     }
     let is_prefix =
         (PREFIX_MIN..=64).contains(&base.len()) && base.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let mut found = if is_prefix { commits_with_prefix(repo, base)? } else { Vec::new() };
     match (found.pop(), found.pop()) {
-        (None, _) => Err(unknown(base)),
+        (None, _) => Err(unknown(repo, base)),
         (Some(id), None) => Ok(Some(id)),
         (Some(_), Some(_)) => {
             let message = format!("cannot tell which commit {base} is: several begin with it");
@@ -72,15 +67,37 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
     }
 }
 
-fn unknown(rev: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("cannot find revision {rev}: no commit or tag of that name"))
+fn unknown(repo: &Repo, rev: &str) -> Error {
+    let error = Error::new(ErrorKind::NotFound, format!("cannot find revision {rev}: no commit or tag of that name"));
+    match misspelt(rev) {
+        Some(hint) => error.with_hint(hint),
+        None => tags::with_hint(&**repo.store.vfs(), rev, error),
+    }
+}
+
+/// What is wrong with a revision as a word, if it looks like what other programs take, or like what is taken elsewhere.
+fn misspelt(rev: &str) -> Option<String> {
+    let is_hex = !rev.is_empty() && rev.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_range = rev.split_once("..").is_some_and(|(from, _)| !from.is_empty() && !from.ends_with('/'));
+    Some(match rev.split_once(':') {
+        _ if is_range => "one revision is wanted, not a range".to_owned(),
+        _ if rev.contains('^') => "the parent of HEAD is HEAD~1, and its parent HEAD~2".to_owned(),
+        _ if rev == "@" || rev.eq_ignore_ascii_case("head") => "did you mean HEAD?".to_owned(),
+        _ if rev == "master" => "there is one line of history: HEAD is its end".to_owned(),
+        _ if is_hex && rev.len() < PREFIX_MIN => format!("of an id, {PREFIX_MIN} digits or more are wanted"),
+        _ if is_hex && rev.bytes().any(|b| b.is_ascii_uppercase()) => {
+            format!("did you mean {}?", rev.to_ascii_lowercase())
+        }
+        Some((rev, path)) if !path.is_empty() => format!("revision and path are two words here: `{rev} -- {path}`"),
+        _ => return None,
+    })
 }
 
 /// At most two commits whose ids begin with `prefix`.
 fn commits_with_prefix(repo: &Repo, prefix: &str) -> Result<Vec<CommitId>, Error> {
     let bound = |fill: &str| {
         let digits: String = prefix.chars().chain(fill.chars().cycle()).take(64).collect();
-        digits.parse::<ContentHash>().map_err(|_| unknown(prefix))
+        digits.parse::<ContentHash>().map_err(|_| unknown(repo, prefix))
     };
     let mut found = Vec::new();
     repo.store.each_id(&bound("0")?, &bound("f")?, &mut |id, kind| {
@@ -92,64 +109,20 @@ fn commits_with_prefix(repo: &Repo, prefix: &str) -> Result<Vec<CommitId>, Error
     Ok(found)
 }
 
-/// Whether a name may be a tag's: nothing that could be taken for an option, a path or an id.
-fn is_tag_name(name: &str) -> bool {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-'));
-    let parts = name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
-    plain && parts && !name.starts_with('-') && !name.contains("..") && name.len() <= 255
-}
-
-fn tag(repo: &Repo, name: &str) -> Result<Option<CommitId>, Error> {
-    if !is_tag_name(name) {
-        return Ok(None);
-    }
-    let path = Path::new(TAGS).join(name);
-    let bytes = match read_to_end(&**repo.store.vfs(), &path, 4096) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        // A directory of tags is not a tag.
-        Err(error) if filesync_cas::vfs::refused(&error).is_some() => return Ok(None),
-        Err(error) => return Err(Error::path("cannot read", &path, &error)),
-    };
-    let damaged = |cause: &str| Error::new(ErrorKind::Damage, format!("{}: damaged: {cause}", path.display()));
-    let lines = Lines::parse(&bytes, REF_TITLE).map_err(|cause| damaged(&cause))?;
-    let id = lines.iter().next().and_then(|line| line.strip_prefix("commit ")).and_then(|id| id.parse().ok());
-    Ok(Some(CommitId(id.ok_or_else(|| damaged("no commit in it"))?)))
-}
-
-/// All tags, by name.
-pub fn tags(repo: &Repo) -> Result<Vec<(String, CommitId)>, Error> {
-    let vfs = &**repo.store.vfs();
-    let mut open = vec![String::new()];
-    let mut tags = Vec::new();
-    while let Some(dir) = open.pop() {
-        let path = if dir.is_empty() { Path::new(TAGS).to_owned() } else { Path::new(TAGS).join(&dir) };
-        let listed = match vfs.list(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            listed => listed.map_err(|error| Error::path("cannot read", &path, &error))?,
-        };
-        for (file, kind) in listed {
-            let Some(file) = file.to_str().filter(|file| !file.starts_with('.')) else { continue };
-            let name = if dir.is_empty() { file.to_owned() } else { format!("{dir}/{file}") };
-            match kind {
-                filesync_cas::vfs::FileKind::Dir => open.push(name),
-                _ => tags.extend(tag(repo, &name)?.map(|id| (name, id))),
-            }
-        }
-    }
-    tags.sort();
-    Ok(tags)
-}
-
 /// What `REV[:PATH]` means: the commit's tree and the path in it.
 pub fn target_of(repo: &Repo, target: &Target) -> Result<(TreeLink, RepoPath), Error> {
     let (_, commit) = commit_of(repo, target.rev.as_deref())?;
     let path = target.path.as_deref().unwrap_or_default();
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
-    let path = request_paths(&[path[..end].to_vec()])?.pop().unwrap_or_else(RepoPath::root);
-    Ok((commit.tree, path))
+    let parsed = request_paths(&[path[..end].to_vec()]).map_err(|error| {
+        let is_relative = path.split(|&byte| byte == b'/').any(|part| matches!(part, b"" | b"." | b".."));
+        if is_relative {
+            error.with_hint("paths behind a colon are from the root, as `filesync ls -r` shows them")
+        } else {
+            error
+        }
+    });
+    Ok((commit.tree, parsed?.pop().unwrap_or_else(RepoPath::root)))
 }
 
 /// Whether there is nothing to look at yet: no commit, and none was named.
@@ -214,7 +187,7 @@ impl Names {
         if let Some(head) = repo.head() {
             names.entry(head).or_default().push("HEAD".to_owned());
         }
-        for (name, id) in tags(repo)? {
+        for (name, id) in tags::tags(&**repo.store.vfs())? {
             names.entry(id).or_default().push(name);
         }
         Ok(Self(names))
@@ -242,7 +215,7 @@ pub fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &Names) -> Lo
 /// Every commit that something refers to: the head and the tags.
 pub fn roots(repo: &Repo) -> Result<Vec<CommitId>, Error> {
     let mut roots: Vec<CommitId> = repo.head().into_iter().collect();
-    roots.extend(tags(repo)?.into_iter().map(|(_, id)| id));
+    roots.extend(tags::tags(&**repo.store.vfs())?.into_iter().map(|(_, id)| id));
     roots.sort_unstable();
     roots.dedup();
     Ok(roots)

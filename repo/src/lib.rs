@@ -23,6 +23,7 @@ mod ingest;
 mod init;
 mod journal;
 mod ls;
+mod nearest;
 mod objects;
 mod path_set;
 mod renames;
@@ -33,6 +34,7 @@ pub mod scan;
 mod show;
 pub mod stat_cache;
 mod status;
+mod tags;
 mod worktree;
 
 pub use error::{Error, ErrorKind};

@@ -14,12 +14,13 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
 use crate::request::{
-    CatRequest, CommitRequest, CommitResult, DiffRequest, Difference, DuEntry, DuRequest, Event, FsckRequest,
-    FsckResult, InitRequest, InitResult, LogEntry, LogRequest, LsEntry, LsRequest, Observer, RestoreRequest,
-    RestoreResult, ShowRequest, Shown, StatusRequest, StatusResult, Warning,
+    CatRequest, CommitRequest, CommitResult, DiffRequest, Difference,
+    DuEntry, DuRequest, Event, FsckRequest, FsckResult, InitRequest, InitResult, LogEntry, LogRequest,
+    LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult, ShowRequest, Shown, StatusRequest, StatusResult, Tag,
+    TagRequest, Warning,
 };
 use crate::stat_cache::StatCache;
-use crate::{cat, commit, diff, du, fsck, history, init, ls, restore, show, status};
+use crate::{cat, commit, diff, du, fsck, history, init, ls, restore, show, status, tags};
 
 /// The directory that makes a directory a repository.
 pub const STORE_DIR: &str = ".filesync";
@@ -163,6 +164,11 @@ impl Repo {
     /// Bytes of a file of a commit, each verified before it is written.
     pub fn cat(&self, request: &CatRequest, out: &mut dyn std::io::Write) -> Result<(), Error> {
         cat::cat(self, request, out)
+    }
+
+    /// Lists tags, makes one, or removes one: all of them, or the one. Making and removing need a writer.
+    pub fn tag(&self, request: &TagRequest) -> Result<Vec<Tag>, Error> {
+        tags::tag(self, request)
     }
 
     /// Makes paths equal to those of a commit. In the working copy, needs a writer.

@@ -13,6 +13,10 @@ use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
 
 pub use look::*;
 
+mod tag;
+
+pub use tag::{Tag, TagRequest};
+
 /// What a command is told while it runs. Called from several threads.
 pub trait Observer: Send + Sync {
     /// Something happened.
@@ -117,7 +121,7 @@ pub struct CommitResult {
     pub files: u64,
     /// Bytes of all files in the tree.
     pub bytes: u64,
-    /// Paths that the parent did not have.
+    /// Paths that the head did not have; of an amended commit, the one that it replaces.
     pub added: u64,
     /// Paths that it had with other content, mode or kind.
     pub modified: u64,

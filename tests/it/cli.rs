@@ -11,6 +11,7 @@ mod patches;
 mod restore;
 mod signals;
 mod status;
+mod tag;
 
 use serde_json::Value;
 

@@ -19,12 +19,14 @@ use crate::lock::{ReaderLock, WriterLock};
 use crate::pack::Class;
 use crate::params::Params;
 use crate::rows::RowError;
-use crate::vfs::{Open, TEMP_PREFIX, Vfs};
+use crate::vfs::{FileKind, Open, TEMP_PREFIX, Vfs};
 
 /// How often a reader looks again that meets an index in between two states.
 const READER_TRIES: usize = 3;
 /// Directories in which files are replaced.
-const DIRS: [&str; 4] = ["", "packs", "pins", "refs/tags"];
+const DIRS: [&str; 4] = ["", "packs", "pins", TAGS];
+/// Names with slashes lie in directories below this one.
+const TAGS: &str = "refs/tags";
 
 fn io(path: &str) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = PathBuf::from(path);
@@ -160,11 +162,15 @@ pub fn writer(
 
 /// Temporary files of replacements that a crash cut short.
 fn remove_leftovers(vfs: &dyn Vfs) {
-    for dir in DIRS {
-        for (name, _) in vfs.list(Path::new(dir)).unwrap_or_default() {
+    let mut dirs = DIRS.map(PathBuf::from).to_vec();
+    while let Some(dir) = dirs.pop() {
+        for (name, kind) in vfs.list(&dir).unwrap_or_default() {
+            let path = dir.join(&name);
             if name.to_str().is_some_and(|name| name.starts_with(TEMP_PREFIX)) {
                 // One that stays is met again by the next writer.
-                drop(vfs.unlink(&Path::new(dir).join(name)));
+                drop(vfs.unlink(&path));
+            } else if kind == FileKind::Dir && dir.starts_with(TAGS) {
+                dirs.push(path);
             }
         }
     }

@@ -75,6 +75,16 @@ fn commit() {
 }
 
 #[test]
+fn tag() {
+    let mut tag = repo::Tag { name: "v1".into(), commit: Some(commit_id(1)), was: None };
+    check(&Tag::new(&tag), r##"{"v":1,"name":"v1","commit":"#1"}"##);
+    tag.was = Some(commit_id(2));
+    check(&Tag::new(&tag), r##"{"v":1,"name":"v1","commit":"#1","was":"#2"}"##);
+    tag = repo::Tag { commit: None, was: None, ..tag };
+    check(&Tag::new(&tag), r#"{"v":1,"name":"v1","commit":null}"#);
+}
+
+#[test]
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),
