@@ -2,6 +2,7 @@
 
 mod cat;
 mod commit;
+mod config;
 mod diff;
 mod du;
 mod fsck;
@@ -34,6 +35,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Tag(tag::TagArgs),
     Fsck(fsck::FsckArgs),
+    Config(config::ConfigArgs),
     Version(version::VersionArgs),
 }
 
@@ -51,6 +53,7 @@ impl Command {
             Self::Du(args) => du::run(args, context),
             Self::Restore(args) => restore::run(args, context),
             Self::Tag(args) => tag::run(args, context),
+            Self::Config(args) => config::run(args, context),
             Self::Fsck(args) => fsck::run(&args, context),
             Self::Version(_) => version::run(context),
         }

@@ -15,8 +15,10 @@ use serde::Serialize;
 
 use crate::time::rfc3339;
 
+mod config;
 mod tag;
 
+pub use config::{Setting, Valid};
 pub use look::*;
 pub use tag::Tag;
 

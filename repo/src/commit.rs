@@ -138,14 +138,10 @@ fn parents(head: Option<&(CommitId, Commit)>, amend: bool) -> Vec<CommitId> {
 fn author(repo: &Repo, request: &CommitRequest) -> Result<String, Error> {
     let author = match &request.author {
         Some(author) => author.clone(),
-        None => Config::load(&**repo.store.vfs())?.commit.author.unwrap_or_else(config::default_author),
+        None => Config::load(&**repo.store.vfs())?.author(),
     };
-    if author.is_empty()
-        || author.len() > filesync_merkle::commit::AUTHOR_LEN_MAX
-        || author.chars().any(char::is_control)
-    {
-        return Err(Error::new(ErrorKind::Usage, format!("cannot use the author {author:?}")));
-    }
+    config::check_author(&author)
+        .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the author {author:?}: {why}")))?;
     let message = request.message.as_deref().unwrap_or_default();
     if message.len() > filesync_merkle::commit::MESSAGE_LEN_MAX || message.contains('\0') {
         return Err(Error::new(ErrorKind::Usage, "cannot use the message: it is longer than 128 KiB, or holds a NUL"));

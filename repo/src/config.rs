@@ -1,70 +1,117 @@
 //! `config.toml`: settings that people may edit.
+//!
+//! What there is to set stands in one table ([`SETTINGS`]); what is not in it, or has no sensible value, is an error that
+//! names the line. A file that is not there means that nothing is set. It is changed by [`file::set`] alone, which
+//! leaves comments, order and spaces as the user wrote them.
 
+mod command;
+mod file;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
-use serde::{Deserialize, Serialize};
+use filesync_merkle::commit::AUTHOR_LEN_MAX;
 
 use crate::error::{Error, ErrorKind};
 
+pub use command::config;
+
+/// Its name in `.filesync`.
 const PATH: &str = "config.toml";
+/// What messages call it.
+const SHOWN: &str = ".filesync/config.toml";
 const LEN_MAX: u64 = 1 << 20;
+const NODE_NAME_LEN_MAX: usize = 255;
 
-/// The settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// This node.
-    pub node: Node,
-    /// Commits made here.
-    pub commit: CommitSettings,
+/// Something that can be set.
+#[derive(Debug)]
+struct Setting {
+    /// `SECTION.NAME`.
+    key: &'static str,
+    /// What is wrong with a value, if anything.
+    check: fn(&str) -> Result<(), &'static str>,
+    /// What holds where nothing is set.
+    default: fn() -> String,
 }
 
-/// Settings of this node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Node {
-    /// What it is called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+const AUTHOR: &str = "commit.author";
+const NODE_NAME: &str = "node.name";
+
+/// All that can be set, by key.
+static SETTINGS: [Setting; 2] = [
+    Setting { key: AUTHOR, check: check_author, default: default_author },
+    Setting { key: NODE_NAME, check: check_node_name, default: host },
+];
+
+fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
 }
 
-/// Settings of commits.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CommitSettings {
-    /// Who commits, unless a commit says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub author: Option<String>,
-}
+/// The settings of a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config(BTreeMap<&'static str, String>);
 
 impl Config {
-    /// Reads the settings; a file that is not there means none.
+    /// Reads the settings.
     pub fn load(vfs: &dyn Vfs) -> Result<Self, Error> {
-        let bytes = match read_to_end(vfs, Path::new(PATH), LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Error::io("cannot read config.toml", &error)),
-        };
-        let wrong = |cause: &str| {
-            let cause = cause.trim_end().replace('\n', " ");
-            Error::new(ErrorKind::Failed, format!("config.toml: {cause}"))
-        };
-        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8"))?;
-        toml::from_str(text).map_err(|error: toml::de::Error| wrong(error.message()))
+        file::parse(&read(vfs)?).map_err(file::Wrong::into_error)
     }
 
-    /// Writes the settings.
-    pub fn save(&self, vfs: &dyn Vfs) -> Result<(), Error> {
-        let text = toml::to_string(self).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        replace(vfs, Path::new(PATH), text.as_bytes(), 0o644)
-            .map_err(|error| Error::io("cannot write config.toml", &error))
+    /// Who commits, unless a commit says otherwise.
+    pub fn author(&self) -> String {
+        self.0.get(AUTHOR).cloned().unwrap_or_else(default_author)
     }
+
+    /// What this node is called.
+    pub fn node_name(&self) -> String {
+        self.0.get(NODE_NAME).cloned().unwrap_or_else(host)
+    }
+}
+
+/// Writes the settings of a new repository.
+pub fn create(vfs: &dyn Vfs, node_name: &str) -> Result<(), Error> {
+    let text = file::set("# Settings of this repository: `filesync config` lists all of them.\n", NODE_NAME, node_name);
+    write(vfs, &text.map_err(file::Wrong::into_error)?, 0o644)
+}
+
+/// Says what is wrong with an author.
+pub fn check_author(author: &str) -> Result<(), &'static str> {
+    match author {
+        "" => Err("it is empty"),
+        _ if author.len() > AUTHOR_LEN_MAX => Err("it is longer than 1024 bytes"),
+        _ if author.chars().any(char::is_control) => Err("it contains control characters"),
+        _ => Ok(()),
+    }
+}
+
+/// Says what is wrong with the name of a node.
+pub fn check_node_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("it is empty"),
+        _ if name.len() > NODE_NAME_LEN_MAX => Err("it is longer than 255 bytes"),
+        _ if name.chars().any(char::is_control) => Err("it contains control characters"),
+        _ => Ok(()),
+    }
+}
+
+fn read(vfs: &dyn Vfs) -> Result<String, Error> {
+    let failed = |cause: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot read {SHOWN}: {cause}"));
+    match read_to_end(vfs, Path::new(PATH), LEN_MAX) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| failed(&"it is not UTF-8")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn write(vfs: &dyn Vfs, text: &str, mode: u32) -> Result<(), Error> {
+    replace(vfs, Path::new(PATH), text.as_bytes(), mode)
+        .map_err(|error| Error::io(format_args!("cannot write {SHOWN}"), &error))
 }
 
 /// user@host, or as much of it as the system tells.
-pub fn default_author() -> String {
+fn default_author() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| is_plain(user));
     let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
     format!("{user}@{}", host())
@@ -79,3 +126,6 @@ pub fn host() -> String {
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.len() <= 255 && !word.chars().any(|c| c.is_control() || c.is_whitespace())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use filesync_cas::vfs::{RealVfs, Rename, Vfs};
 use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
 
-use crate::config::{self, Config};
+use crate::config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::repo::STORE_DIR;
@@ -27,9 +27,8 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
         })?,
     };
     let name = request.name.clone().unwrap_or_else(config::host);
-    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}")));
-    }
+    config::check_node_name(&name)
+        .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}: {why}")))?;
     make_dir(dir)?;
     let root = std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error))?;
     let vfs = RealVfs::open(&root).map_err(|error| Error::path("cannot open", &root, &error))?;
@@ -48,8 +47,7 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
     let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
     let identity = Identity::generate()?;
     let params = Params::new(repository, chunks, if request.no_compression { Codec::None } else { Codec::Zstd });
-    let config = Config { node: config::Node { name: Some(name) }, ..Config::default() };
-    let made = fill(&root, &unfinished, &params, &identity, &config).and_then(|()| {
+    let made = fill(&root, &unfinished, &params, &identity, &name).and_then(|()| {
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(),
             _ => Error::path("cannot write", &root.join(STORE_DIR), &error),
@@ -74,14 +72,14 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn fill(root: &Path, unfinished: &str, params: &Params, identity: &Identity, config: &Config) -> Result<(), Error> {
+fn fill(root: &Path, unfinished: &str, params: &Params, identity: &Identity, name: &str) -> Result<(), Error> {
     let path = root.join(unfinished);
     let io = |error: io::Error| Error::path("cannot write", &path, &error);
     std::fs::DirBuilder::new().mode(0o755).create(&path).map_err(io)?;
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(&path).map_err(io)?);
     let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
     identity.save(&*vfs)?;
-    config.save(&*vfs)?;
+    config::create(&*vfs, name)?;
     Store::create(&place, params)?;
     vfs.sync_dir(Path::new("")).map_err(io)
 }

@@ -13,8 +13,10 @@ use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
 
 pub use look::*;
 
+mod config;
 mod tag;
 
+pub use config::{ConfigRequest, ConfigSetting, ConfigSource};
 pub use tag::{Tag, TagRequest};
 
 /// What a command is told while it runs. Called from several threads.

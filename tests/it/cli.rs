@@ -2,6 +2,7 @@
 
 mod commit;
 mod common;
+mod config;
 mod diff;
 mod du;
 mod history;

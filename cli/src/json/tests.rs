@@ -85,6 +85,15 @@ fn tag() {
 }
 
 #[test]
+fn config() {
+    let setting = repo::ConfigSetting { key: "a.b", value: "\"x\"".into(), source: repo::ConfigSource::Default };
+    check(&Setting::new(&setting), r#"{"v":1,"key":"a.b","value":"\"x\"","source":"default"}"#);
+    let setting = repo::ConfigSetting { source: repo::ConfigSource::File, ..setting };
+    check(&Setting::new(&setting), r#"{"v":1,"key":"a.b","value":"\"x\"","source":"file"}"#);
+    check(&Valid { valid: true }, r#"{"v":1,"valid":true}"#);
+}
+
+#[test]
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),

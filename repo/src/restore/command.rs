@@ -42,7 +42,7 @@ fn with_context<T>(
     run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let vfs = &**repo.store.vfs();
-    let name = Config::load(vfs).ok().and_then(|config| config.node.name);
+    let name = Config::load(vfs).ok().map(|config| config.node_name());
     // Neither is needed to restore; a copy can be named without.
     let id = || Identity::load(vfs).ok().map(|identity| filesync_cas::hash::hex(&identity.node()[..4]));
     let node = name.or_else(id).unwrap_or_else(|| "local".to_owned());

@@ -1,0 +1,83 @@
+//! `config`.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use filesync_repo::{ConfigRequest, ConfigSource};
+
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::{json, quote};
+
+/// Show and change settings
+///
+/// They stand in `.filesync/config.toml`, which may be edited by hand; comments stay when a setting is changed.
+///
+///   commit.author   who commits, unless a commit says otherwise [default: user@host]
+///   node.name       what this node is called [default: the host's name]
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_long_help = "\
+Examples:
+  filesync config
+  filesync config set commit.author 'Ada <ada@example.org>'
+  filesync config get node.name
+  filesync config validate           after editing the file: what is wrong with it, and where?"
+)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all settings (what `config` alone does)
+    Show,
+    /// Print the value of one
+    Get {
+        /// Which
+        key: String,
+    },
+    /// Change one
+    Set {
+        /// Which
+        key: String,
+        /// To what
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Check the file, and name what is wrong with its line
+    Validate,
+}
+
+pub fn run(args: ConfigArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let action = args.action.unwrap_or(Action::Show);
+    let is_validation = matches!(action, Action::Validate);
+    let is_get = matches!(action, Action::Get { .. });
+    let (repo, request) = match action {
+        // To list all settings is to check them all.
+        Action::Show | Action::Validate => (context.open_reader()?, ConfigRequest::Show),
+        Action::Get { key } => (context.open_reader()?, ConfigRequest::Get { key }),
+        Action::Set { key, value } => (context.open_writer("config")?, ConfigRequest::Set { key, value }),
+    };
+    let settings = repo.config(&request);
+    context.progress.finish();
+    let settings = settings?;
+    let chatty = context.is_chatty();
+    let out = &mut context.output;
+    match (context.global.json, is_validation) {
+        (true, true) => out.json(&json::Valid { valid: true }),
+        (true, false) => settings.iter().try_for_each(|setting| out.json(&json::Setting::new(setting))),
+        (false, true) if chatty => writeln!(out, "all is well"),
+        (false, true) => Ok(()),
+        (false, false) if is_get => settings.iter().try_for_each(|setting| writeln!(out, "{}", setting.value)),
+        (false, false) if !chatty && matches!(request, ConfigRequest::Set { .. }) => Ok(()),
+        (false, false) => settings.iter().try_for_each(|setting| {
+            let default = if setting.source == ConfigSource::Default { " (default)" } else { "" };
+            writeln!(out, "{} = {}{default}", setting.key, quote::line(&setting.value))
+        }),
+    }
+    .map_err(Failure::Output)?;
+    Ok(Exit::Done)
+}
