@@ -1,6 +1,7 @@
 //! The commands, a file each: words, request, call, result shown.
 
 mod cat;
+mod check_ignore;
 mod commit;
 mod config;
 mod diff;
@@ -35,6 +36,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Tag(tag::TagArgs),
     Fsck(fsck::FsckArgs),
+    CheckIgnore(check_ignore::CheckIgnoreArgs),
     Config(config::ConfigArgs),
     Version(version::VersionArgs),
 }
@@ -53,6 +55,7 @@ impl Command {
             Self::Du(args) => du::run(args, context),
             Self::Restore(args) => restore::run(args, context),
             Self::Tag(args) => tag::run(args, context),
+            Self::CheckIgnore(args) => check_ignore::run(&args, context),
             Self::Config(args) => config::run(args, context),
             Self::Fsck(args) => fsck::run(&args, context),
             Self::Version(_) => version::run(context),
@@ -63,6 +66,7 @@ impl Command {
     pub fn uses_one_for_differs(&self) -> bool {
         match self {
             Self::Status(args) => args.exit_code,
+            Self::CheckIgnore(_) => true,
             Self::Diff(args) => args.exit_code,
             _ => false,
         }

@@ -16,9 +16,11 @@ use serde::Serialize;
 use crate::time::rfc3339;
 
 mod config;
+mod ignore;
 mod tag;
 
 pub use config::{Setting, Valid};
+pub use ignore::IgnoreAnswer;
 pub use look::*;
 pub use tag::Tag;
 

@@ -8,6 +8,7 @@
 pub mod cancel;
 mod cat;
 mod changes;
+mod check_ignore;
 mod commit;
 mod compare;
 mod config;

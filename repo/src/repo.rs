@@ -14,13 +14,13 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
 use crate::request::{
-    CatRequest, CommitRequest, CommitResult, ConfigRequest, ConfigSetting, DiffRequest, Difference,
-    DuEntry, DuRequest, Event, FsckRequest, FsckResult, InitRequest, InitResult, LogEntry, LogRequest,
+    CatRequest, CheckIgnoreRequest, CommitRequest, CommitResult, ConfigRequest, ConfigSetting, DiffRequest, Difference,
+    DuEntry, DuRequest, Event, FsckRequest, FsckResult, IgnoreAnswer, InitRequest, InitResult, LogEntry, LogRequest,
     LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult, ShowRequest, Shown, StatusRequest, StatusResult, Tag,
     TagRequest, Warning,
 };
 use crate::stat_cache::StatCache;
-use crate::{cat, commit, config, diff, du, fsck, history, init, ls, restore, show, status, tags};
+use crate::{cat, check_ignore, commit, config, diff, du, fsck, history, init, ls, restore, show, status, tags};
 
 /// The directory that makes a directory a repository.
 pub const STORE_DIR: &str = ".filesync";
@@ -174,6 +174,11 @@ impl Repo {
     /// What is set, or one setting, or one changed. Changing needs a writer.
     pub fn config(&self, request: &ConfigRequest) -> Result<Vec<ConfigSetting>, Error> {
         config::config(self, request)
+    }
+
+    /// Which rules decide about paths, and whether they are left out.
+    pub fn check_ignore(&self, request: &CheckIgnoreRequest) -> Result<Vec<IgnoreAnswer>, Error> {
+        check_ignore::check_ignore(self, request)
     }
 
     /// Makes paths equal to those of a commit. In the working copy, needs a writer.

@@ -14,9 +14,11 @@ use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
 pub use look::*;
 
 mod config;
+mod ignore;
 mod tag;
 
 pub use config::{ConfigRequest, ConfigSetting, ConfigSource};
+pub use ignore::{CheckIgnoreRequest, IgnoreAnswer, IgnoreRule};
 pub use tag::{Tag, TagRequest};
 
 /// What a command is told while it runs. Called from several threads.

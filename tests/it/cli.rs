@@ -1,5 +1,6 @@
 //! The command line as scripts see it: words in, words out, exit status.
 
+mod check_ignore;
 mod commit;
 mod common;
 mod config;

@@ -94,6 +94,24 @@ fn config() {
 }
 
 #[test]
+fn check_ignore() {
+    let rule =
+        repo::IgnoreRule { source: b".filesyncignore".to_vec(), line: 3, pattern: NOT_UTF8.to_vec(), negated: false };
+    let answer = repo::IgnoreAnswer { path: b"x".to_vec(), ignored: true, rule: Some(rule) };
+    check(
+        &IgnoreAnswer::new(&answer),
+        "{\"v\":1,\"path\":\"x\",\"ignored\":true,\"source\":\".filesyncignore\",\"line\":3,\
+         \"pattern\":\"a\u{fffd}\",\"pattern_bytes\":\"Yf8=\"}",
+    );
+    let answer = repo::IgnoreAnswer { path: NOT_UTF8.to_vec(), ignored: false, rule: None };
+    check(
+        &IgnoreAnswer::new(&answer),
+        "{\"v\":1,\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\",\"ignored\":false,\"source\":null,\
+         \"line\":null,\"pattern\":null}",
+    );
+}
+
+#[test]
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),

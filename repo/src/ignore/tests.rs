@@ -295,7 +295,7 @@ fn compare(seed: u64) {
     for path in paths {
         let [source, line, rule, about] = std::array::from_fn(|_| fields.next().unwrap().to_vec());
         assert_eq!(about, path, "seed {seed}");
-        let told = scan::explain(root.fd().as_fd(), &RepoPath::parse(path).unwrap()).unwrap();
+        let told = scan::explain(root.fd().as_fd(), &RepoPath::parse(path).unwrap(), false).unwrap();
         let ours = told.map(|it| ([it.directory.as_slice(), b".gitignore"].concat(), it.line.to_string(), it.rule));
         let theirs = (!source.is_empty()).then(|| (source, String::from_utf8(line).unwrap(), rule));
         assert_eq!(ours, theirs, "seed {seed}: {} {:#?}", path.escape_ascii(), files());

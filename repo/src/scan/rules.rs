@@ -16,8 +16,8 @@ use crate::ignore::{IGNORE_FILE, Rules, Verdict};
 const IGNORE_FILE_LEN_MAX: u64 = 16 << 20;
 
 /// The rule that decides about `path`, if any: the one that leaves out a directory above it, or else the last one
-/// that matches, negated or not. `path` need not exist; then it is taken for a file.
-pub fn explain(root: BorrowedFd<'_>, path: &RepoPath) -> Result<Option<Verdict>, ScanError> {
+/// that matches, negated or not. `path` need not exist; then it is taken for a file, or with `as_directory` for one.
+pub fn explain(root: BorrowedFd<'_>, path: &RepoPath, as_directory: bool) -> Result<Option<Verdict>, ScanError> {
     let mut rules = Rules::default();
     let mut directory = RepoPath::root();
     let mut names = path.names().peekable();
@@ -29,7 +29,7 @@ pub fn explain(root: BorrowedFd<'_>, path: &RepoPath) -> Result<Option<Verdict>,
         };
         directory.push(&name);
         let is_last = names.peek().is_none();
-        let is_directory = !is_last || is_dir(root, path);
+        let is_directory = !is_last || as_directory || is_dir(root, path);
         let verdict = rules.verdict(directory.as_bytes(), is_directory);
         if is_last || verdict.as_ref().is_some_and(|verdict| !verdict.negated) {
             return Ok(verdict);

@@ -317,9 +317,9 @@ fn left_out_but_tracked() {
         let batch = scan.dir(&path(at)).unwrap().next_batch().unwrap().unwrap();
         assert!(batch.entries.iter().all(|entry| entry.ignored) && !batch.entries.is_empty());
     }
-    let told = explain(root.fd().as_fd(), &path("out/a/b")).unwrap().unwrap();
+    let told = explain(root.fd().as_fd(), &path("out/a/b"), false).unwrap().unwrap();
     assert_eq!((told.line, told.rule.as_slice(), told.negated), (2, b"out/".as_slice(), false));
-    assert_eq!(explain(root.fd().as_fd(), &path("nothing/here")).unwrap(), None);
+    assert_eq!(explain(root.fd().as_fd(), &path("nothing/here"), false).unwrap(), None);
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn usage_is_two() {
     for args in [["--help"], ["-h"], ["--version"], ["version"]] {
         assert!(!world.ok(&args).is_empty());
     }
-    for command in ["init", "commit", "status", "log", "ls", "cat", "restore", "fsck", "version"] {
+    let commands = ["init", "commit", "status", "log", "ls", "cat", "restore", "tag", "fsck", "check-ignore", "config"];
+    for command in commands.into_iter().chain(["version"]) {
         assert!(world.ok(&[command, "--help"]).contains("Usage:"), "{command}");
         assert!(world.ok(&[command, "-h"]).contains("Usage:"), "{command}");
     }
@@ -205,7 +206,9 @@ fn a_foreign_repository_is_refused() {
     world.ok(&["commit"]);
     // Nobody is asked to run code or read settings of root's.
     std::os::unix::fs::chown(world.path(".filesync"), Some(0), Some(0)).expect("root may take");
-    for args in [["status"].as_slice(), &["log"], &["ls"], &["cat", "HEAD:a"], &["fsck"], &["commit"], &["restore"]] {
+    let readers = [["status"].as_slice(), &["log"], &["ls"], &["cat", "HEAD:a"], &["fsck"], &["tag"], &["config"]];
+    let writers = [["commit"].as_slice(), &["restore"], &["tag", "x"], &["config", "set", "node.name", "x"]];
+    for args in readers.into_iter().chain(writers) {
         let err = world.fails(1, args);
         is_an_error(&err);
         assert!(err.contains("another user") && err.contains("hint: ") && err.contains("--allow-foreign"), "{err}");
@@ -228,10 +231,11 @@ fn readers_change_nothing() {
         tree
     };
     let before = store(&world);
-    for args in
-        [["status"].as_slice(), &["log"], &["ls", "-r"], &["cat", "HEAD:a"], &["fsck"], &["restore", "--dry-run"]]
-    {
-        world.ok(args);
+    let looking = [["status"].as_slice(), &["log"], &["ls", "-r"], &["cat", "HEAD:a"], &["fsck"], &["tag"]];
+    let more = [["restore", "--dry-run"].as_slice(), &["config"], &["config", "validate"], &["check-ignore", "a"]];
+    for args in looking.into_iter().chain(more) {
+        let output = world.run(args);
+        assert!(output.stderr.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(before == store(&world), "{args:?} changed the store");
     }
 }
