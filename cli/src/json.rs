@@ -94,6 +94,8 @@ pub struct Commit {
     tree: Option<String>,
     parents: Vec<String>,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_commit: Option<bool>,
     files: u64,
     bytes: u64,
     added: u64,
@@ -114,6 +116,7 @@ impl Commit {
             tree: result.tree.map(|id| id.to_string()),
             parents: ids(&result.parents),
             message: result.message.clone(),
+            would_commit: result.would_commit,
             files: result.files,
             bytes: result.bytes,
             added: result.added,

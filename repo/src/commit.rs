@@ -61,9 +61,15 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
         ..CommitResult::default()
     };
     let unchanged = base.map_or(tree == TreeLink::empty(), |base| base.id == tree.id);
-    if request.dry_run || (unchanged && !request.allow_empty && !request.amend) {
-        result.message = snapshot.message();
-        result.parents = parents(head.as_ref(), request.amend);
+    result.parents = parents(head.as_ref(), request.amend);
+    result.message = match (&request.message, &head) {
+        (Some(message), _) => message.clone(),
+        (None, Some((_, commit))) if request.amend => commit.message.clone(),
+        (None, _) => snapshot.message(),
+    };
+    let is_wanted = !unchanged || request.allow_empty || request.amend;
+    if request.dry_run || !is_wanted {
+        result.would_commit = request.dry_run.then_some(is_wanted);
         let (writer, rows) = snapshot.into_parts();
         let stats = session.stats();
         if !request.dry_run && stats.new_chunks + stats.new_nodes > 0 {
@@ -81,21 +87,16 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
         result.elapsed = began.elapsed();
         return Ok(result);
     }
-    let message = match (&request.message, &head) {
-        (Some(message), _) => message.clone(),
-        (None, Some((_, commit))) if request.amend => commit.message.clone(),
-        (None, _) => snapshot.message(),
-    };
     let author = match (&request.author, &head) {
         (None, Some((_, commit))) if request.amend => commit.author.clone(),
         _ => author,
     };
     let mut commit = Commit {
-        parents: parents(head.as_ref(), request.amend),
+        parents: result.parents.clone(),
         tree,
         time: now(),
         author,
-        message,
+        message: result.message.clone(),
         node: [0; 32],
         signature: [0; 64],
     };
@@ -106,8 +107,6 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     let id = put_commit(writer, &commit)?;
     let stats = session.finish(Some(id.0), rows)?;
     result.commit = Some(id);
-    result.message = commit.message;
-    result.parents = commit.parents;
     count(&mut result, stats);
     result.elapsed = began.elapsed();
     Ok(result)

@@ -121,6 +121,8 @@ pub struct CommitResult {
     pub parents: Vec<CommitId>,
     /// Its message.
     pub message: String,
+    /// In a dry run: whether there would be a commit.
+    pub would_commit: Option<bool>,
     /// Everything in the tree that is not a directory.
     pub files: u64,
     /// Bytes of all files in the tree.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use filesync_repo::{CommitRequest, CommitResult};
+use filesync_repo::{CommitRequest, CommitResult, Unreadable};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -79,11 +79,12 @@ pub fn run(args: CommitArgs, context: &mut Context) -> Result<Exit, Failure> {
     let result = result?;
     if context.global.json {
         context.output.json(&json::Commit::new(&result))
-    } else if context.is_chatty() {
-        let shown = text(&result, request.dry_run, context.global.verbose > 0, context.output.paint);
-        context.output.write_all(shown.as_bytes())
     } else {
-        Ok(())
+        let mut shown = unreadable(&result);
+        if context.is_chatty() {
+            shown.push_str(&text(&result, context.global.verbose > 0, context.output.paint));
+        }
+        context.output.write_all(shown.as_bytes())
     }
     .map_err(Failure::Output)?;
     Ok(if result.unreadable.is_empty() { Exit::Done } else { Exit::Left })
@@ -114,16 +115,18 @@ fn tidy(message: &str) -> Result<String, Failure> {
     }
 }
 
-fn text(result: &CommitResult, dry_run: bool, verbose: bool, paint: Paint) -> String {
+/// What is left for the user: said even if he wants to hear of nothing else.
+fn unreadable(result: &CommitResult) -> String {
+    let line = |path: &Unreadable| format!("unreadable {}: {}\n", quote::name(&path.path), quote::line(&path.cause));
+    result.unreadable.iter().map(line).collect()
+}
+
+fn text(result: &CommitResult, verbose: bool, paint: Paint) -> String {
     let mut out = String::new();
-    for unreadable in &result.unreadable {
-        out.push_str(&format!("unreadable {}: {}\n", quote::name(&unreadable.path), quote::line(&unreadable.cause)));
-    }
-    let changed = result.added + result.modified + result.deleted > 0;
     let subject = quote::line(result.message.lines().next().unwrap_or_default());
     match &result.commit {
         Some(id) => out.push_str(&format!("[{}] {subject}\n", paint.id(&short(&id.to_string())))),
-        None if dry_run && changed => out.push_str(&format!("would commit: {subject}\n")),
+        None if result.would_commit == Some(true) => out.push_str(&format!("would commit: {subject}\n")),
         None => {
             out.push_str("nothing changed\n");
             return out;
@@ -137,7 +140,7 @@ fn text(result: &CommitResult, dry_run: bool, verbose: bool, paint: Paint) -> St
         units::show_bytes(result.bytes),
         units::count(result.files, "file"),
     ));
-    if !dry_run {
+    if result.commit.is_some() {
         out.push_str(&format!(
             " {} new, stored in {}, {}\n",
             units::show_bytes(result.new_bytes),
@@ -160,7 +163,7 @@ pub fn short(id: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use filesync_repo::{CommitId, Unreadable};
+    use filesync_repo::CommitId;
 
     use super::*;
 
@@ -177,8 +180,9 @@ mod tests {
     #[test]
     fn results_are_short() {
         let paint = Paint::new(false);
-        assert_eq!(text(&CommitResult::default(), false, false, paint), "nothing changed\n");
-        assert_eq!(text(&CommitResult::default(), true, false, paint), "nothing changed\n");
+        assert_eq!(text(&CommitResult::default(), false, paint), "nothing changed\n");
+        let dry = CommitResult { would_commit: Some(false), ..CommitResult::default() };
+        assert_eq!(text(&dry, false, paint), "nothing changed\n");
         let mut result = CommitResult {
             commit: Some(CommitId::from_bytes([0xab; 32])),
             message: "first\n\nand more".into(),
@@ -191,15 +195,16 @@ mod tests {
             ..CommitResult::default()
         };
         assert_eq!(
-            text(&result, false, false, paint),
+            text(&result, false, paint),
             "[abababababab] first\n 2 added, 0 modified, 0 deleted; 2.0 KiB in 2 files\n 1.0 KiB new, stored in 100 B, 0.04 s\n"
         );
         result.commit = None;
+        result.would_commit = Some(true);
         assert_eq!(
-            text(&result, true, false, paint),
+            text(&result, false, paint),
             "would commit: first\n 2 added, 0 modified, 0 deleted; 2.0 KiB in 2 files\n"
         );
         result.unreadable = vec![Unreadable { path: b"a\nb".to_vec(), cause: "Permission denied".into() }];
-        assert!(text(&result, false, false, paint).starts_with("unreadable \"a\\nb\": Permission denied\n"));
+        assert_eq!(unreadable(&result), "unreadable \"a\\nb\": Permission denied\n");
     }
 }

@@ -52,6 +52,7 @@ fn commit() {
         tree: Some(tree_id(2)),
         parents: vec![commit_id(3)],
         message: "say \"hi\"\n".into(),
+        would_commit: None,
         files: 4,
         bytes: 5,
         added: 6,
@@ -72,6 +73,8 @@ fn commit() {
     let text = line(&Commit::new(&result));
     assert!(text.starts_with(r#"{"v":1,"commit":null,"#), "{text}");
     assert!(text.contains(r#""unreadable":[{"path":"x","cause":"Permission denied"}]"#), "{text}");
+    result.would_commit = Some(true);
+    assert!(line(&Commit::new(&result)).contains(r#""would_commit":true,"#));
 }
 
 #[test]

@@ -149,7 +149,20 @@ fn dry_run_stores_nothing() {
     assert_eq!(before, packs().collect());
     assert_eq!(history(&world).len(), 1);
     // What it said is what comes.
-    assert_eq!(world.object(0, &["commit"])["tree"], result["tree"]);
+    assert_eq!(result["would_commit"], true);
+    let committed = world.object(0, &["commit"]);
+    assert_eq!((&committed["tree"], &committed["message"]), (&result["tree"], &result["message"]));
+    assert!(committed.get("would_commit").is_none());
+    // Whether there would be a commit at all, and with which message.
+    let dry = |args: &[&str]| world.object(0, &[&["commit", "--dry-run"], args].concat());
+    assert_eq!(dry(&[])["would_commit"], false);
+    assert_eq!(world.ok(&["commit", "-n"]), "nothing changed\n");
+    assert_eq!(dry(&["--allow-empty", "-m", "said"])["message"], "said");
+    let amend = dry(&["--amend"]);
+    assert_eq!((&amend["would_commit"], &amend["message"]), (&Value::Bool(true), &committed["message"]));
+    assert_eq!(amend["parents"], committed["parents"]);
+    assert!(world.ok(&["commit", "-n", "--amend", "-m", "other"]).starts_with("would commit: other\n"));
+    assert_eq!(history(&world).len(), 2);
 }
 
 #[test]
@@ -269,6 +282,11 @@ fn unreadable_files_fail_it_and_partial_goes_on() {
     assert_eq!(world.object(3, &["commit", "--partial"])["commit"], Value::Null);
     let shown = String::from_utf8(world.run(&["commit", "--partial", "--allow-empty"]).stdout).expect("UTF-8");
     assert!(shown.contains("unreadable kept: Permission denied"), "{shown}");
+    let quiet = String::from_utf8(world.run(&["-q", "commit", "--partial"]).stdout).expect("UTF-8");
+    assert_eq!(quiet.lines().count(), 3, "{quiet}");
+    let dry = world.object(3, &["commit", "--partial", "--dry-run"]);
+    assert_eq!(dry["unreadable"].as_array().map(Vec::len), Some(3), "{dry}");
+    is_an_error(&world.fails(1, &["commit", "--dry-run"]));
     chmod(&world, "kept", 0o644);
     chmod(&world, "new", 0o644);
     chmod(&world, "dir", 0o755);
