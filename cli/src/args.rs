@@ -183,10 +183,30 @@ fn usage(error: &clap::Error) -> Failure {
     {
         hint = Some(format!("paths follow --: `-- {}`", quote::shell(word)));
     }
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(habit) = habit(word)
+    {
+        hint = Some(habit.to_owned());
+    }
     Failure::Usage {
         message,
         hint: hint.or_else(|| Some("`filesync COMMAND --help` says what a command takes".into())),
     }
+}
+
+/// What to say to who looks for a command of git, or of a backup program.
+fn habit(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "add" | "stage" => "there is no staging area: `filesync commit` takes the whole tree",
+        "mv" | "rm" => "files are moved and removed as always: `filesync commit` records what it finds",
+        "reset" | "revert" | "switch" => "`filesync restore REV` brings files back; HEAD stays where it is",
+        "branch" | "merge" | "rebase" | "stash" => "there is one line of history, and no branches",
+        "backup" | "save" => "`filesync commit` records the working copy",
+        "snapshots" | "history" => "`filesync log` shows the history",
+        "check" | "verify" => "`filesync fsck` verifies the store",
+        _ => return None,
+    })
 }
 
 impl When {
@@ -240,6 +260,13 @@ mod tests {
         assert!(message.contains("30s"), "{message}");
         let (_, hint) = told(&["log", "HEAD", "/"]);
         assert_eq!(hint, "paths follow --: `-- /`");
+        let (message, hint) = told(&["stauts"]);
+        assert_eq!(message, "unrecognized subcommand 'stauts'");
+        assert!(hint.contains("'status'"), "{hint}");
+        let (_, hint) = told(&["add", "."]);
+        assert!(hint.contains("no staging area"), "{hint}");
+        let (_, hint) = told(&["frobnicate"]);
+        assert!(hint.contains("--help"), "{hint}");
     }
 
     #[test]

@@ -65,6 +65,19 @@ impl Context {
         words.iter().map(|word| paths::from_root(word, &directory, &[plain, repo.root()])).collect()
     }
 
+    /// Adds the hint for those who named a path of `REV:PATH` from the working directory.
+    pub fn hint_at_root(&self, repo: &Repo, error: filesync_repo::Error, target: Option<&str>) -> Failure {
+        let find = || {
+            let (rev, path) = target.filter(|_| error.kind() == ErrorKind::NotFound)?.split_once(':')?;
+            std::fs::symlink_metadata(path).ok()?;
+            let from_root = self.paths_in(repo, &[path.into()]).ok()?.pop()?;
+            let meant = String::from_utf8(from_root).ok().filter(|meant| meant != path)?;
+            Some(format!("paths behind a colon are from the root: {}", quote::shell(&format!("{rev}:{meant}"))))
+        };
+        let hint = find();
+        Failure::Repo { error, hint }
+    }
+
     fn root(&self) -> Result<PathBuf, Failure> {
         match &self.environment.repository {
             Some(root) => Ok(root.clone()),
@@ -102,4 +115,11 @@ pub fn hint_at_path(error: filesync_repo::Error, word: Option<&str>) -> Failure 
         .filter(|word| unknown && std::fs::symlink_metadata(OsStr::new(word)).is_ok())
         .map(|word| format!("to name a path, put it behind --: `-- {}`", quote::shell(word)));
     Failure::Repo { error, hint }
+}
+
+/// Which of the words behind `--` is a revision and no path that is there: what to say to who put it there.
+pub fn hint_at_revision(repo: &Repo, words: &[OsString]) -> Option<String> {
+    let is_meant = |word: &&str| std::fs::symlink_metadata(OsStr::new(word)).is_err() && repo.is_revision(word);
+    let word = words.iter().filter_map(|word| word.to_str()).find(is_meant)?;
+    Some(format!("to name a revision, put it before --: `{} -- PATH`", quote::shell(word)))
 }

@@ -181,6 +181,11 @@ impl Repo {
         check_ignore::check_ignore(self, request)
     }
 
+    /// Whether `rev` means a commit. For hints: what cannot be read means none.
+    pub fn is_revision(&self, rev: &str) -> bool {
+        matches!(history::resolve(self, rev), Ok(Some(_)))
+    }
+
     /// Makes paths equal to those of a commit. In the working copy, needs a writer.
     pub fn restore(&self, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
         self.told(observer, || restore::restore(self, request, observer))

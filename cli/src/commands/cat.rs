@@ -40,6 +40,8 @@ pub fn run(args: CatArgs, context: &mut Context) -> Result<Exit, Failure> {
     }
     let repo = context.open_reader()?;
     context.progress.finish();
-    repo.cat(&CatRequest { target, offset, length }, &mut context.output.stream())?;
+    let request = CatRequest { target, offset, length };
+    let outcome = repo.cat(&request, &mut context.output.stream());
+    outcome.map_err(|error| context.hint_at_root(&repo, error, word.to_str()))?;
     Ok(Exit::Done)
 }

@@ -55,7 +55,7 @@ pub fn run(args: DuArgs, context: &mut Context) -> Result<Exit, Failure> {
         }
         Ok(())
     });
-    outcome.map_err(|error| hint_at_target(error, target.as_ref()))?;
+    outcome.map_err(|error| hint_at_target(context, &repo, error, target.as_ref()))?;
     Ok(Exit::Done)
 }
 

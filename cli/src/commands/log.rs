@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Args;
-use filesync_repo::{LogEntry, LogRequest, SignatureState};
+use filesync_repo::{Event, LogEntry, LogRequest, Observer, SignatureState, Warning};
 
-use crate::context::{Context, hint_at_path, revision};
+use crate::context::{Context, hint_at_path, hint_at_revision, revision};
 use crate::error::{Exit, Failure};
 use crate::output::Paint;
 use crate::{json, quote, time};
@@ -39,14 +39,15 @@ pub struct LogArgs {
 }
 
 pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let LogArgs { rev, limit, reverse, nul, paths } = args;
+    let LogArgs { rev, limit, reverse, nul, paths: words } = args;
     let repo = context.open_reader()?;
-    let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(&repo, &paths)? };
+    let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(&repo, &words)? };
     context.progress.finish();
     let (as_json, verbose) = (context.global.json, context.global.verbose > 0);
     let mut out = context.output.stream();
-    let mut first = true;
+    let (mut first, mut any) = (true, false);
     let outcome = repo.log(&request, &mut |entry| {
+        any = true;
         if as_json {
             out.json(&json::LogEntry::new(&entry))?;
         } else if nul {
@@ -61,6 +62,10 @@ pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
         Ok(())
     });
     outcome.map_err(|error| hint_at_path(error, request.rev.as_deref()))?;
+    // A path that no commit changed is no mistake, unless it is none.
+    if let Some(hint) = Some(&words).filter(|_| !any).and_then(|words| hint_at_revision(&repo, words)) {
+        context.progress.event(Event::Warning(Warning { path: None, message: hint }));
+    }
     Ok(Exit::Done)
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::Args;
-use filesync_repo::{EntryKind, LsEntry, LsRequest};
+use filesync_repo::{EntryKind, LsEntry, LsRequest, Repo};
 
 use crate::context::{self, Context, hint_at_path};
 use crate::error::{Exit, Failure};
@@ -49,18 +49,24 @@ pub fn run(args: LsArgs, context: &mut Context) -> Result<Exit, Failure> {
         }
         Ok(())
     });
-    outcome.map_err(|error| hint_at_target(error, target.as_ref()))?;
+    outcome.map_err(|error| hint_at_target(context, &repo, error, target.as_ref()))?;
     Ok(Exit::Done)
 }
 
 /// Adds the hint for those who named a path alone: it stands behind a colon, and not behind `--`.
-pub(super) fn hint_at_target(error: filesync_repo::Error, target: Option<&OsString>) -> Failure {
+pub(super) fn hint_at_target(
+    context: &Context,
+    repo: &Repo,
+    error: filesync_repo::Error,
+    target: Option<&OsString>,
+) -> Failure {
     let target = target.and_then(|target| target.to_str());
     match (hint_at_path(error, target), target) {
         (Failure::Repo { error, hint: Some(_) }, Some(target)) => {
             let hint = Some(format!("a path stands behind a revision: {}", quote::shell(&format!("HEAD:{target}"))));
             Failure::Repo { error, hint }
         }
+        (Failure::Repo { error, .. }, target) => context.hint_at_root(repo, error, target),
         (failure, _) => failure,
     }
 }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use filesync_repo::{RestoreRequest, RestoreResult};
+use filesync_repo::{ErrorKind, RestoreRequest, RestoreResult};
 
-use crate::context::{Context, hint_at_path, revision};
+use crate::context::{Context, hint_at_path, hint_at_revision, revision};
 use crate::error::{Exit, Failure};
 use crate::{json, quote, units};
 
@@ -49,12 +49,16 @@ pub struct RestoreArgs {
 pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
     let RestoreArgs { rev, to, fsync, delete, force, dry_run, paths } = args;
     let rev = revision(rev)?;
-    let repo = if to.is_some() { context.open_reader()? } else { context.open_writer("restore")? };
-    let paths = context.paths_in(&repo, &paths)?;
+    let repo = if to.is_some() || dry_run { context.open_reader()? } else { context.open_writer("restore")? };
+    let words = paths;
+    let paths = context.paths_in(&repo, &words)?;
     let request = RestoreRequest { rev, to, fsync, delete, force, dry_run, paths };
     let result = repo.restore(&request, &context.progress);
     context.progress.finish();
-    let result = result.map_err(|error| hint_at_path(error, request.rev.as_deref()))?;
+    let result = result.map_err(|error| match hint_at_revision(&repo, &words) {
+        Some(hint) if error.kind() == ErrorKind::NotFound => Failure::Repo { error, hint: Some(hint) },
+        _ => hint_at_path(error, request.rev.as_deref()),
+    })?;
     if context.global.json {
         context.output.json(&json::Restore::new(&result, dry_run))
     } else {

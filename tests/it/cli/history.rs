@@ -111,6 +111,39 @@ fn revisions() {
     assert!(err.contains("HEAD:a"), "{err}");
     let err = world.fails(2, &["cat", "a"]);
     assert!(err.contains("HEAD:a"), "{err}");
+    world.ok(&["tag", "v1.0"]);
+    for (rev, hint) in [
+        ("v1,0", "did you mean v1.0?"),
+        ("head", "did you mean HEAD?"),
+        ("Head~2", "did you mean HEAD?"),
+        ("@", "did you mean HEAD?"),
+        ("HEAD^", "the parent of HEAD is HEAD~1"),
+        ("HEAD~2..HEAD", "not a range"),
+        ("master", "HEAD is its end"),
+        ("abc", "4 digits or more"),
+        (&all[0][..12].to_ascii_uppercase(), &all[0][..12]),
+        ("HEAD:a", "`HEAD -- a`"),
+    ] {
+        let err = world.fails(1, &["log", rev]);
+        is_an_error(&err);
+        assert!(err.contains("hint: ") && err.contains(hint), "{rev}: {err}");
+    }
+    // A revision where a path belongs: nothing is found, and why is said.
+    let output = world.run(&["log", "--", "v1.0"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"".as_slice()));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(err, "filesync: warning: to name a revision, put it before --: `v1.0 -- PATH`\n");
+    assert!(world.run(&["log", "--", "never-there"]).stderr.is_empty());
+    // A path from the working directory behind a colon.
+    for command in ["ls", "cat"] {
+        let err = world.fails(1, &["-C", "d", command, "HEAD:x"]);
+        is_an_error(&err);
+        assert!(err.contains("hint: paths behind a colon are from the root: HEAD:d/x"), "{err}");
+        for path in ["HEAD:/a", "HEAD:./a", "HEAD:d/../a"] {
+            let err = world.fails(2, &[command, path]);
+            assert!(err.contains("hint: paths behind a colon are from the root"), "{err}");
+        }
+    }
     let word = std::ffi::OsStr::from_bytes(b"\xff");
     let output = world.command(&["log"]).arg(word).output().expect("runs");
     assert_eq!(output.status.code(), Some(2));
