@@ -115,6 +115,11 @@ impl Journal {
         }
     }
 
+    /// Whether one is there.
+    pub fn exists(vfs: &dyn Vfs) -> bool {
+        vfs.stat(Path::new(PATH)).is_ok()
+    }
+
     /// Removes the journal, durably.
     pub fn remove(vfs: &dyn Vfs) -> io::Result<()> {
         match vfs.unlink(Path::new(PATH)) {

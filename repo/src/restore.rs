@@ -16,6 +16,7 @@ mod directory;
 mod fill;
 mod plan;
 mod present;
+mod preview;
 mod recover;
 mod select;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use command::{finish_journal, restore};
 pub use decide::Flags;
 pub use directory::to_directory;
 pub use plan::plan;
+pub use preview::preview;
 
 /// How many levels of directories are restored.
 pub const DEPTH_MAX: usize = 4096;

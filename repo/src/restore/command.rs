@@ -1,6 +1,7 @@
 //! The command: a request in, a result out.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,20 +10,31 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::history::commit_of;
 use crate::identity::Identity;
-use crate::repo::{Repo, request_paths};
-use crate::request::{Observer, RestoreRequest, RestoreResult};
+use crate::journal::Journal;
+use crate::repo::{Repo, STORE_DIR, request_paths};
+use crate::request::{Event, Observer, RestoreRequest, RestoreResult, Warning};
 
 /// Carries out a restore.
 pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
     let began = Instant::now();
     let paths = request_paths(&request.paths)?;
     let result = with_context(repo, observer, |ctx| {
-        if request.to.is_none() && repo.store.is_writable() {
-            super::recover::finish(ctx)?;
+        match (&request.to, request.dry_run) {
+            (None, false) if repo.store.is_writable() => super::recover::finish(ctx)?,
+            // It would be finished first, and nothing is finished here.
+            (None, true) if Journal::exists(&**repo.store.vfs()) => {
+                let message = "a restore that was cut off is not finished yet".to_owned();
+                observer.event(Event::Warning(Warning { path: None, message }));
+            }
+            _ => {}
         }
         let (id, commit) = commit_of(repo, request.rev.as_deref())?;
         if let Some(to) = &request.to {
-            return super::to_directory(ctx, commit.tree, &paths, to, request.fsync);
+            refuse_store(repo, to)?;
+            return match request.dry_run {
+                true => super::preview(ctx, commit.tree, &paths, to),
+                false => super::to_directory(ctx, commit.tree, &paths, to, request.fsync),
+            };
         }
         let flags = Flags { delete: request.delete, force: request.force };
         let plan = super::plan(ctx, id, commit.tree, &paths, flags)?;
@@ -34,6 +46,22 @@ pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -
 /// Finishes a restore that was cut off. To be called by every command that takes the working copy for the user's.
 pub fn finish_journal(repo: &Repo, observer: &dyn Observer) -> Result<(), Error> {
     with_context(repo, observer, super::recover::finish)
+}
+
+/// Whoever names a place in the store has mistaken it for something else.
+fn refuse_store(repo: &Repo, to: &Path) -> Result<(), Error> {
+    // What is not there yet lies where its parent lies.
+    let there = to.ancestors().find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        std::fs::canonicalize(above).ok()
+    });
+    match there {
+        Some(there) if there.starts_with(repo.root().join(STORE_DIR)) => {
+            let message = format!("cannot restore to {}: it lies in the store", to.display());
+            Err(Error::new(ErrorKind::Failed, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn with_context<T>(

@@ -52,6 +52,11 @@ pub fn to_directory(
     open(&dir)?.inside()
 }
 
+/// Fails where [`to_directory`] would refuse to begin.
+pub(super) fn check_place(to: &Path) -> Result<(), Error> {
+    Place::find(to).map(drop)
+}
+
 fn failed(path: &Path, error: &io::Error) -> Error {
     Error::io(format_args!("cannot write {}", path.display()), error)
 }

@@ -18,11 +18,12 @@ pub struct Selection {
 impl Selection {
     /// Paths that are all in the tree.
     pub fn in_tree(source: &dyn NodeSource, target: &TreeLink, paths: &[RepoPath]) -> Result<Self, Error> {
-        let selection = Self::new(source, target, paths)?;
-        match selection.paths.paths().iter().find(|path| !selection.in_target.contains(path)) {
-            Some(path) => Err(Error::new(ErrorKind::NotFound, format!("{path}: not in that commit"))),
-            None => Ok(selection),
+        for path in paths {
+            if !path.is_root() && lookup(source, target, path)?.is_none() {
+                return Err(Error::new(ErrorKind::NotFound, format!("cannot find {path}: not in that commit")));
+            }
         }
+        Self::new(source, target, paths)
     }
 
     /// Paths that need not be in the tree.

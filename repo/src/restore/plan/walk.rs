@@ -68,7 +68,11 @@ impl<'a> Planner<'a> {
     pub fn new(ctx: &'a Context<'a>, commit: CommitId, flags: Flags, selection: &'a Selection) -> Result<Self, Error> {
         let io = |error: std::io::Error| Error::io("cannot read the working copy", &error);
         // Before anything is looked at: what is younger than this may change without its times telling.
-        let stamp = clock(&**ctx.store.vfs()).map_err(io)?;
+        let stamp = match ctx.store.is_writable() {
+            true => clock(&**ctx.store.vfs()).map_err(io)?,
+            // A dry run beside a writer, or where nothing can be written: this plan is not carried out.
+            false => Timestamp::default(),
+        };
         let root = ctx.work_fd.try_clone_to_owned().map_err(io)?;
         Ok(Self {
             ctx,
