@@ -93,8 +93,16 @@ impl Observer for Progress {
             Event::Warning(warning) => self.warn(&warning),
             _ if self.how == How::Nothing => {}
             Event::Phase { what, bytes, items } => self.set_phase(Some(Phase::new(self.how, what, bytes, items))),
+            Event::Total { bytes, items } => {
+                let mut phase = self.phase.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+                phase.iter_mut().for_each(|phase| phase.set_total(bytes, items));
+            }
             Event::Advance { bytes, items } => self.with_phase(|phase| phase.advance(bytes, items)),
         }
+    }
+
+    fn wants_totals(&self) -> bool {
+        self.how != How::Nothing
     }
 }
 
@@ -131,6 +139,14 @@ impl Phase {
             How::Lines | How::Nothing => Shown::Lines { due: AtomicU64::new(0) },
         };
         Self { what, begun: Instant::now(), bytes_total, items_total, bytes: AtomicU64::new(0), items, shown }
+    }
+
+    fn set_total(&mut self, bytes: u64, items: u64) {
+        (self.bytes_total, self.items_total) = (Some(bytes), Some(items));
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_style(style(self.bytes_total, self.items_total, &self.items));
+            bar.set_length(bytes);
+        }
     }
 
     fn advance(&self, bytes: u64, items: u64) {
@@ -216,14 +232,23 @@ fn counts_bytes(bytes_total: Option<u64>, items_total: Option<u64>) -> bool {
 }
 
 fn bar(what: &'static str, bytes_total: Option<u64>, items_total: Option<u64>, items: &Arc<AtomicU64>) -> ProgressBar {
+    let bar = match bytes_total.or(items_total) {
+        Some(length) => ProgressBar::new(length),
+        None => ProgressBar::new_spinner(),
+    };
+    let bar = bar.with_style(style(bytes_total, items_total, items)).with_message(what);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn style(bytes_total: Option<u64>, items_total: Option<u64>, items: &Arc<AtomicU64>) -> ProgressStyle {
     // ASCII alone: the terminal may be of any encoding.
-    let (template, length) = match (bytes_total, items_total) {
-        (Some(bytes), _) => (
-            "{msg} [{bar:30}] {percent}% {items} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left",
-            Some(bytes),
-        ),
-        (None, Some(items)) => ("{msg} [{bar:30}] {percent}% {pos}/{len} {per_sec}, {eta} left", Some(items)),
-        (None, None) => ("{msg} {spinner} {items} {binary_bytes} {binary_bytes_per_sec}", None),
+    let template = match (bytes_total, items_total) {
+        (Some(_), _) => {
+            "{msg} [{bar:30}] {percent}% {items} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left"
+        }
+        (None, Some(_)) => "{msg} [{bar:30}] {percent}% {pos}/{len} {per_sec}, {eta} left",
+        (None, None) => "{msg} {spinner} {items} {binary_bytes} {binary_bytes_per_sec}",
     };
     let items = Arc::clone(items);
     let show_items = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -234,18 +259,11 @@ fn bar(what: &'static str, bytes_total: Option<u64>, items_total: Option<u64>, i
             None => write!(out, "{done}"),
         };
     };
-    let style = ProgressStyle::with_template(template)
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
         .with_key("items", show_items)
         .progress_chars("=> ")
-        .tick_chars("|/-\\ ");
-    let bar = match length {
-        Some(length) => ProgressBar::new(length),
-        None => ProgressBar::new_spinner(),
-    };
-    let bar = bar.with_style(style).with_message(what);
-    bar.enable_steady_tick(TICK);
-    bar
+        .tick_chars("|/-\\ ")
 }
 
 fn warning_text(warning: &Warning) -> String {
@@ -299,6 +317,22 @@ mod tests {
             phase.advance(3, 1);
             phase.end();
         }
+    }
+
+    #[test]
+    fn a_total_may_come_later() {
+        let mut phase = Phase::new(How::Lines, "committing", None, None);
+        assert!(!phase.line(1 << 20, 1, Duration::from_secs(1)).contains("left"));
+        phase.set_total(3 << 20, 4);
+        let line = phase.line(1 << 20, 1, Duration::from_secs(1));
+        assert_eq!(line, "committing: 1 of 4, 1.0 MiB of 3.0 MiB, 1.0 MiB/s, 2.0 s left\n");
+        // There may be more than was counted.
+        assert!(!phase.line(4 << 20, 5, Duration::from_secs(1)).contains("left"));
+        let mut phase = Phase::new(How::Bar, "committing", None, None);
+        phase.advance(3, 1);
+        phase.set_total(10, 2);
+        phase.advance(30, 4);
+        phase.end();
     }
 
     #[test]

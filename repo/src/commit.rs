@@ -18,6 +18,7 @@ use filesync_merkle::{
 use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind};
+use crate::estimate::{AFTER, Stop, estimate};
 use crate::identity::Identity;
 use crate::ingest::{Ingest, Read, Target};
 use crate::objects::{IdsOnly, SessionNodes};
@@ -60,13 +61,13 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
         unreadable: std::mem::take(&mut snapshot.unreadable),
         ..CommitResult::default()
     };
-    let unchanged = base.map_or(tree == TreeLink::empty(), |base| base.id == tree.id);
     result.parents = parents(head.as_ref(), request.amend);
     result.message = match (&request.message, &head) {
         (Some(message), _) => message.clone(),
         (None, Some((_, commit))) if request.amend => commit.message.clone(),
         (None, _) => snapshot.message(),
     };
+    let unchanged = base.map_or(tree == TreeLink::empty(), |base| base.id == tree.id);
     let is_wanted = !unchanged || request.allow_empty || request.amend;
     if request.dry_run || !is_wanted {
         result.would_commit = request.dry_run.then_some(is_wanted);
@@ -199,16 +200,29 @@ fn snapshot<'a>(
     let mut snapshot = Snapshot::new(&repo.store, nodes, target, session, cache, stamp(repo)?);
     let chunker = Chunker::new(repo.store.parameters().chunks);
     let (ingest, feeder) = Ingest::new(root.as_fd(), target, chunker, observer);
+    let stop = &Stop::default();
     let walked = std::thread::scope(|scope| {
+        if observer.wants_totals() {
+            let again = || {
+                let cache = Some(repo.stat_cache()).filter(|_| !options.no_cache);
+                Ok(Scan::start(repo.work_fd()?, cache, ScanOptions { threads: 0, ..ScanOptions::default() }))
+            };
+            let named = std::thread::Builder::new().name("estimate".to_owned());
+            // Without it there is no time left to be shown, and no more.
+            drop(named.spawn_scoped(scope, move || estimate(AFTER, again, stop, observer)));
+        }
         let spawn = |number| {
             std::thread::Builder::new().name(format!("ingest-{number}")).spawn_scoped(scope, || ingest.work()).ok()
         };
         let workers: Vec<_> = (0..threads()).filter_map(spawn).collect();
         if workers.is_empty() {
+            stop.stop();
             return Err(Error::new(ErrorKind::Failed, "cannot start a thread"));
         }
         // The walk ends the feeder, and with it the threads.
-        Walker::new(nodes, scan, feeder, observer, options, &mut snapshot).run(base)
+        let walked = Walker::new(nodes, scan, feeder, observer, options, &mut snapshot).run(base);
+        stop.stop();
+        walked
     });
     match ingest.failure() {
         Some(error) => Err(error),

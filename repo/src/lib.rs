@@ -16,6 +16,7 @@ mod contents;
 mod diff;
 mod du;
 mod error;
+mod estimate;
 mod fsck;
 mod history;
 mod identity;

@@ -25,6 +25,11 @@ pub use tag::{Tag, TagRequest};
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn event(&self, event: Event);
+
+    /// Whether it is worth some work to find out how much there is to do, where that is not known beforehand.
+    fn wants_totals(&self) -> bool {
+        false
+    }
 }
 
 /// An observer that looks away.
@@ -46,6 +51,13 @@ pub enum Event {
         bytes: Option<u64>,
         /// Files or objects to be done.
         items: Option<u64>,
+    },
+    /// It turned out how much the present phase comes to, about.
+    Total {
+        /// Bytes to be done, from its beginning.
+        bytes: u64,
+        /// Files or objects to be done.
+        items: u64,
     },
     /// More of the present phase is done.
     Advance {
