@@ -3,6 +3,7 @@
 mod cat;
 mod check_ignore;
 mod commit;
+mod completions;
 mod config;
 mod diff;
 mod du;
@@ -10,6 +11,7 @@ mod fsck;
 mod init;
 mod log;
 mod ls;
+mod man;
 mod restore;
 mod show;
 mod status;
@@ -38,6 +40,8 @@ pub enum Command {
     Fsck(fsck::FsckArgs),
     CheckIgnore(check_ignore::CheckIgnoreArgs),
     Config(config::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     Version(version::VersionArgs),
 }
 
@@ -58,6 +62,8 @@ impl Command {
             Self::CheckIgnore(args) => check_ignore::run(&args, context),
             Self::Config(args) => config::run(args, context),
             Self::Fsck(args) => fsck::run(&args, context),
+            Self::Completions(args) => completions::run(&args, context),
+            Self::Man(args) => man::run(&args, context),
             Self::Version(_) => version::run(context),
         }
     }

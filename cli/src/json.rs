@@ -17,11 +17,13 @@ use crate::time::rfc3339;
 
 mod config;
 mod ignore;
+mod man;
 mod tag;
 
 pub use config::{Setting, Valid};
 pub use ignore::IgnoreAnswer;
 pub use look::*;
+pub use man::Man;
 pub use tag::Tag;
 
 const VERSION: u32 = 1;

@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod diff;
 mod du;
+mod ease;
 mod history;
 mod init;
 mod look;
