@@ -1,7 +1,11 @@
 //! Reads everything and says what does not fit. Findings are data; nothing is changed.
 
+mod seen;
+mod whole;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
-use crate::hash::{ContentHash, Kind};
+use crate::hash::{ContentHash, Kind, check16};
 use crate::index::PackNumber;
 use crate::pack::{
     Class, FrameAt, PACK_HEADER_LEN, PackName, is_lost, next_frame, read_footer, read_frame_table, walk_frames,
@@ -17,6 +21,9 @@ use crate::pack::{
 use crate::store::Store;
 use crate::store::packs::{PackFile, damage_of, header_of, open_pack};
 use crate::vfs::{VfsFile, read_exact_at};
+
+pub use seen::{Seen, SeenAt};
+pub use whole::{Checked, WholeReader};
 
 /// An object whose bytes are wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +36,28 @@ pub struct BadObject {
     pub cause: String,
 }
 
+/// What a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// What holds the objects together.
+    Pack,
+    /// These objects, which may be good elsewhere, or needed by nobody.
+    Objects(Vec<ContentHash>),
+    /// Objects of which nothing is known any more.
+    Unknown,
+}
+
+/// Something that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub pack: PackName,
+    /// What, in words.
+    pub text: String,
+    /// Whom it may affect.
+    pub about: About,
+}
+
 /// What a reading of all packs found.
 #[derive(Debug, Clone, Default)]
 pub struct PackReport {
@@ -36,10 +65,22 @@ pub struct PackReport {
     pub objects: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Objects with wrong bytes.
+    /// Objects with wrong bytes, in some copy.
     pub bad: Vec<BadObject>,
-    /// What belongs to no object that is known.
-    pub findings: Vec<String>,
+    /// Everything that does not fit.
+    pub findings: Vec<Finding>,
+}
+
+impl PackReport {
+    fn find(&mut self, pack: PackName, about: About, text: impl Into<String>) {
+        self.findings.push(Finding { pack, text: text.into(), about });
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pack {}: {}", self.pack, self.text)
+    }
 }
 
 /// How thoroughly packs are read.
@@ -49,7 +90,25 @@ pub enum Depth {
     Stored,
     /// Every object decompressed and held against its hash.
     Objects,
+    /// As [`Self::Objects`], of so many of ten thousand frames, others for each seed.
+    Sample {
+        /// How many.
+        share: u32,
+        /// Chooses them.
+        seed: u64,
+    },
 }
+
+impl Depth {
+    fn skips(self, pack: PackName, offset: u64) -> bool {
+        let Self::Sample { share, seed } = self else { return false };
+        let hash = check16(&[&seed.to_le_bytes(), pack.as_bytes(), &offset.to_le_bytes()]);
+        u64::from_le_bytes(hash[..8].try_into().expect("eight bytes")) % 10_000 >= u64::from(share)
+    }
+}
+
+/// Told of bytes and objects as they go by.
+pub type Advance<'a> = dyn Fn(u64, u64) + Sync + 'a;
 
 /// A stretch of a pack in which no frame can be made out.
 type Lost = (PackName, Range<u64>);
@@ -62,13 +121,23 @@ impl Store {
     }
 
     /// Reads all packs. `advance` is told of bytes and objects as they go by.
-    pub fn check_packs(&self, depth: Depth, advance: &(dyn Fn(u64, u64) + Sync)) -> Result<PackReport, GetError> {
+    pub fn check_packs(&self, depth: Depth, advance: &Advance<'_>) -> Result<PackReport, GetError> {
+        self.check_packs_but(depth, None, advance)
+    }
+
+    /// As [`Self::check_packs`], without the frames that have been checked already.
+    pub fn check_packs_but(
+        &self,
+        depth: Depth,
+        checked: Option<&Checked<'_>>,
+        advance: &Advance<'_>,
+    ) -> Result<PackReport, GetError> {
         let survey = self.inner.survey_now();
         let survey = survey.map_err(|source| GetError::Io { path: PathBuf::from("packs"), source })?;
         let mut report = PackReport::default();
         let mut lost: Vec<Lost> = Vec::new();
         for name in &survey.missing {
-            report.findings.push(format!("pack {name}: it is missing"));
+            report.find(*name, About::Unknown, "it is missing");
             lost.push((*name, 0..u64::MAX));
         }
         let next = AtomicUsize::new(0);
@@ -76,7 +145,7 @@ impl Store {
             let mut part = (PackReport::default(), Vec::new());
             loop {
                 let Some(pack) = survey.packs.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(part) };
-                self.check_pack(pack, depth, &mut part.0, &mut part.1, advance)?;
+                self.check_pack(pack, depth, checked, &mut part.0, &mut part.1, advance)?;
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -104,21 +173,26 @@ impl Store {
         &self,
         pack: &PackFile,
         depth: Depth,
+        checked: Option<&Checked<'_>>,
         report: &mut PackReport,
         lost: &mut Vec<Lost>,
-        advance: &(dyn Fn(u64, u64) + Sync),
+        advance: &Advance<'_>,
     ) -> Result<(), GetError> {
         let name = pack.name;
         let io = |source: io::Error| GetError::Io { path: pack.path(), source };
         if pack.is_short() {
-            report.findings.push(format!("pack {name}: {} bytes long, {} were durable", pack.len, pack.end));
+            let text = format!("{} bytes long, {} were durable", pack.len, pack.end);
+            report.find(name, About::Unknown, text);
             lost.push((name, pack.len..u64::MAX));
         }
         let file = match open_pack(&**self.vfs(), name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                report.findings.push(format!("pack {name}: it is missing"));
-                lost.push((name, 0..u64::MAX));
+                // Removed since the others were listed, perhaps, and then nobody misses it.
+                if self.inner.survey_now().map_err(io)?.packs.iter().any(|there| there.name == name) {
+                    report.find(name, About::Unknown, "it is missing");
+                    lost.push((name, 0..u64::MAX));
+                }
                 return Ok(());
             }
             Err(error) => return Err(io(error)),
@@ -126,14 +200,15 @@ impl Store {
         let class = match damage_of(header_of(&*file, name)).map_err(io)? {
             Ok(header) if header.repository == self.parameters().repository => Some(header.class),
             Ok(_) => {
-                report.findings.push(format!("pack {name}: it belongs to another repository"));
+                report.find(name, About::Pack, "it belongs to another repository");
                 None
             }
             Err(cause) => {
-                report.findings.push(format!("pack {name}: {cause}"));
+                report.find(name, About::Pack, cause);
                 None
             }
         };
+        let number = self.inner.table.number(name);
         let mut end = pack.end.min(pack.len);
         let mut footer = None;
         if pack.sealed {
@@ -142,7 +217,7 @@ impl Store {
                     footer = Some(frames);
                     end = frames_end;
                 }
-                Err(cause) => report.findings.push(format!("pack {name}: {cause}")),
+                Err(cause) => report.find(name, About::Pack, cause),
             }
         }
         let class = match class {
@@ -161,13 +236,21 @@ impl Store {
             &mut |header, frame| {
                 differs |= footer.as_ref().is_some_and(|frames| frames.get(seen) != Some(&frame));
                 seen += 1;
-                let cause = self.check_frame(&*file, &header, &frame, depth, report)?;
                 let (findings, lost_from, lost) = &mut *told.borrow_mut();
-                findings.extend(cause.map(|cause| format!("pack {name}: at byte {}: {cause}", frame.offset)));
                 lost.extend(lost_from.take().map(|from| (name, from..frame.offset)));
+                if depth.skips(name, frame.offset) {
+                    return Ok(());
+                }
+                if !checked.is_some_and(|checked| checked.has(number, frame.offset)) {
+                    if let Some(cause) = self.check_frame(&*file, &header, &frame, depth, report)? {
+                        let ids = frame.slots.iter().map(|slot| slot.id).collect();
+                        let text = format!("at byte {}: {cause}", frame.offset);
+                        findings.push(Finding { pack: name, text, about: About::Objects(ids) });
+                    }
+                    advance(header.frame_len(), frame.slots.len() as u64);
+                }
                 report.objects += frame.slots.len() as u64;
                 report.bytes += header.frame_len();
-                advance(header.frame_len(), frame.slots.len() as u64);
                 Ok(())
             },
             &mut |at, cause| {
@@ -175,7 +258,7 @@ impl Store {
                 lost_from.get_or_insert(at);
                 // Behind the frames of a pack whose footer is bad lies that footer: already reported.
                 if !(pack.sealed && footer.is_none()) {
-                    findings.push(format!("pack {name}: {cause}"));
+                    findings.push(Finding { pack: name, text: cause, about: About::Unknown });
                 }
                 Ok(())
             },
@@ -186,7 +269,7 @@ impl Store {
         report.findings.extend(findings);
         if let Some(frames) = footer {
             if differs || frames.len() != seen {
-                report.findings.push(format!("pack {name}: its footer does not list its frames"));
+                report.find(name, About::Pack, "its footer does not list its frames");
             }
             note_lost(&frames, report, &*file);
         }
@@ -311,6 +394,12 @@ impl Store {
             Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an object reads well from the place that the index gives, whatever other copies there are.
+    pub fn is_good_where_indexed(&self, id: &ContentHash) -> bool {
+        let location = self.inner.locate_indexed(id).ok().flatten();
+        location.is_some_and(|location| self.inner.read_at(&location, id).is_ok())
     }
 
     /// Whether the index leads to an object; fsck of the index itself.

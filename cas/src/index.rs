@@ -10,7 +10,7 @@ use crate::pack::{Class, PackName};
 use crate::rows::{RowBatch, RowError, Rows};
 
 /// A number that stands for a pack's name in the index; never used twice within one index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackNumber(pub u32);
 
 /// Where an object lies.
@@ -45,7 +45,7 @@ pub struct IndexedPack {
     pub objects: u32,
 }
 
-/// What is added to an index, all at once.
+/// What is changed in an index, all at once.
 #[derive(Debug, Default)]
 pub struct IndexUpdate {
     /// Objects and where they lie; of several for one id the last counts.
@@ -58,6 +58,10 @@ pub struct IndexUpdate {
     pub generation: Option<u64>,
     /// Names the list of damage that could not be stored again.
     pub given_up: Option<ContentHash>,
+    /// Objects that are no longer known.
+    pub removed: Vec<ContentHash>,
+    /// Packs that are no longer known, and the number after the last that was ever given.
+    pub dropped: Option<(Vec<PackName>, PackNumber)>,
 }
 
 impl IndexUpdate {
@@ -68,6 +72,8 @@ impl IndexUpdate {
             && self.rows.0.is_empty()
             && self.generation.is_none()
             && self.given_up.is_none()
+            && self.removed.is_empty()
+            && self.dropped.is_none()
     }
 }
 
@@ -91,8 +97,14 @@ pub trait Index: Rows {
     /// The last list of damage that was applied as one that could not be stored again.
     fn given_up(&self) -> Result<Option<ContentHash>, RowError>;
 
-    /// Adds objects, packs and rows in one step. Survives the process, not a power cut.
+    /// A number above that of every pack that was ever dropped.
+    fn next_number(&self) -> Result<PackNumber, RowError>;
+
+    /// Changes objects, packs and rows in one step. Survives the process, not a power cut.
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError>;
+
+    /// As [`Index::apply`], and it survives a power cut, with all that was applied before.
+    fn apply_durably(&self, update: IndexUpdate) -> Result<(), RowError>;
 
     /// Does what is to be done before the first [`Index::apply`], which will do it otherwise.
     fn prepare(&self) {}

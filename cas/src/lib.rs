@@ -60,6 +60,7 @@ pub mod damaged;
 pub mod error;
 pub mod frame;
 pub mod fsck;
+pub mod gc;
 pub mod hash;
 pub mod head;
 pub mod index;

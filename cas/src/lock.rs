@@ -1,8 +1,8 @@
 //! Who may run beside whom: one writer, any number of readers.
 //!
 //! The locks are flock(2): they end with their process and know no clock. The writer's file tells who it is,
-//! for the message that a second one gets. Readers hold `readers` together; only gc wants it alone, and
-//! never waits for it.
+//! for the message that a second one gets. Readers hold `readers` together; only who unlinks packs wants it alone, for
+//! as long as that takes, and never waits for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -27,8 +27,17 @@ pub struct ReaderLock {
     _file: File,
 }
 
+/// Nobody reads, and nobody begins to until dropped.
+#[derive(Debug)]
+pub struct NoReaders {
+    _file: File,
+}
+
 /// How often a waiting writer looks again.
 const RETRY: Duration = Duration::from_millis(20);
+/// How often and how long a reader looks again while packs are being unlinked.
+const READER_TRIES: u32 = 50;
+const READER_RETRY: Duration = Duration::from_millis(2);
 
 impl WriterLock {
     /// Takes the lock in `dir` for the command `who`, waiting up to `timeout` for another writer.
@@ -55,13 +64,37 @@ impl WriterLock {
 }
 
 impl ReaderLock {
-    /// Takes the lock together with other readers. `None` where it cannot be had (a medium without locks,
-    /// or gc at the very moment of unlinking): the reader then resolves anew what it finds gone.
+    /// Takes the lock together with other readers. `None` where it cannot be had (a medium without locks, or somebody
+    /// who takes long to unlink): the reader then resolves anew what it finds gone.
     pub fn take(dir: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(NO_FOLLOW).open(dir.join("readers")).ok()?;
-        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
-        Some(Self { _file: file })
+        for _ in 0..READER_TRIES {
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Some(Self { _file: file }),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(READER_RETRY),
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+impl NoReaders {
+    /// Takes the readers' lock alone, if there are none at this moment.
+    pub fn take(dir: &Path) -> std::io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let file = options.custom_flags(NO_FOLLOW).open(dir.join("readers"))?;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Self { _file: file })),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::frame::{
-    COUNT_MAX, HEADER_LEN, Header, MAGIC as MAGIC_OF_FRAMES, RAW_MAX, SLOT_LEN, Slot, parse_slots, push_slots,
+    COUNT_MAX, Frame, HEADER_LEN, Header, MAGIC as MAGIC_OF_FRAMES, RAW_MAX, SLOT_LEN, Slot, parse_slots, push_slots,
 };
 use crate::hash::{ContentHash, Kind, check16, hex, unhex};
 use crate::vfs::{VfsFile, read_exact_at};
@@ -85,6 +85,11 @@ impl PackName {
     /// Where the pack lies once it is sealed.
     pub fn sealed_path(self) -> PathBuf {
         PathBuf::from(format!("packs/{self}.pack"))
+    }
+
+    /// Where the pack lies when nothing needs it any more, until no reader has it open.
+    pub fn condemned_path(self) -> PathBuf {
+        PathBuf::from(format!("packs/{self}.condemned"))
     }
 }
 
@@ -313,6 +318,41 @@ pub fn read_frame_table(
     read_exact_at(file, &mut table, offset + HEADER_LEN as u64)?;
     let slots = header.table(&fixed, &table, class).map_err(wrong)?;
     Ok((header, FrameAt { offset, raw_len: header.raw_len, stored_len: header.stored_len, slots }))
+}
+
+/// Reads a frame whole, into `bytes`, and holds it against both of its checks, not its objects against their hashes. The
+/// inner error is damage.
+pub fn read_frame(
+    file: &dyn VfsFile,
+    offset: u64,
+    class: Class,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Result<Frame, String>> {
+    let read = |bytes: &mut [u8], offset: u64| match read_exact_at(file, bytes, offset) {
+        Err(error) if is_lost(&error) => Ok(Err(error.to_string())),
+        read => read.map(Ok),
+    };
+    let mut fixed = [0; HEADER_LEN];
+    if let Err(cause) = read(&mut fixed, offset)? {
+        return Ok(Err(cause));
+    }
+    let header = match Header::parse(&fixed) {
+        Ok(header) => header,
+        Err(cause) => return Ok(Err(cause)),
+    };
+    bytes.clear();
+    bytes.extend_from_slice(&fixed);
+    bytes.resize(HEADER_LEN + header.table_len() + header.stored_len as usize, 0);
+    let rest = &mut bytes[HEADER_LEN..];
+    if let Err(cause) = read(rest, offset + HEADER_LEN as u64)? {
+        return Ok(Err(cause));
+    }
+    let (table, payload) = rest.split_at(header.table_len());
+    let decoded = header.table(&fixed, table, class).and_then(|slots| match header.payload_fits(payload) {
+        true => Frame::decode(&header, slots, payload),
+        false => Err("the check of a payload does not fit".to_owned()),
+    });
+    Ok(decoded)
 }
 
 /// Walks the frames in `from..end`, calling `visit` for each, and `damage` for each stretch that holds none.

@@ -4,6 +4,8 @@ use crate::hash::ContentHash;
 use crate::small_file::{Builder, Lines};
 
 const TITLE: &str = "filesync 1";
+/// The version of the format that is written, which is also the only one that is read.
+pub const FORMAT: u32 = 1;
 
 /// Where the chunker may cut: minimum, average and maximum length of a chunk in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

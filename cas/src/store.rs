@@ -6,7 +6,9 @@
 mod append;
 mod cache;
 mod commit;
+mod condemned;
 mod damage;
+mod frames;
 mod heal;
 mod limits;
 mod open;
@@ -19,10 +21,10 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ pub use session::{FrameWriter, Session, SessionStats};
 
 use crate::damaged::Damaged;
 use crate::error::{OpenError, PutError};
+use crate::gc::LiveSet;
 use crate::hash::{ContentHash, Schema};
 use crate::head::Head;
 use crate::index::rocks::{RocksIndex, RocksMode};
@@ -44,10 +47,12 @@ use crate::rows::{RowBatch, RowError, RowVisitor, Rows};
 use crate::vfs::{Open, Vfs, read_to_end, replace};
 use append::Writer;
 use cache::FrameCache;
+pub(crate) use frames::{Frames, target_of};
 use heal::Elsewhere;
 use limits::Limits;
-use packs::{PackTable, Survey, survey};
+use packs::{PackTable, Survey, survey, survey_settled};
 use pending::Pending;
+use session::Sessions;
 
 /// The longest of the small files.
 const SMALL_FILE_MAX: u64 = 64 << 20;
@@ -77,20 +82,26 @@ pub(crate) struct Inner {
     pub(crate) params: Params,
     pub(crate) schema: Arc<dyn Schema>,
     pub(crate) table: PackTable,
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// As it was at open; a writer has its own.
-    head: Head,
+    pub(crate) head: Head,
     index: RwLock<SharedIndex>,
     /// What the index does not lead to; looked for once, when something is missing.
     elsewhere: Mutex<Option<Arc<Elsewhere>>>,
     /// Objects that are read from another place than the index gives, since there they are bad.
-    moved: RwLock<HashMap<ContentHash, Location>>,
+    pub(crate) moved: RwLock<HashMap<ContentHash, Location>>,
+    /// Packs that are being, or have been, removed: nothing may rely on what lies there.
+    pub(crate) condemned: RwLock<HashSet<PackNumber>>,
+    /// The collection that is under way, which has to know of every claim.
+    pub(crate) collection: RwLock<Option<Arc<LiveSet>>>,
+    /// Held while something is written into the index that a look at it decided.
+    pub(crate) index_writes: Mutex<()>,
     /// The index has refused to take something.
     refused: AtomicBool,
-    frames: FrameCache,
-    pending: Pending,
-    writer: Option<Writer>,
-    sessions: AtomicU64,
+    pub(crate) frames: FrameCache,
+    pub(crate) pending: Pending,
+    pub(crate) writer: Option<Writer>,
+    pub(crate) sessions: Sessions,
     damage: Mutex<Damaged>,
     damage_saved: Mutex<Damaged>,
     /// Damaged objects that have been appended again.
@@ -108,7 +119,7 @@ impl std::fmt::Debug for SharedIndex {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -245,11 +256,13 @@ impl Inner {
     /// What lies in `packs/` now, as the present marks see it.
     pub(crate) fn survey_now(&self) -> io::Result<Survey> {
         let vfs = &*self.place.vfs;
-        let head = match &self.writer {
-            Some(writer) => writer.head(),
-            None => read_head(vfs).map_err(io::Error::other)?,
+        let mut survey = match &self.writer {
+            Some(writer) => survey(vfs, &writer.head())?,
+            None => survey_settled(vfs, || read_head(vfs).map_err(io::Error::other), |error| error)?.1,
         };
-        survey(vfs, &head)
+        let gone = self.condemned();
+        survey.packs.retain(|pack| !gone.contains(&self.table.number(pack.name)));
+        Ok(survey)
     }
 }
 

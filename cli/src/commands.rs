@@ -7,7 +7,9 @@ mod completions;
 mod config;
 mod diff;
 mod du;
+mod forget;
 mod fsck;
+mod gc;
 mod init;
 mod log;
 mod ls;
@@ -16,6 +18,7 @@ mod restore;
 mod show;
 mod status;
 mod tag;
+mod upgrade;
 mod version;
 
 use clap::Subcommand;
@@ -37,11 +40,14 @@ pub enum Command {
     #[command(visible_alias = "checkout")]
     Restore(restore::RestoreArgs),
     Tag(tag::TagArgs),
-    Fsck(fsck::FsckArgs),
     CheckIgnore(check_ignore::CheckIgnoreArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    Forget(forget::ForgetArgs),
+    Gc(gc::GcArgs),
+    Fsck(fsck::FsckArgs),
+    Upgrade(upgrade::UpgradeArgs),
     Version(version::VersionArgs),
 }
 
@@ -61,9 +67,12 @@ impl Command {
             Self::Tag(args) => tag::run(args, context),
             Self::CheckIgnore(args) => check_ignore::run(&args, context),
             Self::Config(args) => config::run(args, context),
-            Self::Fsck(args) => fsck::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => man::run(&args, context),
+            Self::Forget(args) => forget::run(&args, context),
+            Self::Gc(args) => gc::run(&args, context),
+            Self::Fsck(args) => fsck::run(&args, context),
+            Self::Upgrade(_) => upgrade::run(context),
             Self::Version(_) => version::run(context),
         }
     }

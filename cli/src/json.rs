@@ -4,6 +4,7 @@
 //! A path that is not UTF-8 is there twice: lossy under its own name, and in base64 under `…_bytes`. For a list
 //! of paths, `…_bytes` is a list of the same length, `null` where the path is UTF-8, and left out if all are.
 
+mod house;
 mod look;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use filesync_repo as repo;
 use filesync_repo::Timestamp;
 use serde::Serialize;
 
+pub use self::house::{Forget, Gc, Upgrade};
 use crate::time::rfc3339;
 
 mod config;
@@ -212,6 +214,7 @@ pub struct LogEntry {
     as_of: Option<u64>,
     signature: &'static str,
     refs: Vec<String>,
+    expired: Option<bool>,
 }
 
 impl LogEntry {
@@ -228,6 +231,7 @@ impl LogEntry {
             as_of: entry.as_of,
             signature: entry.signature.word(),
             refs: entry.refs.clone(),
+            expired: entry.expired,
         }
     }
 }
@@ -320,6 +324,7 @@ pub struct Fsck {
     bytes: u64,
     damaged: Vec<Damaged>,
     findings: Vec<String>,
+    notes: Vec<String>,
     repaired: u64,
     seconds: f64,
 }
@@ -345,6 +350,7 @@ impl Fsck {
             bytes: result.bytes,
             damaged: result.damaged.iter().map(damaged).collect(),
             findings: result.findings.clone(),
+            notes: result.notes.clone(),
             repaired: result.repaired,
             seconds: seconds(result.elapsed),
         }

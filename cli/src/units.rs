@@ -39,6 +39,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long"))
 }
 
+/// `5%`, `0.5%`: in parts of ten thousand, at least one of them and at most all.
+pub fn parse_share(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is no share from 0.01% to 100%");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.len() <= 3 && text.bytes().all(|digit| digit.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 2 {
+        return Err(wrong());
+    }
+    let share = format!("{whole}{part:0<2}").parse::<u32>().map_err(|_| wrong())?;
+    if (1..=10_000).contains(&share) { Ok(share) } else { Err(wrong()) }
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
@@ -85,6 +98,17 @@ pub fn count(number: u64, one: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares() {
+        let good = [("5%", 500), ("0.5%", 50), ("0.01%", 1), ("100%", 10_000), ("12.34 %", 1234), ("33.3%", 3330)];
+        for (text, share) in good {
+            assert_eq!(parse_share(text), Ok(share), "{text}");
+        }
+        for text in ["", "%", "5", "0%", "101%", "-1%", "0.001%", "a%", ".5%", "1e1%", "5%%"] {
+            assert!(parse_share(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -130,14 +130,24 @@ pub struct Touch {
 /// and no others.
 pub struct Touches<'s> {
     source: &'s dyn NodeSource,
-    commits: Peekable<FirstParents<'s>>,
+    commits: Peekable<Commits<'s>>,
     trails: Vec<Trail>,
 }
 
+type Commits<'s> = Box<dyn Iterator<Item = Result<(CommitId, Commit), WalkError>> + 's>;
+
 impl<'s> Touches<'s> {
-    /// Begins with `head`.
-    pub fn new(source: &'s dyn NodeSource, head: Option<CommitId>, paths: &[RepoPath]) -> Self {
-        let commits = FirstParents::new(source, head).peekable();
+    /// Begins with `head`. Commits that `is_bare` holds for, since their trees are not kept, are passed over: those behind
+    /// them are compared with those before.
+    pub fn new(
+        source: &'s dyn NodeSource,
+        head: Option<CommitId>,
+        paths: &[RepoPath],
+        is_bare: impl Fn(&CommitId) -> bool + 's,
+    ) -> Self {
+        let all = FirstParents::new(source, head);
+        let commits: Commits<'_> = Box::new(all.filter(move |item| !matches!(item, Ok((id, _)) if is_bare(id))));
+        let commits = commits.peekable();
         Self { source, commits, trails: paths.iter().map(Trail::new).collect() }
     }
 
@@ -170,7 +180,8 @@ impl Iterator for Touches<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
-            self.commits = FirstParents::new(self.source, None).peekable();
+            let none: Commits<'_> = Box::new(std::iter::empty());
+            self.commits = none.peekable();
         }
         next.transpose()
     }

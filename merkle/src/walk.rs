@@ -17,7 +17,7 @@ use crate::attrs::Attrs;
 use crate::entry::TreeLink;
 use crate::error::WalkError;
 use crate::history::read_commit;
-use crate::id::{AttrsId, ChunkId, CommitId};
+use crate::id::{AttrsId, ChunkId, CommitId, ListId};
 use crate::path::{Name, RepoPath};
 use crate::source::NodeSource;
 use dir::DirWalk;
@@ -39,6 +39,12 @@ pub trait WalkVisitor {
     /// A file needs this chunk, with this length. The walk does not look for it. May be told again.
     fn chunk(&mut self, id: &ChunkId, len: u64) {
         let _ = (id, len);
+    }
+
+    /// A file is this list of chunks, which begins to be walked over. Whether its bytes have the hash that the list says is
+    /// for others to see.
+    fn file(&mut self, root: &ListId, height: u8, size: u64) {
+        let _ = (root, height, size);
     }
 
     /// Something is wrong at a path or below it. The walk goes on with what else can be reached.
@@ -103,13 +109,7 @@ impl<'s> Walk<'s> {
     }
 
     /// Visits one list as an entry refers to it.
-    pub fn list(
-        &self,
-        visitor: &mut dyn WalkVisitor,
-        root: &crate::ListId,
-        height: u8,
-        size: u64,
-    ) -> Result<(), WalkError> {
+    pub fn list(&self, visitor: &mut dyn WalkVisitor, root: &ListId, height: u8, size: u64) -> Result<(), WalkError> {
         file::list(self.source, visitor, root, height, size)
     }
 }

@@ -37,13 +37,14 @@ const SPILL_EVERY: u64 = 1 << 16;
 pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> Result<CommitResult, Error> {
     let began = Instant::now();
     restore::finish_journal(repo, observer)?;
+    // Before the head is read: what is taken over from it stays until the session ends.
+    let session = repo.store.session()?;
     let head = repo.head_commit()?;
     if request.amend && head.is_none() {
         return Err(Error::new(ErrorKind::Failed, "cannot amend: there is no commit yet"));
     }
     let author = author(repo, request)?;
     observer.event(Event::Phase { what: "committing", bytes: None, items: None });
-    let session = repo.store.session()?;
     let target = if request.dry_run { Target::Ids } else { Target::Store(&session) };
     let base = head.as_ref().map(|(_, commit)| commit.tree);
     let mut snapshot = snapshot(repo, request, base, target, &session, observer)?;
@@ -111,6 +112,18 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     count(&mut result, stats);
     result.elapsed = began.elapsed();
     Ok(result)
+}
+
+/// Reads every file of the working copy, and stores what of it is not there to rely on: what is damaged counts as absent.
+pub fn store_again(
+    repo: &Repo,
+    base: Option<TreeLink>,
+    session: &Session<'_>,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    let request = CommitRequest { no_cache: true, partial: true, ..CommitRequest::default() };
+    let (writer, _) = snapshot(repo, &request, base, Target::Store(session), session, observer)?.into_parts();
+    Ok(writer.map_or(Ok(()), |mut writer| writer.flush())?)
 }
 
 fn put_commit(writer: Option<FrameWriter<'_>>, commit: &Commit) -> Result<CommitId, Error> {

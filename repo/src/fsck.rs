@@ -1,20 +1,29 @@
 //! `fsck`: every byte of every pack, every object against its hash, every tree against its rules; and who is affected.
+//!
+//! What counts is what something refers to. The trees of commits that have expired are not looked for, and what is wrong
+//! with garbage, or with a copy of something that is good elsewhere, is told and is no damage.
+
+mod files;
+mod repair;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
-use filesync_cas::fsck::Depth;
+use filesync_cas::fsck::{About, BadObject, Depth, Finding, Seen, SeenAt};
+use filesync_cas::pack::PackName;
 use filesync_cas::{ContentHash, Kind, Schema};
 use filesync_merkle::{
-    Ancestors, ChunkId, Commit, Content, DirCursor, Entry, ListReader, MerkleSchema, Node, RepoPath, TreeLink, Walk,
-    WalkError, WalkVisitor,
+    Ancestors, ChunkId, Commit, Content, DirCursor, Entry, ListId, ListReader, MerkleSchema, Node, RepoPath, TreeLink,
+    Walk, WalkError, WalkVisitor,
 };
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::expired::Expired;
 use crate::history;
 use crate::identity::{self, Identity};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{DamagedObject, Event, FsckRequest, FsckResult, Observer, SignatureState, Silent};
+use crate::roots::Roots;
 
 /// Paths that are named for one object.
 const PATHS_MAX: usize = 1000;
@@ -22,30 +31,94 @@ const PATHS_MAX: usize = 1000;
 /// Carries out `fsck`.
 pub fn fsck(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
     let began = Instant::now();
-    let depth = if request.quick { Depth::Stored } else { Depth::Objects };
-    observer.event(Event::Phase { what: "checking", bytes: Some(repo.store.packs_len()), items: None });
-    let advance = |bytes, items| observer.event(Event::Advance { bytes, items });
-    let packs = repo.store.check_packs(depth, &advance)?;
-    crate::cancel::check()?;
-
-    let mut found = Findings { repo, bad: BTreeMap::new(), seen: HashSet::new(), checked: HashSet::new() };
-    for object in packs.bad {
-        // Stored again since: there is a good copy, and the bad one goes with the next gc.
-        if repo.store.get(object.kind, &object.id).is_err() {
-            found.note(object.id, object.kind, object.cause, None);
-        }
+    let (mut result, hurt) = check(repo, request, observer)?;
+    if request.repair {
+        result = repair::repair(repo, request, observer, result, &hurt)?;
     }
-    let mut result =
-        FsckResult { objects: packs.objects, bytes: packs.bytes, findings: packs.findings, ..FsckResult::default() };
+    result.elapsed = began.elapsed();
+    Ok(result)
+}
+
+/// What a repair sets out from, besides what is damaged.
+#[derive(Default)]
+struct Hurt {
+    /// Objects that are needed, and are good only where the index does not lead.
+    spare: Vec<(Kind, ContentHash)>,
+    /// Packs in which something does not fit.
+    packs: BTreeSet<PackName>,
+}
+
+/// Looks at everything, and notes what is damaged so that the next commit that has the bytes stores it again.
+fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<(FsckResult, Hurt), Error> {
+    let depth = depth(request)?;
+    let bytes = match depth {
+        Depth::Sample { share, .. } => repo.store.packs_len() / 10_000 * u64::from(share),
+        _ => repo.store.packs_len(),
+    };
+    observer.event(Event::Phase { what: "checking", bytes: Some(bytes), items: None });
+    let advance = |bytes, items| observer.event(Event::Advance { bytes, items });
+    let (bad, seen, claims, files) = (BTreeMap::new(), repo.store.seen()?, HashSet::new(), Vec::new());
+    let mut found = Findings { repo, bad, seen, claims, files, failed: None };
+    let mut result = FsckResult::default();
     small_files(repo, &mut result.findings);
     let trees = walk_history(repo, &mut found, &mut result.findings)?;
+    found.failed.take().map_or(Ok(()), Err)?;
+    // Each frame is decompressed once, for the files that lie in it and for itself.
+    let checked = match depth {
+        Depth::Objects => {
+            let checked = repo.store.checked()?;
+            for (id, cause) in files::check(repo, &checked, std::mem::take(&mut found.files), &advance)? {
+                found.note(id, ListId::KIND, cause, None);
+            }
+            Some(checked)
+        }
+        Depth::Stored | Depth::Sample { .. } => None,
+    };
+    let packs = repo.store.check_packs_but(depth, checked.as_ref(), &advance)?;
+    drop(checked);
+    crate::cancel::check()?;
+    (result.objects, result.bytes) = (packs.objects, packs.bytes);
+    let hurt_packs = packs.findings.iter().map(|finding| finding.pack).collect();
+    let hurt = Hurt { spare: found.judge(packs.bad)?, packs: hurt_packs };
+    result.tell(packs.findings, &found.bad);
     if !found.bad.is_empty() {
         name_paths(repo, &trees, &mut found)?;
         record(repo, found.bad.keys().copied());
     }
     result.damaged = found.bad.into_iter().map(|(id, bad)| bad.describe(id)).collect();
-    result.elapsed = began.elapsed();
-    Ok(result)
+    Ok((result, hurt))
+}
+
+fn depth(request: &FsckRequest) -> Result<Depth, Error> {
+    match (request.quick, request.sample) {
+        (true, Some(_)) => Err(Error::new(ErrorKind::Usage, "cannot check: --quick and --sample exclude each other")),
+        (true, None) => Ok(Depth::Stored),
+        (false, None) => Ok(Depth::Objects),
+        (false, Some(share)) => {
+            let mut seed = [0; 8];
+            getrandom::fill(&mut seed).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+            Ok(Depth::Sample { share, seed: u64::from_le_bytes(seed) })
+        }
+    }
+}
+
+impl FsckResult {
+    /// Adds what is wrong with packs: as damage if something needed is affected, else as a note.
+    fn tell(&mut self, findings: Vec<Finding>, bad: &BTreeMap<ContentHash, Bad>) {
+        for finding in findings {
+            let text = finding.to_string();
+            let matters = match finding.about {
+                About::Pack => true,
+                About::Objects(ids) => ids.iter().any(|id| bad.contains_key(id)),
+                About::Unknown => !bad.is_empty(),
+            };
+            if matters {
+                self.findings.push(text);
+            } else {
+                self.notes.push(format!("{text}: nothing that is needed is affected"));
+            }
+        }
+    }
 }
 
 /// What is wrong with one object, and whom it affects.
@@ -65,10 +138,14 @@ impl Bad {
 struct Findings<'a> {
     repo: &'a Repo,
     bad: BTreeMap<ContentHash, Bad>,
+    /// Objects that something refers to.
+    seen: Seen<'a>,
     /// What has been claimed about nodes.
-    seen: HashSet<ContentHash>,
-    /// Chunks that have been looked for.
-    checked: HashSet<ContentHash>,
+    claims: HashSet<ContentHash>,
+    /// Files of more than one chunk.
+    files: Vec<files::File>,
+    /// Why the walk could not go on.
+    failed: Option<Error>,
 }
 
 impl Findings<'_> {
@@ -76,35 +153,73 @@ impl Findings<'_> {
         let bad = self.bad.entry(id).or_insert_with(|| Bad { kind, cause, paths: BTreeSet::new() });
         bad.paths.extend(path);
     }
+
+    /// Takes objects of which a copy is bad for damaged, if they are needed and there is no other copy. Those that have
+    /// one in a place that the index does not give are spare.
+    fn judge(&mut self, bad: Vec<BadObject>) -> Result<Vec<(Kind, ContentHash)>, Error> {
+        // Behind a tree that cannot be read, nobody knows what is needed.
+        let is_known = self.bad.values().all(|bad| bad.kind.is_chunk());
+        let mut spare = BTreeSet::new();
+        for BadObject { id, kind, cause } in bad {
+            if self.bad.contains_key(&id) || (is_known && !self.seen.has(&id)?) {
+                continue;
+            }
+            match self.repo.store.get(kind, &id) {
+                Err(error) if error.is_damage() => self.note(id, kind, cause, None),
+                Err(error) => return Err(error.into()),
+                Ok(_) if self.repo.store.is_good_where_indexed(&id) => {}
+                Ok(_) => drop(spare.insert((kind, id))),
+            }
+        }
+        Ok(spare.into_iter().collect())
+    }
 }
 
 impl WalkVisitor for Findings<'_> {
     fn first(&mut self, key: &ContentHash) -> bool {
-        self.seen.insert(*key)
+        self.claims.insert(*key)
+    }
+
+    fn node(&mut self, _: Kind, id: &ContentHash) {
+        if let Err(error) = self.seen.see(id) {
+            self.failed.get_or_insert(error.into());
+        }
+    }
+
+    fn file(&mut self, root: &ListId, height: u8, size: u64) {
+        self.files.push(files::File { root: *root, height, size });
     }
 
     fn chunk(&mut self, id: &ChunkId, len: u64) {
-        if self.bad.contains_key(&id.0) || !self.checked.insert(id.0) {
-            return;
-        }
-        let cause = match self.repo.store.locate(&id.0) {
-            Ok(Some(location)) if location.kind != Kind::CHUNK => Some("it is no chunk".to_owned()),
-            Ok(Some(location)) if u64::from(location.len) != len => Some("a file says another length".to_owned()),
-            Ok(Some(_)) => None,
+        let at = match self.seen.see(&id.0) {
+            Ok(SeenAt::Again) => return,
+            Ok(SeenAt::First(location)) => Ok(location),
             // The index is not taken at its word.
-            Ok(None) | Err(_) => self.repo.store.get(Kind::CHUNK, &id.0).err().map(|error| error.to_string()),
+            Ok(SeenAt::Unknown) => match self.repo.store.get(Kind::CHUNK, &id.0) {
+                Ok(chunk) if chunk.len() as u64 == len => return,
+                Ok(_) => Err("a file says another length".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) => {
+                self.failed.get_or_insert(error.into());
+                return;
+            }
         };
-        if let Some(cause) = cause {
-            self.note(id.0, Kind::CHUNK, cause, None);
-        }
+        let cause = match at {
+            Ok(location) if location.kind != Kind::CHUNK => "it is no chunk".to_owned(),
+            Ok(location) if u64::from(location.len) != len => "a file says another length".to_owned(),
+            Ok(_) => return,
+            Err(cause) => cause,
+        };
+        self.note(id.0, Kind::CHUNK, cause, None);
     }
 
     fn problem(&mut self, path: &RepoPath, error: WalkError) {
+        let id = error.id().unwrap_or(ContentHash::from_bytes([0; 32]));
         let kind = match &error {
             WalkError::Malformed { kind, .. } | WalkError::Mismatch { kind, .. } => *kind,
-            _ => filesync_merkle::TREE,
+            _ => self.repo.store.locate(&id).ok().flatten().map_or(filesync_merkle::TREE, |location| location.kind),
         };
-        let id = error.id().unwrap_or(ContentHash::from_bytes([0; 32]));
         self.note(id, kind, error.to_string(), Some(path.as_bytes().to_vec()));
     }
 }
@@ -114,26 +229,41 @@ fn small_files(repo: &Repo, findings: &mut Vec<String>) {
     let mut check = |result: Result<(), String>| findings.extend(result.err());
     check(Identity::load(vfs).map(drop).map_err(|error| error.to_string()));
     check(crate::config::Config::load(vfs).map(drop).map_err(|error| error.to_string()));
+    check(Expired::read(vfs).map(drop).map_err(|error| error.to_string()));
     check(filesync_cas::pin::all(vfs).map(drop).map_err(|error| error.to_string()));
 }
 
-/// Walks every commit that a ref leads to. Returns their trees, newest first.
+/// Walks every commit that a ref leads to, and the trees of those that have not expired. Returns these, newest first.
 fn walk_history(repo: &Repo, found: &mut Findings<'_>, findings: &mut Vec<String>) -> Result<Vec<TreeLink>, Error> {
-    let roots = match history::roots(repo) {
-        Ok(roots) => roots,
-        Err(error) => {
-            findings.push(error.to_string());
-            repo.head().into_iter().collect()
+    let mut commits: Vec<_> = repo.head().into_iter().collect();
+    let mut expired = HashSet::new();
+    match Roots::read(repo) {
+        Ok(roots) => {
+            commits.extend(roots.commits);
+            expired = roots.expired;
         }
-    };
+        // What of them can be read must do.
+        Err(error) => {
+            let error = error.to_string();
+            if !findings.contains(&error) {
+                findings.push(error);
+            }
+            commits.extend(history::roots(repo).unwrap_or_default());
+            expired.extend(Expired::read(&**repo.store.vfs()).unwrap_or_default().0);
+            expired.retain(|id| !commits.contains(id));
+        }
+    }
     let mut trees = Vec::new();
-    for commit in Ancestors::new(repo.node_source(), roots) {
+    for commit in Ancestors::new(repo.node_source(), commits) {
         crate::cancel::check()?;
         match commit {
             Ok((id, commit)) => {
+                found.node(filesync_merkle::CommitId::KIND, &id.0);
                 check_signature(repo, &id.0, &commit, findings);
-                Walk::new(repo.node_source()).tree(found, &commit.tree);
-                trees.push(commit.tree);
+                if !expired.contains(&id) {
+                    Walk::new(repo.node_source()).tree(found, &commit.tree);
+                    trees.push(commit.tree);
+                }
             }
             Err(error) if error.is_damage() => found.problem(&RepoPath::root(), error),
             Err(error) => return Err(error.into()),

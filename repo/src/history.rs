@@ -8,9 +8,11 @@ use filesync_merkle::history::read_commit;
 use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, Touch, Touches, TreeLink, WalkError, lookup};
 
 use crate::error::{Error, ErrorKind};
+use crate::expired::Expired;
 use crate::identity;
 use crate::repo::{Repo, request_paths};
 use crate::request::{LogEntry, LogRequest, Target};
+use crate::roots::Roots;
 use crate::tags;
 
 /// The shortest prefix of an id that counts as one.
@@ -35,12 +37,25 @@ pub fn resolve(repo: &Repo, rev: &str) -> Result<Option<CommitId>, Error> {
     Ok(Some(id))
 }
 
-/// As [`resolve`], with the commit itself; fails where there is none yet.
+/// As [`resolve`], with the commit itself, whose tree is there; fails where there is none yet, and if it has expired.
 pub fn commit_of(repo: &Repo, rev: Option<&str>) -> Result<(CommitId, Commit), Error> {
     let rev = rev.unwrap_or("HEAD");
     let none = || Error::new(ErrorKind::NotFound, format!("cannot find revision {rev}: there is no commit yet"));
     let id = resolve(repo, rev)?.ok_or_else(none)?;
+    if has_expired(repo, &id)? {
+        let message = format!("cannot use {rev}: commit {id} has expired: its files are no longer kept");
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
     Ok((id, read_commit(repo.node_source(), &id)?))
+}
+
+fn has_expired(repo: &Repo, id: &CommitId) -> Result<bool, Error> {
+    match Expired::read(&**repo.store.vfs()) {
+        Ok(list) => Ok(list.0.contains(id) && Roots::read(repo)?.expired.contains(id)),
+        // Then it cannot be told; what is not there any more will be missed when it is read.
+        Err(error) if error.kind() == ErrorKind::Damage => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
@@ -146,9 +161,19 @@ pub fn log(
     let paths = request_paths(&request.paths)?;
     let start = resolve(repo, request.rev.as_deref().unwrap_or("HEAD"))?;
     let names = Names::of(repo)?;
+    let expired = match Roots::read(repo) {
+        Ok(roots) => Some(roots.expired),
+        Err(error) if error.kind() == ErrorKind::Damage => None,
+        Err(error) => return Err(error),
+    };
+    let is_expired = |id: &CommitId| expired.as_ref().is_some_and(|expired| expired.contains(id));
+    let entry = |id, commit| LogEntry {
+        expired: expired.as_ref().map(|expired| expired.contains(&id)),
+        ..log_entry(repo, id, commit, &names)
+    };
     let mut left = request.limit.unwrap_or(u64::MAX);
     let mut kept = Vec::new();
-    for touch in touches(repo, start, &paths) {
+    for touch in touches(repo, start, &paths, &is_expired) {
         crate::cancel::check()?;
         if left == 0 {
             break;
@@ -158,9 +183,9 @@ pub fn log(
             continue;
         }
         left -= 1;
-        if request.reverse { kept.push((id, commit)) } else { visit(log_entry(repo, id, commit, &names))? }
+        if request.reverse { kept.push((id, commit)) } else { visit(entry(id, commit))? }
     }
-    kept.into_iter().rev().try_for_each(|(id, commit)| visit(log_entry(repo, id, commit, &names)))
+    kept.into_iter().rev().try_for_each(|(id, commit)| visit(entry(id, commit)))
 }
 
 /// Commits along first parents. Without paths every one counts, and no tree is read.
@@ -168,13 +193,27 @@ fn touches<'a>(
     repo: &'a Repo,
     start: Option<CommitId>,
     paths: &[RepoPath],
+    is_expired: &'a dyn Fn(&CommitId) -> bool,
 ) -> Box<dyn Iterator<Item = Result<Touch, WalkError>> + 'a> {
     let source = repo.node_source();
     if !paths.is_empty() {
-        return Box::new(Touches::new(source, start, paths));
+        // Of one that has expired it cannot be told what it changed.
+        return Box::new(Touches::new(source, start, paths, is_expired));
     }
     let all = FirstParents::new(source, start);
     Box::new(all.map(|item| item.map(|(id, commit)| Touch { id, commit, touched: true })))
+}
+
+/// The tree of the first of a commit's first parents that has not expired.
+pub fn kept_parent(repo: &Repo, commit: &Commit) -> Result<Option<TreeLink>, Error> {
+    let expired = Roots::read(repo)?.expired;
+    for older in FirstParents::new(repo.node_source(), commit.parents.first().copied()) {
+        let (id, older) = older?;
+        if !expired.contains(&id) {
+            return Ok(Some(older.tree));
+        }
+    }
+    Ok(None)
 }
 
 /// What commits are called: tags, and HEAD.
@@ -209,6 +248,7 @@ pub fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &Names) -> Lo
         as_of: None,
         signature,
         refs: names.0.get(&id).cloned().unwrap_or_default(),
+        expired: None,
     }
 }
 

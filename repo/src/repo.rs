@@ -15,12 +15,14 @@ use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
 use crate::request::{
     CatRequest, CheckIgnoreRequest, CommitRequest, CommitResult, ConfigRequest, ConfigSetting, DiffRequest, Difference,
-    DuEntry, DuRequest, Event, FsckRequest, FsckResult, IgnoreAnswer, InitRequest, InitResult, LogEntry, LogRequest,
-    LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult, ShowRequest, Shown, StatusRequest, StatusResult, Tag,
-    TagRequest, Warning,
+    DuEntry, DuRequest, Event, ForgetRequest, ForgetResult, FsckRequest, FsckResult, GcRequest, GcResult, IgnoreAnswer,
+    InitRequest, InitResult, LogEntry, LogRequest, LsEntry, LsRequest, Observer, RestoreRequest, RestoreResult,
+    ShowRequest, Shown, StatusRequest, StatusResult, Tag, TagRequest, UpgradeResult, Warning,
 };
 use crate::stat_cache::StatCache;
-use crate::{cat, check_ignore, commit, config, diff, du, fsck, history, init, ls, restore, show, status, tags};
+use crate::{
+    cat, check_ignore, commit, config, diff, du, forget, fsck, gc, history, init, ls, restore, show, status, tags,
+};
 
 /// The directory that makes a directory a repository.
 pub const STORE_DIR: &str = ".filesync";
@@ -194,6 +196,21 @@ impl Repo {
     /// Reads and verifies all, and changes nothing but the list of what is damaged.
     pub fn fsck(&self, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
         self.told(observer, || fsck::fsck(self, request, observer))
+    }
+
+    /// Removes what nothing refers to. Needs a writer, unless it only says what it would do.
+    pub fn gc(&self, request: &GcRequest, observer: &dyn Observer) -> Result<GcResult, Error> {
+        self.told(observer, || gc::gc(self, request, observer))
+    }
+
+    /// Has commits expire. Needs a writer, unless it only says what it would do.
+    pub fn forget(&self, request: &ForgetRequest, observer: &dyn Observer) -> Result<ForgetResult, Error> {
+        self.told(observer, || forget::forget(self, request))
+    }
+
+    /// Brings the format up to date. Needs a writer. There is one version so far, and it opens as no other.
+    pub fn upgrade(&self) -> Result<UpgradeResult, Error> {
+        Ok(UpgradeResult { format: filesync_cas::params::FORMAT, upgraded: false })
     }
 
     /// The store's nodes.

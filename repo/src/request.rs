@@ -3,10 +3,13 @@
 //! Text, `--json` and, later, the daemon's HTTP API are views of the values here. Paths are bytes from the
 //! root of the repository; ids are typed; times are [`Timestamp`].
 
+mod house;
 mod look;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use house::*;
 
 use filesync_cas::ContentHash;
 use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
@@ -317,6 +320,8 @@ pub struct LogEntry {
     pub signature: SignatureState,
     /// Tags that name it, and HEAD.
     pub refs: Vec<String>,
+    /// Whether its files are no longer kept; none if that cannot be told.
+    pub expired: Option<bool>,
 }
 
 /// `ls`.
@@ -451,6 +456,10 @@ pub struct PlannedStep {
 pub struct FsckRequest {
     /// Checks and closure only; nothing is decompressed.
     pub quick: bool,
+    /// Of file data, only so many of ten thousand frames are read, others each time.
+    pub sample: Option<u32>,
+    /// Stores again what is damaged and can be had elsewhere. Needs a writer.
+    pub repair: bool,
 }
 
 /// What `fsck` found.
@@ -464,6 +473,8 @@ pub struct FsckResult {
     pub damaged: Vec<DamagedObject>,
     /// Findings that belong to no object: a torn frame, a bad small file.
     pub findings: Vec<String>,
+    /// What is wrong with what nothing needs, or has a good copy: no damage. The next `gc` removes it.
+    pub notes: Vec<String>,
     /// Objects made good.
     pub repaired: u64,
     /// How long it took.

@@ -1,10 +1,8 @@
 //! `show`: a commit, and what it changed in its first parent's tree.
 
-use filesync_merkle::history::read_commit;
-
 use crate::diff::diff_trees;
 use crate::error::Error;
-use crate::history::{Names, commit_of, log_entry};
+use crate::history::{Names, commit_of, kept_parent, log_entry};
 use crate::path_set::PathSet;
 use crate::repo::Repo;
 use crate::request::{Observer, ShowRequest, Shown};
@@ -17,10 +15,7 @@ pub fn show(
     visit: &mut dyn FnMut(Shown) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (id, commit) = commit_of(repo, request.rev.as_deref())?;
-    let parent = match commit.parents.first() {
-        Some(parent) => Some(read_commit(repo.node_source(), parent)?.tree),
-        None => None,
-    };
+    let parent = kept_parent(repo, &commit)?;
     let trees = (parent, Some(commit.tree));
     visit(Shown::Commit(Box::new(log_entry(repo, id, commit, &Names::of(repo)?))))?;
     diff_trees(repo, trees, &PathSet::default(), request.contents, observer, &mut |difference| {

@@ -33,12 +33,15 @@ mod codec;
 mod tests;
 mod update;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use filesync_cas::rows::Rows;
+use filesync_cas::ContentHash;
+use filesync_cas::rows::{RowBatch, Rows};
 use filesync_merkle::{Entry, Name, Node, RepoPath, Timestamp, TreeLink};
 
 use self::codec::{Block, Head};
+use crate::error::Error;
 use crate::scan::{Kind, Stat};
 
 pub use self::update::{CacheUpdate, Replacement};
@@ -69,6 +72,30 @@ impl StatCache {
         let key = self.key(directory)?;
         let head = Head::decode(&self.rows.get(&key).ok()??)?;
         Some(CachedDir { cache: self.clone(), key, head })
+    }
+
+    /// Removes every row that speaks of an object which is not there to stay. What is lost of a directory by that is
+    /// read again.
+    pub fn stale(&self, is_live: &dyn Fn(&ContentHash) -> Result<bool, Error>) -> Result<RowBatch, Error> {
+        let mut stale = RowBatch::default();
+        let mut failed = None;
+        self.rows.scan(&self.prefix, &update::after_all_with(&self.prefix), &mut |key, value| {
+            let ids = codec::objects_of(value);
+            // A row that is none speaks of nothing, and nobody reads it.
+            let all_live = ids.unwrap_or_default().iter().map(is_live).try_fold(true, |all, live| Ok(all && live?));
+            match all_live {
+                Ok(true) => ControlFlow::Continue(()),
+                Ok(false) => {
+                    stale.delete(key);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failed.map_or(Ok(stale), Err)
     }
 
     /// The key of the head row.

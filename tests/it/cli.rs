@@ -8,6 +8,7 @@ mod diff;
 mod du;
 mod ease;
 mod history;
+mod house;
 mod init;
 mod look;
 mod patches;

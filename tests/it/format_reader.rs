@@ -185,6 +185,13 @@ fn head_file(bytes: &[u8]) -> Read<Head> {
     Ok(Head { generation, commit, open })
 }
 
+fn expired_file(bytes: &[u8]) -> Read<Vec<Id>> {
+    let lines = small_file(bytes, "filesync expired 1")?;
+    let ids: Vec<Id> = lines.iter().map(|line| id_from_hex(word(Some(line), "commit")?)).collect::<Read<_>>()?;
+    ensure(ids.is_sorted_by(|a, b| a < b), "expired commits out of order")?;
+    Ok(ids)
+}
+
 // Section 2: packs.
 
 struct PackHeader {
@@ -609,6 +616,7 @@ pub struct Repository {
     format: Format,
     head: Head,
     stored: Objects,
+    expired: Vec<Id>,
     /// File names in `packs/` that were read.
     packs: Vec<String>,
 }
@@ -643,7 +651,11 @@ fn repository(dir: &Path) -> Read<Repository> {
     for open in &head.open {
         ensure(packs.iter().any(|name| name.starts_with(&open.0)), "a pack with a mark is missing")?;
     }
-    Ok(Repository { format, head, stored, packs })
+    let expired = match dir.join("expired") {
+        file if file.exists() => expired_file(&read(&file)?)?,
+        _ => Vec::new(),
+    };
+    Ok(Repository { format, head, stored, expired, packs })
 }
 
 fn object<'a>(stored: &'a Objects, kind: u8, id: &Id) -> Read<&'a [u8]> {
@@ -841,8 +853,10 @@ pub fn check(world: &World) -> (Repository, Contents) {
     while let Some(id) = next {
         let commit = object(&repo.stored, COMMIT, &id).and_then(commit).expect("a commit");
         verify_signature(&commit, &repo.format.repository).expect("its node signed it");
-        let contents = contents(&repo.stored, &commit.tree).expect("everything below it");
-        found.get_or_insert(contents);
+        if !repo.expired.contains(&id) {
+            let contents = contents(&repo.stored, &commit.tree).expect("everything below it");
+            found.get_or_insert(contents);
+        }
         next = commit.parents.first().copied();
     }
     let found = found.expect("there is a commit");
@@ -940,6 +954,32 @@ fn without_compression() {
     assert!(format.contains("\ncodec none\n"), "{format}");
 }
 
+/// What `forget` and `gc` leave: history is whole, and of what has expired nothing is needed.
+#[test]
+fn what_is_left_by_keeping_house_is_as_the_document_says() {
+    let world = World::repository();
+    for number in 0..6 {
+        world.write("a file", noise(&number.to_string(), 200_000));
+        world.write(format!("directory/{number}"), number.to_string());
+        world.ok(&["commit", "-m", "one more"]);
+    }
+    let before = repository(&world.path(".filesync")).unwrap();
+    world.ok(&["forget", "--keep-last", "2"]);
+    world.ok(&["gc"]);
+    let (repo, _) = check(&world);
+    assert_eq!(repo.expired.len(), 4);
+    assert!(repo.packs.iter().all(|name| !before.packs.contains(name)), "everything was rewritten");
+    let (left, had) = (repo.stored.len(), before.stored.len());
+    assert!(left < had && left > had / 4, "{left} of {had} objects");
+    assert_eq!(repo.stored.keys().filter(|(kind, _)| *kind == COMMIT).count(), 6, "history stays");
+    // What is condemned is none of the store's.
+    let packs = world.path(".filesync/packs");
+    std::fs::write(packs.join(format!("{}.condemned", "0".repeat(32))), "fspack").unwrap();
+    check(&world);
+    world.ok(&["commit", "--allow-empty", "-m", "and on"]);
+    check(&world);
+}
+
 /// 270 MB that do not shrink are needed to fill a pack: in the long run only.
 #[test]
 fn a_sealed_pack_is_as_the_document_says() {
@@ -1019,12 +1059,14 @@ fn file_vectors() -> Vec<(&'static str, Vec<u8>)> {
         hex(&meta),
         open.len()
     );
+    let expired = format!("filesync expired 1\ncommit {}\ncommit {}\n", hex(&[0x55; 32]), hex(&[0x66; 32]));
     let secret = format!("filesync identity 1\nsecret {}\n", hex(&[0x44; 32]));
     let sealed = [header(1, 1, &data), first.clone(), second.clone(), end].concat();
     vec![
         ("format", lines(&format)),
         ("HEAD", lines(&head)),
         ("identity", lines(&secret)),
+        ("expired", lines(&expired)),
         ("pack header", header(1, 1, &data)),
         ("frame, raw", first),
         ("frame, zstd", second),
@@ -1148,6 +1190,7 @@ fn vectors_of_files_are_understood() {
                 "format" => format_file(bytes).map(drop),
                 "HEAD" => head_file(bytes).map(drop),
                 "identity" => small_file(bytes, "filesync identity 1").map(drop),
+                "expired" => expired_file(bytes).map(drop),
                 "pack header" => pack_header(&mut &*bytes).map(drop),
                 "frame, raw" | "frame, zstd" => frame(&mut &*bytes, 1, 0).map(drop),
                 "open pack, metadata" => pack(bytes, &"33".repeat(16), &repository, Some((2, 189))).map(drop),

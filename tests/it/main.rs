@@ -6,6 +6,7 @@ mod damage;
 mod format_reader;
 mod golden;
 mod hostile;
+mod house;
 mod places;
 mod random_history;
 mod tidy;

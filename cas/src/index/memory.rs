@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use super::{Index, IndexUpdate, IndexedPack, Location, ObjectVisitor};
+use super::{Index, IndexUpdate, IndexedPack, Location, ObjectVisitor, PackNumber};
 use crate::hash::ContentHash;
 use crate::rows::{MemoryRows, RowError, RowVisitor, Rows};
 
@@ -15,6 +15,7 @@ pub struct MemoryIndex {
     packs: RwLock<Vec<IndexedPack>>,
     generation: RwLock<Option<u64>>,
     given_up: RwLock<Option<ContentHash>>,
+    next_number: RwLock<PackNumber>,
 }
 
 impl Rows for MemoryIndex {
@@ -53,12 +54,25 @@ impl Index for MemoryIndex {
         Ok(*self.given_up.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn next_number(&self) -> Result<PackNumber, RowError> {
+        Ok(*self.next_number.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner).extend(update.objects);
+        let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        objects.extend(update.objects);
+        for id in &update.removed {
+            objects.remove(id);
+        }
+        drop(objects);
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
         for pack in update.packs {
             packs.retain(|known| known.name != pack.name);
             packs.push(pack);
+        }
+        if let Some((dropped, next)) = update.dropped {
+            packs.retain(|known| !dropped.contains(&known.name));
+            *self.next_number.write().unwrap_or_else(PoisonError::into_inner) = next;
         }
         self.rows.apply(update.rows);
         if update.given_up.is_some() {
@@ -68,6 +82,10 @@ impl Index for MemoryIndex {
             *self.generation.write().unwrap_or_else(PoisonError::into_inner) = update.generation;
         }
         Ok(())
+    }
+
+    fn apply_durably(&self, update: IndexUpdate) -> Result<(), RowError> {
+        self.apply(update)
     }
 
     fn settle(&self) -> Result<(), RowError> {

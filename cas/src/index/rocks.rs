@@ -22,9 +22,11 @@ use crate::rows::{RowError, RowVisitor, Rows};
 const OBJECT: u8 = b'o';
 const PACK: u8 = b'p';
 const ROW: u8 = b'r';
-/// Keys of which there is one: the generation of `HEAD`, and damage that was given up.
+/// Keys of which there is one: the generation of `HEAD`, damage that was given up, and the number after the last that
+/// a dropped pack had.
 const GENERATION: &[u8] = b"h";
 const GIVEN_UP: &[u8] = b"g";
+const NEXT_NUMBER: &[u8] = b"n";
 /// Above this much log, or this many logs, opening would replay for longer than writing a table takes.
 const LOG_LEN_MAX: u64 = 2 << 20;
 const LOGS_MAX: usize = 12;
@@ -345,7 +347,47 @@ impl Index for RocksIndex {
         Ok(Some(ContentHash::from_bytes(value[..].try_into().map_err(|_| malformed())?)))
     }
 
+    fn next_number(&self) -> Result<PackNumber, RowError> {
+        let Some(value) = self.db().get_pinned(NEXT_NUMBER).map_err(row_error)? else { return Ok(PackNumber(0)) };
+        Ok(PackNumber(u32::from_le_bytes(value[..].try_into().map_err(|_| malformed())?)))
+    }
+
     fn apply(&self, update: IndexUpdate) -> Result<(), RowError> {
+        let mut write = WriteOptions::default();
+        write.disable_wal(self.filling.load(Ordering::Acquire));
+        self.write(&update, &write)
+    }
+
+    fn apply_durably(&self, update: IndexUpdate) -> Result<(), RowError> {
+        if self.filling.load(Ordering::Acquire) {
+            // What was filled in has no log: a table stands for it.
+            self.settle()?;
+        }
+        let mut write = WriteOptions::default();
+        write.set_sync(true);
+        self.write(&update, &write)
+    }
+
+    fn prepare(&self) {
+        // Whoever applies meets the error again.
+        drop(self.db_to_write().map(|_| ()));
+    }
+
+    fn settle(&self) -> Result<(), RowError> {
+        let Some(db) = self.now.get() else { return Ok(()) };
+        let filling = self.filling.load(Ordering::Acquire);
+        let (logs, len) = self.logs();
+        if !filling && logs <= LOGS_MAX && len <= LOG_LEN_MAX {
+            return Ok(());
+        }
+        db.flush().map_err(row_error)?;
+        self.filling.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl RocksIndex {
+    fn write(&self, update: &IndexUpdate, options: &WriteOptions) -> Result<(), RowError> {
         let db = self.db_to_write()?;
         let mut batch = WriteBatch::default();
         for (id, location) in &update.objects {
@@ -366,25 +408,13 @@ impl Index for RocksIndex {
         if let Some(list) = update.given_up {
             batch.put(GIVEN_UP, list.as_bytes());
         }
-        let mut write = WriteOptions::default();
-        write.disable_wal(self.filling.load(Ordering::Acquire));
-        db.write_opt(batch, &write).map_err(row_error)
-    }
-
-    fn prepare(&self) {
-        // Whoever applies meets the error again.
-        drop(self.db_to_write().map(|_| ()));
-    }
-
-    fn settle(&self) -> Result<(), RowError> {
-        let Some(db) = self.now.get() else { return Ok(()) };
-        let filling = self.filling.load(Ordering::Acquire);
-        let (logs, len) = self.logs();
-        if !filling && logs <= LOGS_MAX && len <= LOG_LEN_MAX {
-            return Ok(());
+        for id in &update.removed {
+            batch.delete(key(OBJECT, id.as_bytes()));
         }
-        db.flush().map_err(row_error)?;
-        self.filling.store(false, Ordering::Release);
-        Ok(())
+        if let Some((packs, next)) = &update.dropped {
+            packs.iter().for_each(|pack| batch.delete(key(PACK, pack.as_bytes())));
+            batch.put(NEXT_NUMBER, next.0.to_le_bytes());
+        }
+        db.write_opt(batch, options).map_err(row_error)
     }
 }

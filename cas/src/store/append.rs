@@ -150,7 +150,7 @@ impl Writer {
 
 impl Inner {
     /// Appends a frame. Not durable before [`Self::commit`].
-    pub(super) fn append(self: &Arc<Self>, class: Class, frame: &[u8], slots: &[Slot]) -> Result<(), PutError> {
+    pub(crate) fn append(self: &Arc<Self>, class: Class, frame: &[u8], slots: &[Slot]) -> Result<(), PutError> {
         let writer = self.writer()?;
         writer.check()?;
         {

@@ -2,6 +2,7 @@
 //!
 //! The order is the promise: frames, fdatasync of the packs, their directory, `HEAD`; only then the index.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,6 +59,37 @@ impl Inner {
         self.commit_now(writer, head, rows)
     }
 
+    /// Makes everything appended so far durable, with the head as it is.
+    pub(crate) fn commit_as_is(self: &Arc<Self>) -> Result<(), PutError> {
+        let writer = self.writer()?;
+        let _one_at_a_time = lock(&writer.commit);
+        self.commit_now(writer, writer.head().head, RowBatch::default())
+    }
+
+    /// Takes the marks of packs away that are to go: what is left of them without a mark is nothing. Durable on return.
+    pub(crate) fn drop_marks(&self, packs: &HashSet<PackName>) -> Result<(), PutError> {
+        let writer = self.writer()?;
+        let _one_at_a_time = lock(&writer.commit);
+        writer.check()?;
+        let mut head = writer.head();
+        let before = head.marks.len();
+        head.marks.retain(|mark| !packs.contains(&mark.pack));
+        if head.marks.len() == before {
+            return Ok(());
+        }
+        head.generation += 1;
+        self.replace_head(writer, head.clone())?;
+        self.index_written(Vec::new(), Vec::new(), RowBatch::default(), Some(head.generation));
+        Ok(())
+    }
+
+    fn replace_head(&self, writer: &Writer, next: Head) -> Result<(), PutError> {
+        let replaced = replace(&*self.place.vfs, Path::new("HEAD"), &next.encode(), 0o644);
+        replaced.map_err(|source| writer.poison(put_error("HEAD")(source)))?;
+        *lock(&writer.head) = next;
+        Ok(())
+    }
+
     fn commit_now(&self, writer: &Writer, head: Option<ContentHash>, rows: RowBatch) -> Result<(), PutError> {
         writer.check()?;
         let grown = self.grown(writer)?;
@@ -69,10 +101,8 @@ impl Inner {
         let next = next_head(writer, head, &grown);
         let mut generation = None;
         if let Some(next) = next {
-            let replaced = replace(&*self.place.vfs, Path::new("HEAD"), &next.encode(), 0o644);
-            replaced.map_err(|source| writer.poison(put_error("HEAD")(source)))?;
             generation = Some(next.generation);
-            *lock(&writer.head) = next;
+            self.replace_head(writer, next)?;
         }
         // Acknowledged. Only what lies before the new marks: more may have been appended meanwhile.
         let before_mark = |(_, location): &(_, Location)| {
@@ -126,7 +156,8 @@ impl Inner {
         rows: RowBatch,
         generation: Option<u64>,
     ) {
-        let update = IndexUpdate { objects: objects.clone(), packs, rows, generation, given_up: None };
+        let _writes = lock(&self.index_writes);
+        let update = IndexUpdate { objects: objects.clone(), packs, rows, generation, ..IndexUpdate::default() };
         if update.is_empty() {
             return;
         }

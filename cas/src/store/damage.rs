@@ -1,5 +1,6 @@
 //! What reads found bad: noted, kept beside `HEAD`, and taken off the list when it has been stored again.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::packs::{PackFile, Survey, damage_of, header_of, open_pack};
@@ -48,6 +49,16 @@ impl Inner {
         }
     }
 
+    /// Objects that are listed as damaged.
+    pub(crate) fn listed_damage(&self) -> HashSet<ContentHash> {
+        lock(&self.damage).objects.iter().copied().collect()
+    }
+
+    /// Takes objects off the list that nothing needs any more.
+    pub(crate) fn forget_damage(&self, unneeded: &HashSet<ContentHash>) {
+        lock(&self.damage).objects.retain(|id| !unneeded.contains(id));
+    }
+
     /// Remembers which damaged objects have been appended again.
     pub(super) fn note_restored(&self, slots: &[Slot]) {
         let damage = lock(&self.damage);
@@ -74,7 +85,7 @@ impl Inner {
 
     /// After a commit: what it stored again reads well, and packs may have been put right by hand. If it was given
     /// everything, no other will do better with the rest. What fails here takes nothing back that was acknowledged.
-    pub(super) fn settle_damage(&self, given_everything: bool) {
+    pub(crate) fn settle_damage(&self, given_everything: bool) {
         for id in std::mem::take(&mut *lock(&self.restored)) {
             if self.reads_well(&id) {
                 lock(&self.damage).objects.remove(&id);

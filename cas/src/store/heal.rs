@@ -23,7 +23,7 @@ const ELSEWHERE_MAX: usize = 1 << 18;
 pub(super) type Elsewhere = HashMap<ContentHash, Vec<Location>>;
 
 impl Inner {
-    pub(super) fn index(&self) -> Arc<dyn Index> {
+    pub(crate) fn index(&self) -> Arc<dyn Index> {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner).0)
     }
 
@@ -45,7 +45,7 @@ impl Inner {
     }
 
     /// The index did not take what was written.
-    pub(super) fn index_refused(&self, error: &RowError) {
+    pub(crate) fn index_refused(&self, error: &RowError) {
         if error.is_damage() {
             self.replace_index(&self.index(), error.cause());
         } else if !self.refused.swap(true, Ordering::Relaxed) {
@@ -76,7 +76,7 @@ impl Inner {
         let index = MemoryIndex::default();
         let mut recovery =
             Recovery { vfs: &*self.place.vfs, table: &self.table, warnings: &mut vec![], damaged: &mut vec![] };
-        recovery.add_packs(&index, &survey, &[]).ok()?;
+        recovery.add_packs(&index, None, &survey, &[]).ok()?;
         Some(index)
     }
 

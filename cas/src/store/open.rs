@@ -1,13 +1,14 @@
 //! Opening: what a crash left is put right, and what is wrong is noted.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::append::{Appender, SyncedFile, Writer};
+use super::condemned::unlink_condemned;
 use super::damage::read_damage;
 use super::limits::Limits;
-use super::packs::{PackTable, Survey, damage_of, header_of, survey};
+use super::packs::{PackTable, Survey, damage_of, header_of, survey, survey_settled};
 use super::recover::{Recovery, open_index};
 use super::{Inner, Place, SharedIndex, Store, read_head};
 use crate::damaged::Damaged;
@@ -22,7 +23,7 @@ use crate::rows::RowError;
 use crate::vfs::{FileKind, Open, TEMP_PREFIX, Vfs};
 
 /// How often a reader looks again that meets an index in between two states.
-const READER_TRIES: usize = 3;
+const READER_TRIES: usize = 5;
 /// Directories in which files are replaced.
 const DIRS: [&str; 4] = ["", "packs", "pins", TAGS];
 /// Names with slashes lie in directories below this one.
@@ -65,11 +66,14 @@ impl Parts {
             index: SharedIndex::new(self.index),
             elsewhere: Mutex::default(),
             moved: RwLock::default(),
+            condemned: RwLock::default(),
+            collection: RwLock::default(),
+            index_writes: Mutex::default(),
             refused: AtomicBool::new(false),
             frames: Default::default(),
             pending: Default::default(),
             writer,
-            sessions: AtomicU64::new(1),
+            sessions: Default::default(),
             damage: Mutex::new(self.damage),
             damage_saved: Mutex::new(self.damage_saved),
             restored: Mutex::default(),
@@ -91,8 +95,7 @@ pub fn reader(
         // The index before `HEAD`, and `HEAD` before the packs: beside a writer, each of them knows of no more
         // than what is looked at after it.
         let opened = open_index(&place.index_dir, false);
-        let head = read_head(&*vfs)?;
-        let survey = survey(&*vfs, &head).map_err(io("packs"))?;
+        let (head, survey) = survey_settled(&*vfs, || read_head(&*vfs), |error| io("packs")(error))?;
         let opened = opened.and_then(|opened| opened.fits(&survey));
         if opened.is_ok() || tries == READER_TRIES || !place.index_dir.is_dir() {
             break (opened, head, survey);
@@ -125,6 +128,8 @@ pub fn writer(
     let head = read_head(&*vfs)?;
     let mut survey = survey(&*vfs, &head).map_err(io("packs"))?;
     cut_tails(&*vfs, &mut survey).map_err(io("packs"))?;
+    // Those that stay are met again by the next writer.
+    drop(unlink_condemned(&*vfs, place.lock_dir.as_deref(), &survey.condemned));
     let mut warnings = Vec::new();
     let damage_saved = read_damage(&*vfs, &mut warnings)?;
     let mut damage = damage_saved.clone();

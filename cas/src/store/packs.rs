@@ -1,6 +1,6 @@
 //! The packs of a store: which there are, how long, and their open files.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -49,6 +49,8 @@ pub struct Survey {
     pub torn: Vec<PackName>,
     /// Packs that a mark names and that are not there.
     pub missing: Vec<PackName>,
+    /// Packs that nothing needs any more: they are none of the store's, and wait for readers to end.
+    pub condemned: Vec<PackName>,
     /// Files that are no packs.
     pub strays: Vec<String>,
 }
@@ -59,7 +61,8 @@ pub fn survey(vfs: &dyn Vfs, head: &Head) -> io::Result<Survey> {
     let mut files: HashMap<PackName, bool> = HashMap::new();
     for (file, kind) in vfs.list(Path::new("packs"))? {
         match file.to_str().and_then(pack_name).filter(|_| kind == FileKind::File) {
-            Some((name, sealed)) => *files.entry(name).or_default() |= sealed,
+            Some((name, State::Condemned)) => found.condemned.push(name),
+            Some((name, state)) => *files.entry(name).or_default() |= state == State::Sealed,
             None if file.to_str().is_some_and(|name| name.starts_with(crate::vfs::TEMP_PREFIX)) => {}
             None => found.strays.push(file.to_string_lossy().into_owned()),
         }
@@ -101,21 +104,53 @@ pub fn survey(vfs: &dyn Vfs, head: &Head) -> io::Result<Survey> {
     }
     found.packs.sort_by_key(|pack| pack.name);
     found.torn.sort_unstable();
+    found.condemned.sort_unstable();
     found.strays.sort();
     Ok(found)
 }
 
-fn pack_name(file: &str) -> Option<(PackName, bool)> {
-    match file.split_once('.')? {
-        (name, "pack") => Some((name.parse().ok()?, true)),
-        (name, "open") => Some((name.parse().ok()?, false)),
-        _ => None,
+/// As [`survey`], with the marks that `head` reads. Beside a writer that removes packs, a mark that was read before may
+/// name one that is gone: a pack is missing only if the marks did not move meanwhile.
+pub fn survey_settled<E>(
+    vfs: &dyn Vfs,
+    head: impl Fn() -> Result<Head, E>,
+    io: impl Fn(io::Error) -> E,
+) -> Result<(Head, Survey), E> {
+    let mut read = head()?;
+    loop {
+        let found = survey(vfs, &read).map_err(&io)?;
+        if found.missing.is_empty() {
+            return Ok((read, found));
+        }
+        let again = head()?;
+        if again == read {
+            return Ok((read, found));
+        }
+        read = again;
     }
 }
 
-/// Opens a pack for reading, whether or not it has been sealed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Sealed,
+    Condemned,
+}
+
+fn pack_name(file: &str) -> Option<(PackName, State)> {
+    let (name, state) = match file.split_once('.')? {
+        (name, "pack") => (name, State::Sealed),
+        (name, "open") => (name, State::Open),
+        (name, "condemned") => (name, State::Condemned),
+        _ => return None,
+    };
+    Some((name.parse().ok()?, state))
+}
+
+/// Opens a pack for reading, whether or not it has been sealed or condemned meanwhile.
 pub fn open_pack(vfs: &dyn Vfs, name: PackName) -> io::Result<Arc<dyn VfsFile>> {
-    for path in [name.open_path(), name.sealed_path(), name.open_path()] {
+    // In the order in which it is renamed, and the first once more.
+    for path in [name.open_path(), name.sealed_path(), name.open_path(), name.condemned_path()] {
         match vfs.open(&path, Open::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
@@ -205,9 +240,10 @@ impl PackTable {
         Self { vfs, numbers: RwLock::default(), files: Mutex::default() }
     }
 
-    /// Takes over what an index knows.
-    pub fn adopt(&self, packs: &[IndexedPack]) {
+    /// Takes over what an index knows, and that numbers below `next` have been given.
+    pub fn adopt(&self, packs: &[IndexedPack], next: PackNumber) {
         let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        numbers.next = numbers.next.max(next.0);
         for pack in packs {
             numbers.names.insert(pack.number, pack.name);
             numbers.numbers.insert(pack.name, pack.number);
@@ -231,6 +267,17 @@ impl PackTable {
     /// The name behind a number.
     pub fn name(&self, number: PackNumber) -> Option<PackName> {
         self.numbers.read().unwrap_or_else(PoisonError::into_inner).names.get(&number).copied()
+    }
+
+    /// A number above all that were ever given.
+    pub fn next_number(&self) -> PackNumber {
+        PackNumber(self.numbers.read().unwrap_or_else(PoisonError::into_inner).next)
+    }
+
+    /// Closes the files of packs that are to go. Their numbers go on to mean them.
+    pub fn close(&self, packs: &HashSet<PackNumber>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(number, _)| !packs.contains(number));
     }
 
     /// The pack's file, opened for reading or kept from before.

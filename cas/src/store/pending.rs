@@ -3,11 +3,11 @@
 //! A claim is what makes "it is there" an answer that one may rely on: it is given and noted in one critical
 //! section, so that nobody can decide in between that the object is not needed.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::hash::ContentHash;
-use crate::index::Location;
+use crate::index::{Location, PackNumber};
 
 const SHARDS: usize = 16;
 
@@ -28,19 +28,33 @@ pub enum Claim {
     New,
 }
 
+type Shard = HashMap<ContentHash, State>;
+
 /// Claimed and written objects.
 #[derive(Debug, Default)]
 pub struct Pending {
-    shards: [Mutex<HashMap<ContentHash, State>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// While this is there, nobody claims.
+#[derive(Debug)]
+pub struct Frozen<'a>(Vec<MutexGuard<'a, Shard>>);
+
+impl Frozen<'_> {
+    /// Whether one of these packs holds what the index was not told of yet.
+    pub fn is_written_in(&self, packs: &HashSet<PackNumber>) -> bool {
+        let mut states = self.0.iter().flat_map(|shard| shard.values());
+        states.any(|state| matches!(state, State::Written(location) if packs.contains(&location.pack)))
+    }
 }
 
 impl Pending {
-    fn shard(&self, id: &ContentHash) -> std::sync::MutexGuard<'_, HashMap<ContentHash, State>> {
+    fn shard(&self, id: &ContentHash) -> MutexGuard<'_, Shard> {
         let shard = usize::from(id.as_bytes()[0]) % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims `id` for `session`; `known` looks it up in the index.
+    /// Claims `id` for `session`; `known` looks it up in the index, and sees to it that what it finds stays.
     ///
     /// What another session has claimed and not yet written counts as new: two copies cost little, and
     /// nobody has to wait for a session that may fail.
@@ -103,6 +117,11 @@ impl Pending {
                 shard.remove(id);
             }
         }
+    }
+
+    /// Stops all claims until dropped.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen(self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner)).collect())
     }
 
     /// Forgets what a session claimed and did not write.

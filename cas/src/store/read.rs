@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{Inner, Store, place_of};
 use crate::error::GetError;
@@ -18,6 +18,13 @@ use crate::vfs::read_exact_at;
 pub struct Object {
     frame: Arc<Frame>,
     range: Range<usize>,
+}
+
+impl Object {
+    /// The frame, and where in it the bytes lie.
+    pub(crate) fn into_parts(self) -> (Arc<Frame>, Range<usize>) {
+        (self.frame, self.range)
+    }
 }
 
 impl Deref for Object {
@@ -74,16 +81,23 @@ impl Inner {
         })
     }
 
-    fn locate_indexed(&self, id: &ContentHash) -> Result<Option<Location>, GetError> {
+    pub(crate) fn locate_indexed(&self, id: &ContentHash) -> Result<Option<Location>, GetError> {
         let found = self.look_up(|index| index.lookup(id));
         found.map_err(|error| GetError::Index(error.cause().to_owned()))
     }
 
-    /// Whether the index knows an object and nothing is known against it. Called with a lock of `pending`
-    /// in hand.
-    pub(super) fn is_sound(&self, id: &ContentHash) -> Result<bool, GetError> {
-        let found = self.locate_indexed(id)?;
-        Ok(found.is_some_and(|location| !self.is_suspect(id, &location)))
+    /// Whether an object is there to be relied on; if so, it stays. Called with a lock of `pending` in hand: that is what
+    /// makes one step of both.
+    pub(super) fn keep(&self, id: &ContentHash) -> Result<bool, GetError> {
+        let Some(location) = self.locate_indexed(id)? else { return Ok(false) };
+        let is_gone = self.table.name(location.pack).is_none() || self.is_condemned(location.pack);
+        if is_gone || self.is_suspect(id, &location) {
+            return Ok(false);
+        }
+        if let Some(live) = &*self.collection.read().unwrap_or_else(PoisonError::into_inner) {
+            live.note(&location);
+        }
+        Ok(true)
     }
 
     pub(crate) fn get(&self, kind: Kind, id: &ContentHash) -> Result<Object, GetError> {
@@ -109,7 +123,7 @@ impl Inner {
         Err(error)
     }
 
-    pub(super) fn read_at(&self, location: &Location, id: &ContentHash) -> Result<Object, GetError> {
+    pub(crate) fn read_at(&self, location: &Location, id: &ContentHash) -> Result<Object, GetError> {
         let corrupt = |cause: &str| GetError::Corrupt {
             id: *id,
             place: place_of(&self.table, location.pack, location.offset),
@@ -140,13 +154,17 @@ impl Inner {
             place: place_of(&self.table, location.pack, location.offset),
             cause,
         };
+        let refused = |source: io::Error| GetError::Io { path: self.pack_path(location), source };
         let io = |source: io::Error| match source.kind() {
             io::ErrorKind::UnexpectedEof => corrupt("the pack is cut off".to_owned()),
-            io::ErrorKind::NotFound => corrupt("the pack is missing".to_owned()),
             _ if is_lost(&source) => corrupt(source.to_string()),
-            _ => GetError::Io { path: self.pack_path(location), source },
+            _ => refused(source),
         };
-        let file = self.table.file(location.pack).map_err(io)?;
+        // A medium that does not give a byte has lost it; a file that does not open says nothing of its bytes.
+        let file = self.table.file(location.pack).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => corrupt("the pack is missing".to_owned()),
+            _ => refused(source),
+        })?;
         let offset = u64::from(location.offset);
         let mut fixed = [0; HEADER_LEN];
         read_exact_at(&*file, &mut fixed, offset).map_err(io)?;

@@ -3,6 +3,7 @@
 //! Nothing here decides what is durable: marks and sealed packs do. An index that knows of more than they
 //! vouch for, or that cannot be read, is moved aside.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Opened {
     index: RocksIndex,
     known: Vec<IndexedPack>,
     generation: Option<u64>,
+    next_number: PackNumber,
 }
 
 /// Opens the index. It is not yet known whether it fits.
@@ -32,8 +34,8 @@ pub fn open_index(dir: &Path, writable: bool) -> Result<Opened, RowError> {
         return Err(RowError::damaged("it is missing"));
     }
     let index = RocksIndex::open(dir, if writable { RocksMode::Write } else { RocksMode::Read })?;
-    let (known, generation) = (index.packs()?, index.generation()?);
-    Ok(Opened { index, known, generation })
+    let (known, generation, next_number) = (index.packs()?, index.generation()?, index.next_number()?);
+    Ok(Opened { index, known, generation, next_number })
 }
 
 impl Opened {
@@ -95,11 +97,11 @@ impl Recovery<'_> {
     ) -> Result<Arc<dyn Index>, RowError> {
         let tried = match opened {
             Ok(opened) if opened.is_settled(survey, generation) => {
-                self.table.adopt(&opened.known);
+                self.table.adopt(&opened.known, opened.next_number);
                 return Ok(Arc::new(opened.index));
             }
             Ok(opened) => {
-                self.table.adopt(&opened.known);
+                self.table.adopt(&opened.known, opened.next_number);
                 self.fill(opened.index, survey, &opened.known, generation)
             }
             Err(error) => Err(error),
@@ -121,7 +123,7 @@ impl Recovery<'_> {
         known: &[IndexedPack],
         generation: u64,
     ) -> Result<Arc<dyn Index>, RowError> {
-        self.add_packs(&index, survey, known)?;
+        self.add_packs(&index, None, survey, known)?;
         index.apply(IndexUpdate { generation: Some(generation), ..IndexUpdate::default() })?;
         index.settle()?;
         Ok(Arc::new(index))
@@ -138,32 +140,58 @@ impl Recovery<'_> {
             Ok(opened) => opened,
             Err(error) => {
                 self.warnings.push(format!("{error}: using the packs instead"));
-                self.add_packs(&above, survey, &[])?;
+                self.add_packs(&above, None, survey, &[])?;
                 return Ok(Arc::new(above));
             }
         };
-        self.table.adopt(&opened.known);
+        self.table.adopt(&opened.known, opened.next_number);
         if behind(survey, &opened.known).is_empty() {
             return Ok(Arc::new(opened.index));
         }
-        self.add_packs(&above, survey, &opened.known)?;
+        self.add_packs(&above, Some(&opened.index), survey, &opened.known)?;
         Ok(Arc::new(Layered { above, below: opened.index }))
     }
 
-    /// Adds to `index` what it does not know yet. Of two copies of an object the one in the younger pack counts:
-    /// it is added last.
-    pub fn add_packs(&mut self, index: &dyn Index, survey: &Survey, known: &[IndexedPack]) -> Result<(), RowError> {
+    /// Adds to `index` what it, or another `below` it, does not know yet. Of two copies of an object the one in the
+    /// younger pack counts: of those that are added it is added last, and one that is known already stays.
+    pub fn add_packs(
+        &mut self,
+        index: &dyn Index,
+        below: Option<&dyn Index>,
+        survey: &Survey,
+        known: &[IndexedPack],
+    ) -> Result<(), RowError> {
         let refused = |error: io::Error| RowError::refused(format!("cannot read packs: {error}"));
         let mut packs = Vec::new();
         for behind in behind(survey, known) {
-            let serial = header(self.vfs, behind.pack.name).map_err(refused)?.map_or(0, |header| header.serial);
-            packs.push((serial, behind));
+            let header = header(self.vfs, behind.pack.name).map_err(refused)?;
+            packs.push((header.map_or(0, |header| header.serial), header.map(|header| header.class), behind));
         }
-        packs.sort_by_key(|(serial, _)| *serial);
-        packs.iter().try_for_each(|(_, behind)| self.add_pack(index, behind))
+        packs.sort_by_key(|(serial, ..)| *serial);
+        for (serial, class, behind) in &packs {
+            // An older pack comes after a younger one only if it was to be removed and is still there.
+            let is_younger = |known: &&IndexedPack| {
+                known.serial > *serial && (known.class.is_none() || class.is_none() || known.class == *class)
+            };
+            let younger: HashSet<PackNumber> = known.iter().filter(is_younger).map(|known| known.number).collect();
+            let has_younger = |id: &ContentHash| -> Result<bool, RowError> {
+                if younger.is_empty() {
+                    return Ok(false);
+                }
+                let found = below.unwrap_or(index).lookup(id)?;
+                Ok(found.is_some_and(|found| younger.contains(&found.pack)))
+            };
+            self.add_pack(index, behind, &has_younger)?;
+        }
+        Ok(())
     }
 
-    fn add_pack(&mut self, index: &dyn Index, behind: &Behind) -> Result<(), RowError> {
+    fn add_pack(
+        &mut self,
+        index: &dyn Index,
+        behind: &Behind,
+        has_younger: &dyn Fn(&ContentHash) -> Result<bool, RowError>,
+    ) -> Result<(), RowError> {
         let pack = &behind.pack;
         let mut objects = behind.objects;
         let number = self.table.number(pack.name);
@@ -176,14 +204,21 @@ impl Recovery<'_> {
             behind.len,
             &mut |frame| {
                 objects = objects.saturating_add(u32::try_from(frame.slots.len()).unwrap_or(u32::MAX));
-                update.objects.extend(locations(number, &frame));
-                if update.objects.len() >= BATCH
-                    && let Err(error) = index.apply(std::mem::take(&mut update))
-                {
+                let mut add = || {
+                    for (id, location) in locations(number, &frame) {
+                        if !has_younger(&id)? {
+                            update.objects.push((id, location));
+                        }
+                    }
+                    match update.objects.len() {
+                        BATCH.. => index.apply(std::mem::take(&mut update)),
+                        _ => Ok(()),
+                    }
+                };
+                add().map_err(|error| {
                     failed = Some(error);
-                    return Err(io::ErrorKind::Other.into());
-                }
-                Ok(())
+                    io::ErrorKind::Other.into()
+                })
             },
             &mut |cause| causes.push(cause),
         );
@@ -309,8 +344,16 @@ impl Index for Layered {
         self.below.given_up()
     }
 
+    fn next_number(&self) -> Result<PackNumber, RowError> {
+        self.below.next_number()
+    }
+
     fn apply(&self, _: IndexUpdate) -> Result<(), RowError> {
         Err(RowError::refused("open for reading only"))
+    }
+
+    fn apply_durably(&self, update: IndexUpdate) -> Result<(), RowError> {
+        self.apply(update)
     }
 
     fn settle(&self) -> Result<(), RowError> {

@@ -40,7 +40,7 @@ impl Inner {
     }
 
     /// Waits for seals. Fails if one of them, or anything else before, could not make durable what it had to.
-    pub(super) fn join_seals(writer: &Writer, seals: impl IntoIterator<Item = JoinHandle<()>>) -> Result<(), PutError> {
+    pub(crate) fn join_seals(writer: &Writer, seals: impl IntoIterator<Item = JoinHandle<()>>) -> Result<(), PutError> {
         for seal in seals {
             if seal.join().is_err() {
                 writer.poison(PutError::Poisoned("a thread that seals packs failed".to_owned()));

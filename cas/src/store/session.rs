@@ -1,14 +1,15 @@
 //! Sessions: one piece of work that stores objects and ends with a head, or without a trace.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::frames::Frames;
 use super::pending::Claim;
-use super::{Inner, Store};
+use super::{Inner, Store, lock};
 use crate::error::PutError;
-use crate::frame::{FrameBuilder, META_TARGET, RAW_MAX};
+use crate::frame::RAW_MAX;
 use crate::hash::{ContentHash, Kind, identify};
-use crate::pack::Class;
 use crate::rows::RowBatch;
 
 /// Work that has no root yet. Objects that it relies on are claimed; they stay until it ends.
@@ -26,6 +27,49 @@ pub struct Session<'a> {
     new_chunks: AtomicU64,
     new_nodes: AtomicU64,
     appended_before: u64,
+}
+
+/// Sessions that have not ended, and the head that each of them began on: what it does not claim, it takes from there.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    live: Mutex<Live>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    next: u64,
+    heads: BTreeMap<u64, Option<ContentHash>>,
+}
+
+impl Sessions {
+    fn begin(&self, head: impl FnOnce() -> Option<ContentHash>) -> u64 {
+        let mut live = lock(&self.live);
+        live.next += 1;
+        let number = live.next;
+        live.heads.insert(number, head());
+        number
+    }
+
+    fn end(&self, number: u64) {
+        lock(&self.live).heads.remove(&number);
+        self.ended.notify_all();
+    }
+
+    /// Runs something while no session begins, and waits for those that began before it.
+    pub(crate) fn outlive(&self, run: impl FnOnce()) {
+        let mut live = lock(&self.live);
+        run();
+        let last = live.next;
+        while live.heads.first_key_value().is_some_and(|(number, _)| *number <= last) {
+            live = self.ended.wait(live).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What those that have not ended began on.
+    pub(crate) fn heads(&self) -> Vec<ContentHash> {
+        lock(&self.live).heads.values().flatten().copied().collect()
+    }
 }
 
 /// What a session stored.
@@ -48,7 +92,7 @@ impl Store {
         writer.check()?;
         Ok(Session {
             store: self,
-            number: self.inner.sessions.fetch_add(1, Ordering::Relaxed),
+            number: self.inner.sessions.begin(|| writer.head().head),
             failed: AtomicBool::new(false),
             given_everything: AtomicBool::new(false),
             owed: AtomicI64::new(0),
@@ -62,9 +106,12 @@ impl Store {
 
 impl Session<'_> {
     /// Asks for an object to rely on it. After [`Claim::New`] the caller puts the bytes, come what may.
+    ///
+    /// A collection that runs beside leaves alone what is claimed, and everything that the head leads to on which this
+    /// session began: what a session does not claim it may take from there only.
     pub fn claim(&self, id: &ContentHash) -> Result<Claim, PutError> {
         let inner = &self.store.inner;
-        let claim = inner.pending.claim(id, self.number, || inner.is_sound(id).map_err(PutError::from))?;
+        let claim = inner.pending.claim(id, self.number, || inner.keep(id).map_err(PutError::from))?;
         if claim == Claim::New {
             self.owed.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,7 +126,7 @@ impl Session<'_> {
 
     /// A place to put objects; each thread has its own.
     pub fn writer(&self) -> FrameWriter<'_> {
-        FrameWriter { session: self, inner: &self.store.inner, builders: [None, None] }
+        FrameWriter { session: self, inner: &self.store.inner, frames: Frames::new(&self.store.inner) }
     }
 
     /// What has been stored so far.
@@ -111,6 +158,7 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.store.inner.pending.release(self.number);
+        self.store.inner.sessions.end(self.number);
     }
 }
 
@@ -119,7 +167,7 @@ impl Drop for Session<'_> {
 pub struct FrameWriter<'a> {
     session: &'a Session<'a>,
     inner: &'a Arc<Inner>,
-    builders: [Option<FrameBuilder>; 2],
+    frames: Frames<'a>,
 }
 
 impl FrameWriter<'_> {
@@ -136,18 +184,9 @@ impl FrameWriter<'_> {
         if bytes.is_empty() || bytes.len() > RAW_MAX {
             return Err(PutError::Unstorable { kind, len: bytes.len() });
         }
-        let class = Class::of(kind);
-        let target = if class == Class::Data { RAW_MAX } else { META_TARGET };
-        if self.builders[class as usize].as_ref().is_some_and(|builder| !builder.has_room(bytes.len(), target)) {
-            self.flush_class(class)?;
-        }
-        let builder = match &mut self.builders[class as usize] {
-            Some(builder) => builder,
-            empty => empty.insert(FrameBuilder::new(self.inner.params.codec).map_err(PutError::Unverified)?),
-        };
-        builder.push(id, kind, bytes);
+        self.frames.push(id, kind, bytes)?;
         self.session.owed.fetch_sub(1, Ordering::AcqRel);
-        if class == Class::Data {
+        if kind.is_chunk() {
             self.session.new_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.session.new_chunks.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -168,28 +207,17 @@ impl FrameWriter<'_> {
 
     /// Writes what is collected. A frame that fails fails the session.
     pub fn flush(&mut self) -> Result<(), PutError> {
-        Class::ALL.into_iter().try_for_each(|class| self.flush_class(class))
-    }
-
-    fn flush_class(&mut self, class: Class) -> Result<(), PutError> {
-        let Some(builder) = self.builders[class as usize].as_mut().filter(|builder| !builder.is_empty()) else {
-            return Ok(());
-        };
-        let slots = builder.slots().to_vec();
-        let frame = builder.encode().map_err(PutError::Unverified);
-        let result = frame.and_then(|frame| self.inner.append(class, frame, &slots));
-        builder.clear();
+        let result = self.frames.flush();
         if result.is_err() {
             self.session.failed.store(true, Ordering::Release);
         }
-        result
+        result.map(|_| ())
     }
 }
 
 impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
-        let unwritten = self.builders.iter().flatten().any(|builder| !builder.is_empty());
-        if unwritten {
+        if !self.frames.is_empty() {
             self.session.failed.store(true, Ordering::Release);
         }
     }

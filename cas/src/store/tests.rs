@@ -6,6 +6,9 @@
 mod claims;
 mod cuts;
 mod faults;
+mod gc;
+mod gc_faults;
+mod gc_readers;
 mod processes;
 mod rot;
 mod smoke;
@@ -19,6 +22,7 @@ use super::limits::Limits;
 use super::{Claim, Place, Session, SessionStats, Store};
 use crate::error::{OpenError, PutError};
 use crate::fsck::Depth;
+use crate::gc::{GcError, GcReport, Plan, Roots};
 use crate::hash::{ContentHash, Kind, Schema, identify};
 use crate::params::{ChunkSizes, Codec, Params};
 use crate::rows::RowBatch;
@@ -214,6 +218,30 @@ fn run(store: &Store, planned: &Planned) -> Result<SessionStats, PutError> {
     session.finish(Some(planned.head), RowBatch::default())
 }
 
+/// What is kept besides the head: nothing.
+fn only_head() -> Roots {
+    Roots { head: ROOT, objects: Vec::new(), shallow: Default::default() }
+}
+
+fn go_on(_: u64, _: u64) -> std::ops::ControlFlow<()> {
+    std::ops::ControlFlow::Continue(())
+}
+
+/// Removes what the head does not need.
+fn collect(store: &Store) -> Result<GcReport, GcError> {
+    let mut gc = store.gc()?;
+    gc.mark(only_head(), &go_on)?;
+    let plan = gc.plan();
+    gc.apply(&plan, RowBatch::default(), &go_on)
+}
+
+/// What a collection would do.
+fn plan_of(store: &Store) -> Plan {
+    let mut gc = store.gc().expect("begun");
+    gc.mark(only_head(), &go_on).expect("marked");
+    gc.plan()
+}
+
 /// A store's place, and everything that was ever to be stored there.
 #[derive(Debug)]
 struct World {
@@ -303,12 +331,18 @@ impl World {
     /// Reads everything that `head` leads to, and has the store check itself.
     #[track_caller]
     fn verify(&self, store: &Store, head: Option<ContentHash>) {
+        self.verify_present(store, head);
+        self.check_clean(store, head);
+    }
+
+    /// Reads everything that `head` leads to.
+    #[track_caller]
+    fn verify_present(&self, store: &Store, head: Option<ContentHash>) {
         for id in self.closure(head) {
             let (kind, bytes) = &self.model[&id];
             let object = store.get(*kind, &id).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(&object[..], &bytes[..], "object {id}");
         }
-        self.check_clean(store, head);
     }
 
     #[track_caller]
@@ -324,6 +358,24 @@ impl World {
     fn packs(&self) -> Vec<String> {
         let files = self.vfs.list(Path::new("packs")).expect("a listing");
         files.into_iter().map(|(name, _)| name.into_string().expect("text")).collect()
+    }
+
+    /// Bytes of all files in `packs/`.
+    fn packs_len(&self) -> u64 {
+        let len = |name: String| self.vfs.stat(&Path::new("packs").join(name)).expect("there").size;
+        self.packs().into_iter().map(len).sum()
+    }
+
+    /// All ids that the index knows.
+    fn ids(&self, store: &Store) -> BTreeSet<ContentHash> {
+        let mut ids = BTreeSet::new();
+        let (from, to) = (ContentHash::from_bytes([0; 32]), ContentHash::from_bytes([0xff; 32]));
+        let visited = store.each_id(&from, &to, &mut |id, _| {
+            ids.insert(id);
+            std::ops::ControlFlow::Continue(())
+        });
+        visited.expect("visited");
+        ids
     }
 
     fn sealed(&self) -> usize {

@@ -14,21 +14,32 @@ const PATHS_SHOWN: usize = 10;
 
 /// Verify the store
 ///
-/// Reads everything and changes nothing. Damage is named with the paths that it affects, and the exit status is 5.
+/// Reads everything and changes nothing. Damage is named with the paths that it affects, and the exit status is 5. What
+/// is wrong with garbage, or with a copy of something that is good elsewhere, is told and is no damage.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   filesync fsck
   filesync fsck --quick
+  filesync fsck --sample 5%          a different part each time
+  filesync fsck --repair             take damaged parts from other copies, or from the working copy
   filesync fsck --json | jq -r '.damaged[].paths[]'")]
 pub struct FsckArgs {
     /// Check checksums, and that nothing is missing; decompress nothing
     #[arg(long)]
     quick: bool,
+    /// Read only a part of the data, others each time; metadata as always
+    #[arg(long, value_name = "PERCENT", value_parser = units::parse_share, conflicts_with = "quick")]
+    sample: Option<u32>,
+    /// Store again what is damaged and can be had from another copy or from the working copy
+    #[arg(long)]
+    repair: bool,
 }
 
 pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let result = context.open_reader()?.fsck(&FsckRequest { quick: args.quick }, &context.progress);
+    let FsckArgs { quick, sample, repair } = *args;
+    let repo = if repair { context.open_writer("fsck")? } else { context.open_reader()? };
+    let result = repo.fsck(&FsckRequest { quick, sample, repair }, &context.progress);
     context.progress.finish();
     let result = result?;
     if context.global.json {
@@ -42,6 +53,9 @@ pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) -> io::Result<()> {
+    for note in result.notes.iter().filter(|_| chatty) {
+        writeln!(out, "note: {}", quote::line(note))?;
+    }
     for finding in &result.findings {
         writeln!(out, "damaged: {}", quote::line(finding))?;
     }
@@ -91,6 +105,10 @@ mod tests {
             FsckResult { objects: 1, bytes: 2048, elapsed: Duration::from_millis(10), ..FsckResult::default() };
         assert_eq!(shown(&result, true, false), "1 object, 2.0 KiB read in 0.01 s: all is well\n");
         assert_eq!(shown(&result, false, false), "");
+        result.notes = vec!["pack x: torn".into()];
+        assert!(shown(&result, true, false).starts_with("note: pack x: torn\n1 object"));
+        assert_eq!(shown(&result, false, false), "");
+        result.notes.clear();
         result.findings = vec!["packs/x: torn frame\n".into()];
         result.damaged = vec![DamagedObject {
             id: ContentHash::from_bytes([0xab; 32]),

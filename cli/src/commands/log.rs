@@ -84,6 +84,9 @@ pub(super) fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Pai
     if !entry.refs.is_empty() {
         out.push_str(&format!(" ({})", paint.notable(&quote::line(&entry.refs.join(", ")))));
     }
+    if entry.expired == Some(true) {
+        out.push_str(&format!(" [{}]", paint.bad("expired")));
+    }
     if let [_, _, ..] = entry.parents.as_slice() {
         let parents: Vec<String> = entry.parents.iter().map(|id| super::commit::short(&id.to_string())).collect();
         out.push_str(&format!("\nMerge:  {}", parents.join(" ")));
@@ -127,6 +130,7 @@ mod tests {
             as_of: None,
             signature: SignatureState::Good,
             refs: vec!["HEAD".into(), "v1".into()],
+            expired: Some(false),
         }
     }
 
@@ -150,6 +154,14 @@ mod tests {
         assert!(text(&entry, true, Quoting::Quoted, Paint::new(false)).contains("\nSignature: good\n"));
         entry.signature = SignatureState::Bad;
         assert!(text(&entry, false, Quoting::Quoted, Paint::new(false)).contains("\nSignature: bad\n"));
+    }
+
+    #[test]
+    fn what_has_expired_is_marked() {
+        let mut entry = entry();
+        entry.expired = Some(true);
+        let shown = text(&entry, false, Quoting::Quoted, Paint::new(false));
+        assert!(shown.lines().next().unwrap().ends_with(" (HEAD, v1) [expired]"), "{shown}");
     }
 
     #[test]

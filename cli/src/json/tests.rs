@@ -161,10 +161,11 @@ fn log() {
         log_index: None,
         signature: SignatureState::Good,
         refs: vec!["HEAD".into()],
+        expired: Some(false),
     };
     check(
         &LogEntry::new(&entry),
-        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3","#4"],"author":"A <a@b>","node":"#5","time":"2026-11-22T16:51:00.000000042Z","message":"m\u001b","log_index":null,"as_of":null,"signature":"good","refs":["HEAD"]}"##,
+        r##"{"v":1,"commit":"#1","tree":"#2","parents":["#3","#4"],"author":"A <a@b>","node":"#5","time":"2026-11-22T16:51:00.000000042Z","message":"m\u001b","log_index":null,"as_of":null,"signature":"good","refs":["HEAD"],"expired":false}"##,
     );
 }
 
@@ -233,15 +234,37 @@ fn fsck() {
             paths: vec![NOT_UTF8.to_vec(), b"b".to_vec()],
         }],
         findings: vec!["HEAD: torn".into()],
+        notes: vec!["pack".into()],
         repaired: 0,
         elapsed: Duration::from_secs(2),
     };
     check(
         &Fsck::new(&result),
         "{\"v\":1,\"objects\":1,\"bytes\":2,\"damaged\":[{\"id\":\"#1\",\"kind\":\"chunk\",\"cause\":\"missing\",\
-         \"paths\":[\"a\u{fffd}\",\"b\"],\"paths_bytes\":[\"Yf8=\",null]}],\"findings\":[\"HEAD: torn\"],\
+         \"paths\":[\"a\u{fffd}\",\"b\"],\"paths_bytes\":[\"Yf8=\",null]}],\"findings\":[\"HEAD: torn\"],\"notes\":[\"pack\"],\
          \"repaired\":0,\"seconds\":2.0}",
     );
+}
+
+#[test]
+fn house() {
+    let mut result = repo::GcResult {
+        live_bytes: 1,
+        freed_bytes: 2,
+        waiting_bytes: 3,
+        packs_rewritten: 4,
+        packs_removed: 5,
+        ..repo::GcResult::default()
+    };
+    result.damaged.push(id(1));
+    check(
+        &Gc::new(&result, false),
+        r##"{"v":1,"live_bytes":1,"freed_bytes":2,"waiting_bytes":3,"packs_rewritten":4,"packs_removed":5,"damaged":["#1"],"dry_run":false,"seconds":0.0}"##,
+    );
+    let result = repo::ForgetResult { expired: vec![commit_id(1), commit_id(2)], kept: 3 };
+    check(&Forget::new(&result, true), r##"{"v":1,"expired":["#1","#2"],"kept":3,"dry_run":true}"##);
+    let result = repo::UpgradeResult { format: 1, upgraded: false };
+    check(&Upgrade::new(&result), r#"{"v":1,"format":1,"upgraded":false}"#);
 }
 
 #[test]

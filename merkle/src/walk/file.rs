@@ -18,6 +18,7 @@ pub(super) fn list(
     }
     let (mut nodes, _) = ListNodes::open(source, *root, height, size)?;
     visitor.node(ListId::KIND, &root.0);
+    visitor.file(root, height, size);
     while let Some(pending) = nodes.pending() {
         let item = pending.item;
         if pending.level == 0 {

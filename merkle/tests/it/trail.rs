@@ -120,13 +120,14 @@ fn a_history_of_one_path_reads_what_differs_on_the_way_to_it() {
         }
     }
     store.reset_counts();
-    let touches: Result<Vec<_>, WalkError> = Touches::new(&store, Some(head), &[path("a/b/c/file")]).collect();
+    let touches: Result<Vec<_>, WalkError> =
+        Touches::new(&store, Some(head), &[path("a/b/c/file")], |_| false).collect();
     let touched: Vec<_> = touches.unwrap().into_iter().filter(|touch| touch.touched).map(|touch| touch.id).collect();
     expected.reverse();
     assert_eq!(touched, expected);
     // Each commit once, and of each tree what its child did not have.
     assert_eq!(store.gets(), 1000 + made);
-    let all: Vec<_> = Touches::new(&store, Some(head), &[]).map(|touch| touch.unwrap().id).collect();
+    let all: Vec<_> = Touches::new(&store, Some(head), &[], |_| false).map(|touch| touch.unwrap().id).collect();
     assert_eq!(all, FirstParents::new(&store, Some(head)).map(|item| item.unwrap().0).collect::<Vec<_>>());
 }
 
@@ -153,6 +154,23 @@ fn neighbours_of_a_large_directory_cost_what_differs() {
 }
 
 #[test]
+fn what_is_bare_is_passed_over() {
+    let store = MemoryStore::new();
+    let first = deep(&store);
+    let second = edit(&store, first, &path("a/b/c/file"), Some(file(7)));
+    let third = edit(&store, second, &path("z/other"), Some(file(8)));
+    let oldest = commit(&store, first, None);
+    let bare = commit(&store, second, Some(oldest));
+    let head = commit(&store, third, Some(bare));
+    // Its tree is not there, and is not asked for.
+    store.remove(&second.id.0);
+    let touches = Touches::new(&store, Some(head), &[path("a/b/c/file")], |id| *id == bare);
+    let found: Vec<_> = touches.map(|touch| touch.map(|touch| (touch.id, touch.touched)).unwrap()).collect();
+    // What the bare one changed shows in the one behind it.
+    assert_eq!(found, [(head, true), (oldest, true)]);
+}
+
+#[test]
 fn an_error_ends_it() {
     let store = MemoryStore::new();
     let tree = deep(&store);
@@ -161,10 +179,10 @@ fn an_error_ends_it() {
     let head = commit(&store, later, Some(first));
     let paths = [path("a/other")];
     store.remove(&tree.id.0);
-    let found: Vec<_> = Touches::new(&store, Some(head), &paths).collect();
+    let found: Vec<_> = Touches::new(&store, Some(head), &paths, |_| false).collect();
     assert!(matches!(found.as_slice(), [Err(_)]), "{found:?}");
     store.remove(&first.0);
-    let found: Vec<_> = Touches::new(&store, Some(head), &paths).collect();
+    let found: Vec<_> = Touches::new(&store, Some(head), &paths, |_| false).collect();
     assert!(matches!(found.as_slice(), [Err(_)]), "{found:?}");
 }
 

@@ -12,6 +12,7 @@ use filesync_merkle::{
 };
 
 use crate::error::Error;
+use crate::expired::Expired;
 use crate::objects::IdsOnly;
 use crate::scan::{Kind, Stat, open_file, user_xattrs};
 use crate::worktree::{look, os_path, stat_of};
@@ -152,8 +153,13 @@ pub fn is_link_of_history(
     if !matches!(entry.node, Node::Symlink { .. }) {
         return Ok(false);
     }
+    // Damaged, it hides nothing: a tree that is not there is an error then.
+    let expired = Expired::read(&**store.vfs()).unwrap_or_default();
     for commit in FirstParents::new(source, store.head().map(CommitId)) {
-        let (_, commit) = commit?;
+        let (id, commit) = commit?;
+        if expired.0.contains(&id) {
+            continue;
+        }
         if lookup(source, &commit.tree, path)?.is_some_and(|known| known.same(entry)) {
             return Ok(true);
         }

@@ -1,6 +1,7 @@
 //! Rows as bytes. Decoding is strict: what was not written by this version is no row.
 
-use filesync_merkle::{Name, Timestamp, Totals, TreeId, TreeLink, TreeNode};
+use filesync_cas::ContentHash;
+use filesync_merkle::{Content, Name, Node, Timestamp, Totals, TreeId, TreeLink, TreeNode};
 
 use super::CachedRow;
 
@@ -91,6 +92,25 @@ impl Block {
         }
         Some(Self { stamp: from.time()?, rows: from.rows()? })
     }
+}
+
+/// Every object that a row speaks of; none if it is no row.
+pub(super) fn objects_of(bytes: &[u8]) -> Option<Vec<ContentHash>> {
+    let (link, rows) = match Head::decode(bytes) {
+        Some(head) => (head.link, head.rows),
+        None => (None, Block::decode(bytes)?.rows),
+    };
+    let mut ids: Vec<ContentHash> = link.iter().map(|link| link.id.0).collect();
+    for CachedRow { entry, .. } in &rows {
+        ids.extend(entry.attrs.map(|attrs| attrs.0));
+        match &entry.node {
+            Node::File { content: Content::Chunk(id), .. } => ids.push(id.0),
+            Node::File { content: Content::List { root, .. }, .. } => ids.push(root.0),
+            Node::Directory(link) => ids.push(link.id.0),
+            Node::File { content: Content::Empty, .. } | Node::Symlink { .. } => {}
+        }
+    }
+    Some(ids)
 }
 
 fn put_rows(out: &mut Vec<u8>, rows: &[CachedRow]) {

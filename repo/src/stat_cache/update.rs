@@ -163,7 +163,7 @@ impl Replacement {
 }
 
 /// The least key that is greater than all that begin with `prefix`.
-fn after_all_with(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn after_all_with(prefix: &[u8]) -> Vec<u8> {
     let mut to = prefix.to_vec();
     while let Some(last) = to.pop() {
         if last < u8::MAX {

@@ -210,7 +210,8 @@ fn every_short_write_is_completed() {
 
 #[test]
 fn one_error_at_every_read() {
-    for (op, errno) in [(Op::ReadAt, EIO), (Op::ReadAt, EMFILE), (Op::OpenRead, EMFILE), (Op::Stat, EIO)] {
+    let plain = [(Op::ReadAt, EIO), (Op::ReadAt, EMFILE), (Op::OpenRead, EIO), (Op::OpenRead, EMFILE), (Op::Stat, EIO)];
+    for (op, errno) in plain {
         check_everywhere(Scope::Only(op), Fault::ErrorOnce(errno));
     }
     for op in [Op::OpenWrite, Op::List, Op::Len] {

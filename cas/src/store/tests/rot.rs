@@ -406,6 +406,34 @@ fn any_good_copy_will_do() {
     assert!(!store.has_damage(), "all is there");
 }
 
+/// The system's refusal to open a pack says nothing against its bytes.
+#[test]
+fn a_pack_that_does_not_open_is_no_damage() {
+    use crate::testing::{Fault, FaultVfs, Op, Plan, Scope};
+    let base = base();
+    for errno in [5, 13, 24] {
+        let world = base.fork();
+        let fault = FaultVfs::new(Arc::clone(&world.vfs));
+        let place = Place { vfs: Arc::new(fault.clone()), ..world.place() };
+        let store = Store::open_limited(place, schema(), "test", Duration::ZERO, LIMITS).expect("opened");
+        fault.set_plan(Some(Plan { scope: Scope::Only(Op::OpenRead), at: 1, fault: Fault::ErrorFrom(errno) }));
+        match store.get(ROOT, &base.head) {
+            Err(GetError::Io { source, .. }) => assert_eq!(source.raw_os_error(), Some(errno)),
+            other => panic!("{other:?}"),
+        }
+        fault.assert_hit();
+        fault.set_plan(None);
+        assert!(!store.has_damage());
+        world.verify(&store, Some(base.head));
+        // A byte that the medium does not give is lost.
+        let place = Place { vfs: Arc::new(fault.clone()), ..world.place() };
+        let reader = Store::open_reader(place, schema()).expect("opened");
+        fault.set_plan(Some(Plan { scope: Scope::Only(Op::ReadAt), at: 1, fault: Fault::ErrorFrom(5) }));
+        let lost = reader.get(ROOT, &base.head).map(drop).expect_err("not given");
+        assert!(lost.is_damage(), "{lost}");
+    }
+}
+
 /// Full with a bad frame in it: it is not sealed over, and does not stop the store.
 #[test]
 fn a_damaged_pack_that_is_full_is_left_behind() {

@@ -1,0 +1,52 @@
+//! What must stay: the commits that something refers to, and which of their ancestors have expired.
+
+use std::collections::HashSet;
+
+use filesync_cas::{ContentHash, pin};
+use filesync_merkle::CommitId;
+
+use crate::error::{Error, ErrorKind};
+use crate::expired::Expired;
+use crate::history;
+use crate::journal::Journal;
+use crate::repo::Repo;
+
+/// All roots of a repository.
+#[derive(Debug)]
+pub struct Roots {
+    /// Head, tags, what a restore that was cut off is to bring back, and pinned commits. Their trees stay.
+    pub commits: HashSet<CommitId>,
+    /// Of what they lead to, the commits that have expired. Never one of the roots.
+    pub expired: HashSet<CommitId>,
+}
+
+impl Roots {
+    /// Reads them all. Fails if any cannot be read: no roots must never mean that nothing is needed.
+    pub fn read(repo: &Repo) -> Result<Self, Error> {
+        let vfs = &**repo.store.vfs();
+        let mut commits: HashSet<CommitId> = history::roots(repo)?.into_iter().collect();
+        match Journal::read(vfs).map_err(|error| Error::io("cannot read the journal", &error))? {
+            None => {}
+            Some(Ok(journal)) => commits.extend(journal.commit),
+            Some(Err(cause)) => {
+                return Err(Error::new(ErrorKind::Damage, format!("journal: damaged: {cause}"))
+                    .with_hint("the next commit or restore removes it"));
+            }
+        }
+        let pinned = pin::all(vfs)?.into_iter().flat_map(|pin| pin.roots);
+        commits.extend(pinned.filter(|(kind, _)| *kind == CommitId::KIND).map(|(_, id)| CommitId(id)));
+        let mut expired: HashSet<CommitId> = Expired::read(vfs)?.0.into_iter().collect();
+        expired.retain(|id| !commits.contains(id));
+        Ok(Self { commits, expired })
+    }
+
+    /// As the store wants them.
+    pub fn for_collection(&self) -> filesync_cas::gc::Roots {
+        let ids = |commits: &HashSet<CommitId>| commits.iter().map(|id| id.0).collect::<HashSet<ContentHash>>();
+        filesync_cas::gc::Roots {
+            head: CommitId::KIND,
+            objects: self.commits.iter().map(|id| (CommitId::KIND, id.0)).collect(),
+            shallow: ids(&self.expired),
+        }
+    }
+}
