@@ -20,7 +20,7 @@
 //! ```
 
 pub mod attrs;
-mod codec;
+pub mod codec;
 pub mod commit;
 mod cut;
 pub mod diff;
