@@ -68,6 +68,7 @@ pub mod lock;
 pub mod pack;
 pub mod params;
 pub mod pin;
+pub mod relay;
 pub mod rows;
 pub mod small_file;
 pub mod store;

@@ -16,6 +16,7 @@ pub(crate) mod packs;
 mod pending;
 mod read;
 mod recover;
+mod relay;
 mod seal;
 mod session;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use pending::Claim;
 pub use read::Object;
+pub use relay::Accepted;
 pub use session::{FrameWriter, Session, SessionStats};
 
 use crate::damaged::Damaged;

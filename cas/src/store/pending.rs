@@ -77,6 +77,15 @@ impl Pending {
         Ok(Claim::New)
     }
 
+    /// Claims `id` if it is there, as [`Self::claim`] does; notes nothing if it is not.
+    pub fn claim_present<E>(&self, id: &ContentHash, known: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+        let shard = self.shard(id);
+        match shard.get(id) {
+            Some(State::Written(_)) => Ok(true),
+            _ => known(),
+        }
+    }
+
     /// Where a written object lies.
     pub fn location(&self, id: &ContentHash) -> Option<Location> {
         match self.shard(id).get(id) {

@@ -184,7 +184,7 @@ impl Inner {
         })
     }
 
-    fn pack_path(&self, location: &Location) -> PathBuf {
+    pub(super) fn pack_path(&self, location: &Location) -> PathBuf {
         self.table.name(location.pack).map_or_else(|| PathBuf::from("packs"), super::PackName::sealed_path)
     }
 }

@@ -155,6 +155,28 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.store.inner
+    }
+
+    /// An object that was claimed as new is on its way into a pack.
+    pub(super) fn note_put(&self, class: Class, len: u64) {
+        self.owed.fetch_sub(1, Ordering::AcqRel);
+        if class == Class::Data {
+            self.new_bytes.fetch_add(len, Ordering::Relaxed);
+            self.new_chunks.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.new_nodes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Something that others may rely on was not written: nothing of this session is acknowledged.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.store.inner.pending.release(self.number);
@@ -185,13 +207,7 @@ impl FrameWriter<'_> {
             return Err(PutError::Unstorable { kind, len: bytes.len() });
         }
         self.frames.push(id, kind, bytes)?;
-        self.session.owed.fetch_sub(1, Ordering::AcqRel);
-        if kind.is_chunk() {
-            self.session.new_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            self.session.new_chunks.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.session.new_nodes.fetch_add(1, Ordering::Relaxed);
-        }
+        self.session.note_put(Class::of(kind), bytes.len() as u64);
         Ok(())
     }
 

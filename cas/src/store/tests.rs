@@ -10,6 +10,7 @@ mod gc;
 mod gc_faults;
 mod gc_readers;
 mod processes;
+mod relay;
 mod rot;
 mod smoke;
 

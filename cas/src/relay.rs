@@ -1,0 +1,230 @@
+//! Frames that travel between stores as they lie on disk.
+//!
+//! A frame is compressed once, where its objects are first stored. Whoever passes it on sends its bytes; whoever takes it
+//! appends them, after having seen that every object in it is what its id says. The types tell how much is known:
+//! [`StoredFrame`] has the two checks, which guard against accidents; [`VerifiedFrame`] the hashes, which guard
+//! against everybody. Only the second can be stored.
+
+use std::ops::Range;
+
+use crate::frame::{COUNT_MAX, Frame, FrameBuilder, HEADER_LEN, Header, RAW_MAX, SLOT_LEN, Slot};
+use crate::hash::{ContentHash, Kind, Schema};
+use crate::pack::Class;
+use crate::params::Codec;
+
+/// The longest that a frame can be.
+pub const FRAME_LEN_MAX: usize = HEADER_LEN + COUNT_MAX * SLOT_LEN + RAW_MAX;
+
+/// The bytes of a frame whose checks fit: what was once written, and nothing more is known.
+#[derive(Debug, Clone)]
+pub struct StoredFrame {
+    bytes: Vec<u8>,
+    header: Header,
+    slots: Vec<Slot>,
+}
+
+impl StoredFrame {
+    /// Takes the bytes of one frame, nothing before and nothing behind it. Says what does not fit.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+        let fixed: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or("too short for a frame")?;
+        let header = Header::parse(fixed)?;
+        if header.frame_len() != bytes.len() as u64 {
+            return Err("its length is not what its header says".to_owned());
+        }
+        let (table, payload) = bytes[HEADER_LEN..].split_at(header.table_len());
+        // The class is that of its objects; `table` refuses a mixture.
+        let class = table.get(32).map_or(Class::Meta, |kind| Class::of(Kind(*kind)));
+        let slots = header.table(fixed, table, class)?;
+        if !header.payload_fits(payload) {
+            return Err("the check of its payload does not fit".to_owned());
+        }
+        Ok(Self { bytes, header, slots })
+    }
+
+    /// The objects that it says to hold, in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The frame, as it lies on disk.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The frame, as it lies on disk.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Decompresses it and hashes every object. Says what does not fit.
+    pub fn verify(self, schema: &dyn Schema) -> Result<VerifiedFrame, String> {
+        let payload = &self.bytes[HEADER_LEN + self.header.table_len()..];
+        let frame = Frame::decode(&self.header, self.slots, payload)?;
+        match (0..frame.slots().len()).find(|&slot| !frame.verify(slot, schema)) {
+            Some(slot) => Err(format!("object {} does not have its hash", frame.slots()[slot].id)),
+            None => Ok(VerifiedFrame { bytes: self.bytes, frame }),
+        }
+    }
+}
+
+/// A frame every object of which hashes to its id.
+#[derive(Debug)]
+pub struct VerifiedFrame {
+    bytes: Vec<u8>,
+    frame: Frame,
+}
+
+impl VerifiedFrame {
+    /// The objects, in order.
+    pub fn slots(&self) -> &[Slot] {
+        self.frame.slots()
+    }
+
+    /// The frame, as it will lie on disk.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The objects with their bytes, in order.
+    pub fn objects(&self) -> impl Iterator<Item = (&Slot, &[u8])> {
+        let mut end = 0;
+        self.frame.slots().iter().map(move |slot| {
+            let range: Range<usize> = end..end + slot.len as usize;
+            end = range.end;
+            (slot, &self.frame.raw()[range])
+        })
+    }
+}
+
+/// Puts objects that are not all of a stored frame into a new one.
+#[derive(Debug)]
+pub struct FramePacker {
+    builder: FrameBuilder,
+    class: Option<Class>,
+}
+
+impl FramePacker {
+    /// An empty frame, compressed where that pays.
+    pub fn new(codec: Codec) -> Result<Self, String> {
+        Ok(Self { builder: FrameBuilder::new(codec)?, class: None })
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.builder.is_empty()
+    }
+
+    /// Whether an object of this kind and length still goes in.
+    pub fn has_room(&self, kind: Kind, len: usize) -> bool {
+        self.class.is_none_or(|class| class == Class::of(kind)) && self.builder.has_room(len, RAW_MAX)
+    }
+
+    /// Adds an object of 1 to [`RAW_MAX`] bytes, for which there is room.
+    pub fn push(&mut self, id: ContentHash, kind: Kind, bytes: &[u8]) {
+        assert!(self.has_room(kind, bytes.len()), "the caller has asked");
+        self.class = Some(Class::of(kind));
+        self.builder.push(id, kind, bytes);
+    }
+
+    /// The frame's bytes; what comes next begins a new one.
+    pub fn finish(&mut self) -> Result<Vec<u8>, String> {
+        let bytes = self.builder.encode()?.to_vec();
+        self.builder.clear();
+        self.class = None;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+
+    #[derive(Debug)]
+    struct OneMore;
+    impl Schema for OneMore {
+        fn context(&self, kind: Kind) -> Option<&'static str> {
+            (kind == Kind(2)).then_some("filesync test node v1")
+        }
+        fn name(&self, _: Kind) -> &'static str {
+            "chunk"
+        }
+        fn children(&self, _: Kind, _: &[u8]) -> Result<Vec<(Kind, ContentHash)>, String> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn frame() -> Vec<u8> {
+        let mut packer = FramePacker::new(Codec::Zstd).expect("zstd starts");
+        for chunk in [&b"words and words and words"[..], b"others", &[7; 5000]] {
+            packer.push(ContentHash::of_chunk(chunk), Kind::CHUNK, chunk);
+        }
+        packer.finish().expect("encodes")
+    }
+
+    #[test]
+    fn travels_and_comes_out_as_it_went_in() {
+        let bytes = frame();
+        let stored = StoredFrame::parse(bytes.clone()).expect("checks fit");
+        assert_eq!((stored.bytes(), stored.slots().len()), (&bytes[..], 3));
+        let verified = stored.verify(&OneMore).expect("hashes fit");
+        assert_eq!(verified.bytes(), bytes);
+        let objects: Vec<_> = verified.objects().map(|(slot, bytes)| (slot.id, bytes.to_vec())).collect();
+        assert_eq!(objects[1], (ContentHash::of_chunk(b"others"), b"others".to_vec()));
+        assert_eq!(objects[2].1, [7; 5000]);
+    }
+
+    #[test]
+    fn a_flip_a_cut_or_a_byte_more_is_refused() {
+        let good = frame();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 4;
+            assert!(StoredFrame::parse(bad).is_err(), "byte {at}");
+            assert!(StoredFrame::parse(good[..at].to_vec()).is_err(), "cut at {at}");
+        }
+        assert!(StoredFrame::parse([&good[..], b"x"].concat()).is_err(), "a byte more");
+    }
+
+    /// Checks are no secret: who lies computes them too.
+    #[test]
+    fn a_lie_with_good_checks_has_no_good_hash() {
+        let mut packer = FramePacker::new(Codec::Zstd).expect("zstd starts");
+        packer.push(ContentHash::of_chunk(b"what was asked for"), Kind::CHUNK, b"something else");
+        let stored = StoredFrame::parse(packer.finish().expect("encodes")).expect("checks fit");
+        assert!(stored.verify(&OneMore).is_err());
+        // A chunk under the id of a node with the same bytes.
+        packer.push(ContentHash::of_chunk(b"node"), Kind(2), b"node");
+        let stored = StoredFrame::parse(packer.finish().expect("encodes")).expect("checks fit");
+        assert!(stored.verify(&OneMore).is_err());
+        // A kind that does not exist.
+        packer.push(ContentHash::of_chunk(b"node"), Kind(9), b"node");
+        let stored = StoredFrame::parse(packer.finish().expect("encodes")).expect("checks fit");
+        assert!(stored.verify(&OneMore).is_err());
+    }
+
+    #[test]
+    fn a_packer_keeps_classes_apart_and_lengths() {
+        let mut packer = FramePacker::new(Codec::None).expect("zstd starts");
+        assert!(packer.is_empty() && packer.has_room(Kind(2), RAW_MAX));
+        packer.push(ContentHash::of_chunk(b"c"), Kind::CHUNK, b"c");
+        assert!(!packer.has_room(Kind(2), 1) && packer.has_room(Kind::CHUNK, 1));
+        assert!(packer.has_room(Kind::CHUNK, RAW_MAX - 1) && !packer.has_room(Kind::CHUNK, RAW_MAX));
+        packer.finish().expect("encodes");
+        assert!(packer.is_empty() && packer.has_room(Kind(2), 1));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut rng = Rng::new(7);
+        let good = frame();
+        for _ in 0..5_000 {
+            let mut bad = good.clone();
+            for _ in 0..=rng.next_u64() % 3 {
+                let at = usize::try_from(rng.next_u64() % good.len() as u64).expect("small");
+                bad[at] = rng.next_u64().to_le_bytes()[0];
+            }
+            drop(StoredFrame::parse(bad).map(|stored| stored.verify(&OneMore)));
+        }
+    }
+}
