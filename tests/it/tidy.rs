@@ -71,8 +71,13 @@ fn forbid(crates: &[&str], words: &[&str], allowed: &[&str]) {
 }
 
 /// Crates and those of ours that they may use.
-const ARROWS: [(&str, &[&str]); 4] =
-    [("cas", &[]), ("merkle", &["cas"]), ("repo", &["cas", "merkle"]), ("cli", &["repo"])];
+const ARROWS: [(&str, &[&str]); 5] = [
+    ("cas", &[]),
+    ("merkle", &["cas"]),
+    ("p2p", &["cas", "merkle"]),
+    ("repo", &["cas", "merkle", "p2p"]),
+    ("cli", &["repo"]),
+];
 
 /// The names of our crates in a text, after `prefix` and up to what cannot be part of a name.
 fn ours(text: &str, prefix: &str) -> BTreeSet<String> {
@@ -90,7 +95,7 @@ fn crates_know_only_those_below() {
         assert_eq!(named.collect::<Vec<_>>(), Vec::<String>::new(), "{member}/Cargo.toml");
         for path in files(&format!("{member}/src"), ".rs") {
             let text: String = read(&path).lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-            for crate_ in ["cas", "merkle", "repo", "cli", "tests"] {
+            for crate_ in ["cas", "merkle", "p2p", "repo", "cli", "tests"] {
                 let used = [format!("filesync_{crate_}::"), format!("use filesync_{crate_} ")];
                 let is_used = used.iter().any(|word| text.contains(word.as_str()));
                 assert!(!is_used || crate_ == member || allowed.contains(&crate_), "{path} uses {crate_}");
@@ -108,7 +113,7 @@ fn crates_know_only_those_below() {
 #[test]
 fn only_the_command_line_prints_and_exits() {
     let words = ["println!", "eprintln!", "print!(", "eprint!(", "process::exit", "io::stdout", "io::stderr"];
-    forbid(&["cas", "merkle", "repo"], &words, &[]);
+    forbid(&["cas", "merkle", "p2p", "repo"], &words, &[]);
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn only_the_store_syncs() {
     // The directory that `init` is given lies outside of every store: `make_dir`.
     let words = ["sync_all", "sync_data", "fsync(", "fdatasync("];
     // Restore syncs the working copy, through the vfs: so faults can be put in its way.
-    forbid(&["merkle", "repo", "cli"], &words, &["repo/src/init.rs", "repo/src/restore/"]);
+    forbid(&["merkle", "p2p", "repo", "cli"], &words, &["repo/src/init.rs", "repo/src/restore/"]);
     let direct = ["File::open", "File::create", "File::options", "OpenOptions::new()", "rustix::fs::sync"];
     forbid(&["repo"], &direct, &["repo/src/init.rs"]);
     let init: Vec<_> = code("repo").into_iter().filter(|(path, _, _)| path == "repo/src/init.rs").collect();
@@ -140,7 +145,48 @@ fn files_are_changed_through_the_vfs() {
         "renameat",
     ];
     let allowed = ["cas/src/vfs", "cas/src/index", "cas/src/store/recover.rs", "cas/src/lock.rs", "repo/src/init.rs"];
-    forbid(&["cas", "merkle", "repo"], &words, &allowed);
+    forbid(&["cas", "merkle", "p2p", "repo"], &words, &allowed);
+}
+
+#[test]
+fn rules_between_peers_know_no_sockets_and_no_clock() {
+    let words = ["libp2p", "tokio", "Instant::now", "SystemTime", "thread::sleep", "std::net"];
+    forbid(&["p2p"], &words, &["p2p/src/transport"]);
+}
+
+/// Packages of the lock file: name and version.
+fn locked() -> Vec<(String, Vec<u64>)> {
+    let text = read("Cargo.lock");
+    let packages = text.split("[[package]]").skip(1).map(|package| {
+        let field = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+            line.expect("every package has it").trim_matches('"').to_owned()
+        };
+        let numbers = field("version");
+        let numbers = numbers.split(['-', '+']).next().unwrap_or_default();
+        (field("name"), numbers.split('.').map(|part| part.parse().expect("a number")).collect())
+    });
+    packages.collect()
+}
+
+/// What the outside can reach and was found to break: older than this, or at all.
+#[test]
+fn libraries_with_known_holes_are_not_used() {
+    let floors = [
+        ("quinn-proto", [0, 11, 15]),
+        ("rustls-webpki", [0, 103, 13]),
+        ("libp2p-identify", [0, 47, 0]),
+        ("openraft", [0, 9, 25]),
+    ];
+    let banned = ["yamux", "libp2p-yamux", "libp2p-gossipsub", "libp2p-rendezvous", "libp2p-kad", "ruzstd", "bincode"];
+    let packages = locked();
+    assert!(packages.len() > 50, "{} packages", packages.len());
+    for (name, version) in &packages {
+        assert!(!banned.contains(&name.as_str()), "{name}");
+        for (floor, least) in floors.iter().filter(|(floor, _)| floor == name) {
+            assert!(version[..] >= least[..], "{floor} {version:?}: at least {least:?}");
+        }
+    }
 }
 
 fn docs() -> Vec<String> {
@@ -208,7 +254,9 @@ fn named_tests(text: &str) -> BTreeSet<String> {
 fn all_tests() -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     let mut paths = Vec::new();
-    for dir in ["tests/it", "cas/src", "merkle/src", "merkle/tests/it", "repo/src", "cli/src"] {
+    for dir in
+        ["tests/it", "cas/src", "merkle/src", "merkle/tests/it", "p2p/src", "p2p/tests/it", "repo/src", "cli/src"]
+    {
         paths.extend(files(dir, ".rs").into_iter().map(|path| (dir, path)));
     }
     for (dir, path) in paths {

@@ -10,6 +10,7 @@ use super::{Inner, Store, lock};
 use crate::error::PutError;
 use crate::frame::RAW_MAX;
 use crate::hash::{ContentHash, Kind, identify};
+use crate::pack::Class;
 use crate::rows::RowBatch;
 
 /// Work that has no root yet. Objects that it relies on are claimed; they stay until it ends.

@@ -1,0 +1,278 @@
+//! The first half of a fetch: metadata, from one peer at a time, in the order of the walk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use filesync_cas::{ContentHash, Session, Store};
+use filesync_merkle::NodeSource;
+
+use super::FetchStats;
+use super::spool::{Overlay, Spool};
+use crate::error::{FetchError, Refusal, WireError};
+use crate::message::{Message, Walk};
+use crate::peer::PeerKey;
+use crate::swarm::STALL_TIME;
+use crate::tour::{Next, Tour};
+use crate::walk::{check, open_delta, open_nodes};
+use crate::wire::Moment;
+
+const BUSY_TIME: Duration = Duration::from_secs(1);
+
+/// What follows from a message.
+pub(super) enum Then {
+    GoOn,
+    /// All metadata is here.
+    Complete,
+    /// Go over what is here again.
+    Restart,
+    /// The same, with another base.
+    Base(Option<ContentHash>),
+    /// The peer lied.
+    Drop(String),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct With {
+    peer: PeerKey,
+    heard: Moment,
+    /// Something was absent at this peer.
+    absent: bool,
+}
+
+/// The walk of a fetch.
+pub(super) struct Walking<'s> {
+    store: &'s Store,
+    session: &'s Session<'s>,
+    walk: Walk,
+    tour: Tour,
+    spool: Spool,
+    peers: BTreeMap<PeerKey, Moment>,
+    /// Who does not have the object that is missing first.
+    lacking: BTreeSet<PeerKey>,
+    /// Who does not have the base.
+    without_base: BTreeSet<PeerKey>,
+    with: Option<With>,
+    /// The object that was missing first when we last looked.
+    missing: Option<ContentHash>,
+}
+
+impl<'s> Walking<'s> {
+    pub(super) fn new(store: &'s Store, session: &'s Session<'s>, walk: &Walk) -> Self {
+        Self {
+            store,
+            session,
+            walk: walk.clone(),
+            tour: Tour::new(walk),
+            spool: Spool::default(),
+            peers: BTreeMap::new(),
+            lacking: BTreeSet::new(),
+            without_base: BTreeSet::new(),
+            with: None,
+            missing: None,
+        }
+    }
+
+    pub(super) fn join(&mut self, peer: PeerKey) {
+        self.peers.entry(peer).or_insert(Moment::ZERO);
+    }
+
+    /// Whether it was the one that we walk with.
+    pub(super) fn leave(&mut self, peer: &PeerKey) -> bool {
+        self.peers.remove(peer);
+        self.with.take_if(|with| with.peer == *peer).is_some()
+    }
+
+    pub(super) fn is_with(&self, peer: &PeerKey) -> bool {
+        self.with.is_some_and(|with| with.peer == *peer)
+    }
+
+    /// Goes the order over what is here, up to the first object that is not; `true` if all of it is.
+    pub(super) fn restart(&mut self) -> Result<bool, FetchError> {
+        self.spool.flush(self.session)?;
+        self.with = None;
+        self.tour = Tour::new(&self.walk);
+        let source = crate::source::StoreSource(self.store);
+        while let Some(next) = self.tour.next(&source)? {
+            let bytes = match self.session.holds(&next.id)? {
+                true => source.get(next.kind, &next.id),
+                false => Err(filesync_cas::GetError::Missing(next.id)),
+            };
+            match bytes {
+                Ok(bytes) => drop(self.tour.give(&bytes, &source)?),
+                // What turns out to be damaged counts as absent from now on: it is stored again.
+                Err(error) if error.is_damage() => {
+                    if self.missing != Some(next.id) {
+                        self.missing = Some(next.id);
+                        self.lacking.clear();
+                    }
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Asks somebody for a walk, if nobody is being asked.
+    pub(super) fn ask(&mut self, now: Moment) -> Result<Option<(PeerKey, Walk)>, FetchError> {
+        if self.with.is_some() {
+            return Ok(None);
+        }
+        let can = |peer: &&PeerKey| !self.lacking.contains(peer) && !self.without_base.contains(peer);
+        if self.peers.keys().find(can).is_none() {
+            return Err(FetchError::Missing(self.missing.unwrap_or(*self.walk.root.id())));
+        }
+        let ready = self.peers.iter().filter(|(peer, at)| can(peer) && **at <= now).map(|(peer, _)| *peer).next();
+        let Some(peer) = ready else { return Ok(None) };
+        self.with = Some(With { peer, heard: now, absent: false });
+        Ok(Some((peer, Walk { from: self.tour.count(), ..self.walk.clone() })))
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        peer: &PeerKey,
+        message: Message,
+        stats: &mut FetchStats,
+        now: Moment,
+    ) -> Result<Then, FetchError> {
+        match &mut self.with {
+            Some(with) if with.peer == *peer => with.heard = now,
+            _ => return Ok(Then::Drop("a message that was not asked for".to_owned())),
+        }
+        match message {
+            Message::Nodes(nodes) => {
+                let raw = match open_nodes(&nodes) {
+                    Ok(raw) => raw,
+                    Err(error) => return Ok(lie(&error)),
+                };
+                let mut rest = &raw[..];
+                for len in &nodes.lens {
+                    let (bytes, after) = rest.split_at(*len as usize);
+                    rest = after;
+                    if let Some(lied) = self.take(bytes, None, stats)? {
+                        return Ok(lied);
+                    }
+                }
+                Ok(Then::GoOn)
+            }
+            Message::Delta { len, payload } => Ok(self.delta(len, &payload, stats)?.unwrap_or(Then::GoOn)),
+            Message::Absent => self.absent(),
+            Message::WalkEnd { count } => self.end(count),
+            Message::Refused(refusal) => Ok(self.refused(refusal, now)),
+            other => Ok(Then::Drop(format!("a message of type {} in a walk", other.kind()))),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Next>, FetchError> {
+        let source = Overlay { store: self.store, spool: &self.spool };
+        Ok(self.tour.next(&source)?)
+    }
+
+    fn delta(&mut self, len: u32, payload: &[u8], stats: &mut FetchStats) -> Result<Option<Then>, FetchError> {
+        let Some(next) = self.next()? else { return Ok(Some(too_much())) };
+        let Some(counterpart) = next.counterpart else {
+            return Ok(Some(Then::Drop("a difference to nothing".to_owned())));
+        };
+        let source = Overlay { store: self.store, spool: &self.spool };
+        let counterpart = source.get(next.kind, &counterpart)?;
+        match open_delta(len, payload, &counterpart) {
+            Ok(bytes) => self.take(&bytes, Some(next), stats),
+            Err(error) => Ok(Some(lie(&error))),
+        }
+    }
+
+    /// Takes the next object of the order, if that is what it is.
+    fn take(&mut self, bytes: &[u8], next: Option<Next>, stats: &mut FetchStats) -> Result<Option<Then>, FetchError> {
+        let next = match next {
+            Some(next) => next,
+            None => match self.next()? {
+                Some(next) => next,
+                None => return Ok(Some(too_much())),
+            },
+        };
+        if let Err(error) = check(&next, bytes) {
+            return Ok(Some(lie(&error)));
+        }
+        let source = Overlay { store: self.store, spool: &self.spool };
+        self.tour.give(bytes, &source)?;
+        stats.nodes += 1;
+        if !self.spool.contains(&next.id) && !self.session.holds(&next.id)? {
+            stats.new_objects += 1;
+            stats.new_bytes += bytes.len() as u64;
+            if self.spool.push(next.id, next.kind, Arc::from(bytes)) {
+                self.spool.flush(self.session)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn absent(&mut self) -> Result<Then, FetchError> {
+        if self.next()?.is_none() {
+            return Ok(too_much());
+        }
+        self.tour.skip()?;
+        if let Some(with) = &mut self.with {
+            with.absent = true;
+        }
+        Ok(Then::GoOn)
+    }
+
+    fn end(&mut self, count: u64) -> Result<Then, FetchError> {
+        if self.next()?.is_some() || count != self.tour.count() {
+            return Ok(Then::Drop(format!("the end of a walk after {count} objects, which is too early")));
+        }
+        match self.with.take() {
+            // Its own hole, if it is what is missing still, is not filled by asking again.
+            Some(with) if with.absent => self.mark_lacking(with.peer)?,
+            _ => {
+                self.spool.flush(self.session)?;
+                return Ok(Then::Complete);
+            }
+        }
+        Ok(Then::Restart)
+    }
+
+    /// The peer lacks what will be missing first from now on.
+    fn mark_lacking(&mut self, peer: PeerKey) -> Result<(), FetchError> {
+        self.restart()?;
+        self.lacking.insert(peer);
+        Ok(())
+    }
+
+    fn refused(&mut self, refusal: Refusal, now: Moment) -> Then {
+        let Some(with) = self.with.take() else { return Then::GoOn };
+        match refusal {
+            Refusal::Busy => drop(self.peers.insert(with.peer, now + BUSY_TIME)),
+            Refusal::Base => drop(self.without_base.insert(with.peer)),
+            _ => drop(self.lacking.insert(with.peer)),
+        }
+        let is_useless = |peer: &PeerKey| self.lacking.contains(peer) || self.without_base.contains(peer);
+        if !self.without_base.is_empty() && self.peers.keys().all(is_useless) {
+            // Nobody knows what we build on: then all of it.
+            self.without_base.clear();
+            self.walk.base = None;
+            return Then::Base(None);
+        }
+        Then::Restart
+    }
+
+    pub(super) fn stalled(&self, now: Moment) -> Option<PeerKey> {
+        self.with.filter(|with| with.heard + STALL_TIME <= now).map(|with| with.peer)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self.with {
+            Some(with) => Some(with.heard + STALL_TIME),
+            None => self.peers.values().copied().min(),
+        }
+    }
+}
+
+fn lie(error: &WireError) -> Then {
+    Then::Drop(error.to_string())
+}
+
+fn too_much() -> Then {
+    Then::Drop("more objects than the walk has".to_owned())
+}

@@ -1,0 +1,155 @@
+//! Who is on the other side, and what it may have: the questions that the crate above answers.
+
+use std::fmt;
+
+use filesync_cas::hash::hex;
+use filesync_cas::{ContentHash, Kind};
+use filesync_merkle::{CommitId, PubId, RepoPath};
+
+/// A peer is its Ed25519 public key: the one that signs its commits, and that the connection was made with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub [u8; 32]);
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0[..4]))
+    }
+}
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Walk and Get.
+    Bulk,
+    /// Requests of the cluster.
+    Call,
+    /// Messages of Raft.
+    Raft,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 3] = [Class::Bulk, Class::Call, Class::Raft];
+
+    /// Its number in Hello.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Bulk => 1,
+            Self::Call => 2,
+            Self::Raft => 3,
+        }
+    }
+
+    /// The class with a number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.code() == code)
+    }
+}
+
+/// Where a walk or a proof begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Root {
+    /// A commit: its tree, and its history.
+    Commit(CommitId),
+    /// A step of the order of publishes, and those before it.
+    Pub(PubId),
+}
+
+impl Root {
+    /// The kind of the object.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Commit(_) => CommitId::KIND,
+            Self::Pub(_) => PubId::KIND,
+        }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> &ContentHash {
+        match self {
+            Self::Commit(CommitId(id)) | Self::Pub(PubId(id)) => id,
+        }
+    }
+
+    /// The root of a kind that can be one.
+    pub fn new(kind: Kind, id: ContentHash) -> Option<Self> {
+        match kind {
+            CommitId::KIND => Some(Self::Commit(CommitId(id))),
+            PubId::KIND => Some(Self::Pub(PubId(id))),
+            _ => None,
+        }
+    }
+}
+
+/// What of a root a peer may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing, or there is no such thing: never told apart.
+    Nothing,
+    /// Everything, the history included.
+    All,
+    /// What lies at these paths and below, of this commit alone; and the nodes on the way.
+    Below(Vec<RepoPath>),
+}
+
+impl Scope {
+    /// Whether a path lies at or below what may be read.
+    pub fn covers(&self, path: &RepoPath) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Below(paths) => paths.iter().any(|allowed| path.starts_with(allowed)),
+        }
+    }
+
+    /// Whether a path lies on the way to something that may be read, or below it.
+    pub fn leads(&self, path: &RepoPath) -> bool {
+        match self {
+            Self::Below(paths) => self.covers(path) || paths.iter().any(|allowed| allowed.starts_with(path)),
+            _ => self.covers(path),
+        }
+    }
+}
+
+/// What the members of the cluster may do, as it stands now. Asked at every request, by the thread that answers it: an
+/// answer must not wait for the network.
+pub trait Access: Send + Sync {
+    /// Whether the peer may speak on streams of this class at all. A stranger may on none, save for who joins.
+    fn admits(&self, peer: &PeerKey, class: Class) -> bool;
+
+    /// What of this root the peer may read. A commit in the history of a ref that it may read is a root in its own right.
+    fn scope(&self, peer: &PeerKey, root: &Root) -> Scope;
+
+    /// Whether the peer may ask this of us. Whether it is done is for who does it to decide.
+    fn may_call(&self, peer: &PeerKey, class: Class, topic: u16) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_lead_to_what_they_cover() {
+        let path = |text: &str| RepoPath::parse(text.as_bytes()).expect("a path");
+        let scope = Scope::Below(vec![path("a/b"), path("c")]);
+        for (text, covers, leads) in [
+            ("", false, true),
+            ("a", false, true),
+            ("a/b", true, true),
+            ("a/b/x", true, true),
+            ("a/bc", false, false),
+            ("a/x", false, false),
+            ("c/d", true, true),
+            ("d", false, false),
+        ] {
+            assert_eq!((scope.covers(&path(text)), scope.leads(&path(text))), (covers, leads), "{text:?}");
+        }
+        assert!(Scope::All.covers(&path("")) && !Scope::Nothing.leads(&path("")));
+    }
+}
