@@ -104,8 +104,8 @@ pub struct FetchStats {
 }
 
 enum Phase<'s> {
-    Walking(Walking<'s>),
-    Getting { tour: Tour, all_offered: bool },
+    Walking(Box<Walking<'s>>),
+    Getting { tour: Box<Tour>, all_offered: bool },
     Done,
 }
 
@@ -139,7 +139,7 @@ impl<'s> Fetch<'s> {
         let mut fetch = Self {
             store,
             session,
-            phase: Phase::Walking(Walking::new(store, session, &walk)),
+            phase: Phase::Walking(Box::new(Walking::new(store, session, &walk))),
             walk,
             swarm: Swarm::default(),
             peers: BTreeSet::new(),
@@ -211,7 +211,7 @@ impl<'s> Fetch<'s> {
     }
 
     fn begin_getting(&mut self) {
-        self.phase = Phase::Getting { tour: Tour::new(&self.walk), all_offered: false };
+        self.phase = Phase::Getting { tour: Box::new(Tour::new(&self.walk)), all_offered: false };
     }
 
     /// A message came from a peer.
