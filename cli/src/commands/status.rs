@@ -1,16 +1,17 @@
 //! `status`.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use filesync_repo::{Change, ChangeKind, StatusRequest, StatusResult};
+use filesync_repo::{Change, ChangeKind, Silent, StatusRequest, StatusResult};
 
 use super::commit::short;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::output::Paint;
-use crate::{json, quote};
+use crate::{json, quote, signals};
 
 /// Show what changed since the head
 ///
@@ -21,6 +22,7 @@ use crate::{json, quote};
 Examples:
   filesync status
   filesync status --exit-code -q >/dev/null && echo clean
+  filesync status --watch
   filesync status -z | tr '\\0' '\\n'   names as they are; a rename's old name is a record of its own
 
 With --exit-code: 0 is clean, 1 differs, 2 or more failed (3: something could not be read).")]
@@ -34,23 +36,79 @@ pub struct StatusArgs {
     /// End records with NUL and quote nothing
     #[arg(short = 'z', conflicts_with = "json")]
     nul: bool,
+    /// Show it again whenever it changes, until interrupted
+    #[arg(long, conflicts_with_all = ["exit_code", "nul"])]
+    watch: bool,
 }
+
+/// A watch rests so many times as long as it took to look, and so long at least.
+const REST_FACTOR: u32 = 5;
+const REST_MIN: Duration = Duration::from_millis(500);
 
 pub fn run(args: &StatusArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = StatusRequest { no_cache: args.no_cache };
     let result = context.open_reader()?.status(&request, &context.progress);
     context.progress.finish();
     let result = result?;
-    if context.global.json {
-        context.output.json(&json::Status::new(&result))
-    } else if args.nul {
-        records(&result, &mut context.output)
-    } else {
-        let (chatty, paint) = (context.is_chatty(), context.output.paint);
-        lines(&result, chatty, paint, &mut context.output)
+    let shown = rendered(args, &result, context).map_err(Failure::Output)?;
+    context.output.write_all(&shown).map_err(Failure::Output)?;
+    if args.watch {
+        return watch(args, shown, context);
     }
-    .map_err(Failure::Output)?;
     Ok(if args.exit_code { verdict(&result) } else { Exit::Done })
+}
+
+fn rendered(args: &StatusArgs, result: &StatusResult, context: &Context) -> io::Result<Vec<u8>> {
+    let mut shown = Vec::new();
+    if context.global.json {
+        shown = json::line(&json::Status::new(result)).into_bytes();
+    } else if args.nul {
+        records(result, &mut shown)?;
+    } else {
+        lines(result, context.is_chatty(), context.output.paint, &mut shown)?;
+    }
+    Ok(shown)
+}
+
+/// Shows what there is whenever it is something else than before, until a signal comes.
+///
+/// It looks again rather than be told by the system: notices get lost, and trees may have more directories than can be
+/// watched. It rests several times as long as it looks, so that it takes a small part of one core at any size.
+fn watch(args: &StatusArgs, mut before: Vec<u8>, context: &mut Context) -> Result<Exit, Failure> {
+    let request = StatusRequest { no_cache: args.no_cache };
+    let clears = io::stdout().is_terminal() && !context.environment.plain && !context.global.json;
+    let between: &[u8] = match (clears, context.global.json) {
+        (true, _) => b"\x1b[H\x1b[2J",
+        (false, true) => b"",
+        (false, false) => b"\n",
+    };
+    context.output.flush().map_err(Failure::Output)?;
+    let mut took = Duration::ZERO;
+    loop {
+        rest(took.saturating_mul(REST_FACTOR).max(REST_MIN))?;
+        let begun = Instant::now();
+        // A repository is as it was when it was opened. What was warned of once is not repeated.
+        let result = context.open_reader()?.status(&request, &Silent)?;
+        let now = rendered(args, &result, context).map_err(Failure::Output)?;
+        if now != before {
+            let shown = context.output.write_all(between).and_then(|()| context.output.write_all(&now));
+            shown.and_then(|()| context.output.flush()).map_err(Failure::Output)?;
+            before = now;
+        }
+        took = begun.elapsed();
+    }
+}
+
+fn rest(time: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + time;
+    loop {
+        signals::check().map_err(Failure::Output)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
 }
 
 fn verdict(result: &StatusResult) -> Exit {

@@ -1,5 +1,6 @@
 //! `status`.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use filesync_tests::world::World;
@@ -168,4 +169,40 @@ fn unreadable_is_never_deleted() {
     chmod(&world, "file", 0o644);
     chmod(&world, "dir", 0o755);
     assert_eq!(world.changes(), ["M file"]);
+}
+
+/// A program that is gone when the test is over.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Shown once, and again when there is something else to show; a signal ends it.
+#[test]
+fn watching() {
+    let world = World::repository();
+    world.write("a", "a");
+    world.commit();
+    let mut command = world.command(&["--json", "status", "--watch"]);
+    let mut child = Killed(command.stdout(std::process::Stdio::piped()).spawn().expect("the program runs"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("it is piped")).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("another line").expect("it can be read");
+        serde_json::from_str(&line).expect("a line of JSON")
+    };
+    assert_eq!(next()["clean"], true);
+    world.write("b", "b");
+    assert_eq!(next()["changes"], serde_json::json!([{"change": "A", "path": "b"}]));
+    let head = world.commit();
+    // Between the two it may have seen the commit's file, but nothing else.
+    let last = std::iter::repeat_with(&mut next).find(|status| status["head"] == head.as_str()).expect("it comes");
+    assert_eq!(last["clean"], true);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.0.id()).expect("small")).expect("a child has an id");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it can be sent");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(130));
+    is_an_error(&world.fails(2, &["status", "--watch", "--exit-code"]));
 }
