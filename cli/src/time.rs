@@ -1,6 +1,9 @@
 //! Points in time: RFC 3339 with nanoseconds for programs, the local zone for people.
 
+use std::sync::LazyLock;
+
 use filesync_repo::Timestamp;
+use jiff::tz::TimeZone;
 
 /// `2026-11-22T16:51:00.000000000Z`. Years of more than four digits get a sign, as ISO 8601 has it.
 pub fn rfc3339(time: Timestamp) -> String {
@@ -21,11 +24,19 @@ pub fn for_listing(time: Timestamp) -> String {
     local(time, "%Y-%m-%d %H:%M")
 }
 
+/// The local zone. If no variable names one, what `/etc/localtime` says is enough: to give it its name, jiff would list
+/// all zones that there are, which takes as long as looking up a commit.
+static ZONE: LazyLock<TimeZone> = LazyLock::new(|| {
+    let is_named = std::env::var_os("TZ").is_some();
+    let bytes = if is_named { None } else { std::fs::read("/etc/localtime").ok() };
+    let zone = bytes.and_then(|bytes| TimeZone::tzif("local", &bytes).ok());
+    zone.unwrap_or_else(|| TimeZone::try_system().unwrap_or(TimeZone::UTC))
+});
+
 /// What a calendar of four-digit years has no place for stays in RFC 3339.
 fn local(time: Timestamp, format: &str) -> String {
-    let zone = jiff::tz::TimeZone::try_system().unwrap_or(jiff::tz::TimeZone::UTC);
     match jiff::Timestamp::from_second(time.secs()) {
-        Ok(instant) => instant.to_zoned(zone).strftime(format).to_string(),
+        Ok(instant) => instant.to_zoned(ZONE.clone()).strftime(format).to_string(),
         Err(_) => rfc3339(time),
     }
 }
@@ -61,6 +72,16 @@ mod tests {
         assert_eq!(shown(253_402_300_799, 0), "9999-12-31T23:59:59.000000000Z");
         assert_eq!(shown(253_402_300_800, 0), "+010000-01-01T00:00:00.000000000Z");
         assert_eq!(shown(-62_167_219_201, 0), "-000001-12-31T23:59:59.000000000Z");
+    }
+
+    #[test]
+    fn the_local_zone_is_the_systems() {
+        let system = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+        for secs in [0, 1_000_000_000, 1_795_366_260, 1_780_000_000, -3_000_000_000] {
+            let instant = jiff::Timestamp::from_second(secs).unwrap();
+            let expected = instant.to_zoned(system.clone()).strftime("%a %b %-d %H:%M:%S %Y %z").to_string();
+            assert_eq!(for_log(Timestamp::new(secs, 0).unwrap()), expected);
+        }
     }
 
     #[test]
