@@ -7,6 +7,7 @@ mod format_reader;
 mod golden;
 mod hostile;
 mod house;
+mod model;
 mod places;
 mod random_history;
 mod tidy;
