@@ -54,10 +54,11 @@ fn run(early: Early) -> u8 {
 
 fn carry_out(cli: Cli) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
-    let mut context = Context::new(global, Environment::read())?;
     let differs_is_one = command.uses_one_for_differs();
-    let outcome = command.run(&mut context);
-    context.progress.finish();
-    let outcome = context.output.conclude(outcome);
+    let outcome = Context::new(global, Environment::read()).and_then(|mut context| {
+        let outcome = command.run(&mut context);
+        context.progress.finish();
+        context.output.conclude(outcome)
+    });
     if differs_is_one { outcome.map_err(Failure::apart_from_differs) } else { outcome }
 }

@@ -1,9 +1,13 @@
 //! `cat`: bytes of a file of a commit, each chunk verified before any of it is written.
+//!
+//! A file of several chunks has a hash of its own in the root of its list. Nothing less than the whole file shows
+//! whether it is true, so that it can only be held against what has been written: at the end, and only if that was all.
 
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use filesync_merkle::Node;
+use filesync_cas::ContentHash;
+use filesync_merkle::{Content, ListReader, Node};
 
 use crate::contents::each_chunk;
 use crate::error::{Error, ErrorKind};
@@ -36,13 +40,35 @@ pub fn cat(repo: &Repo, request: &CatRequest, out: &mut dyn Write) -> Result<(),
     if start >= end {
         return Ok(());
     }
+    let mut whole = (end - start == size).then(blake3::Hasher::new);
     let written = each_chunk(repo, size, content, start, &mut |offset, bytes| {
         let len = bytes.len() as u64;
         let inside = |at: u64| usize::try_from(at.saturating_sub(offset).min(len)).unwrap_or(0);
-        out.write_all(&bytes[inside(start)..inside(end)])?;
+        let part = &bytes[inside(start)..inside(end)];
+        out.write_all(part)?;
+        if let Some(whole) = &mut whole {
+            whole.update(part);
+        }
         Ok(if offset + len < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     });
-    written.map_err(|error| error.during(format_args!("cannot show {}", shown())))
+    let checked = written.and_then(|()| match (whole, content) {
+        (Some(whole), Content::List { root, height }) => {
+            let list = ListReader::new(repo.node_source(), *root, *height, size, 0)?;
+            check_whole(whole.finalize(), &list.file_hash())
+        }
+        _ => Ok(()),
+    });
+    checked.map_err(|error| error.during(format_args!("cannot show {}", shown())))
+}
+
+/// Holds a whole file against what its list says of it.
+fn check_whole(found: blake3::Hash, expected: &[u8; 32]) -> Result<(), Error> {
+    if found == *expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_hex(), ContentHash::from_bytes(*expected));
+    let message = format!("its BLAKE3 is {found}, and its list says {expected}: what was written is damaged");
+    Err(Error::new(ErrorKind::Damage, message))
 }
 
 /// Which bytes are wanted of so many: the first, and the one behind the last.

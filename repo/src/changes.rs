@@ -41,7 +41,7 @@ pub enum Finding {
         path: RepoPath,
         /// What it is compared with; none if there is no directory.
         old: Option<TreeLink>,
-        /// Whether names that are not mentioned are unchanged.
+        /// Whether names that are not mentioned are unchanged. Names may be mentioned all the same.
         trusted: bool,
     },
     /// Equal to what was there. With a stat, its row in the cache is to be made anew.
@@ -231,6 +231,13 @@ impl<'a, C: Consumer> Walker<'a, C> {
             }
             self.observer.event(Event::Warning(Warning { path: Some(path), message }));
         }
+        if level.trusted && level.scan.link().is_none() {
+            // Some of the rows turn out to be lost: what is gone of their names is known from the tree alone.
+            level.trusted = false;
+            if let Some(cursor) = &mut level.cursor {
+                cursor.seek(level.scan.batch_start())?;
+            }
+        }
         level.names = if level.trusted { level.unclean(batch) } else { all(batch) };
         if !only.is_all() {
             level.names.retain(|met| only.part(&level.path.join(met.name())) != Part::None);
@@ -404,3 +411,6 @@ fn all(batch: Batch) -> Vec<Met> {
 fn without_number(cause: &str) -> String {
     cause.find(" (os error ").map_or_else(|| cause.to_owned(), |at| cause[..at].to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,9 @@ use crate::stat_cache::{CacheUpdate, Replacement, StatCache};
 const NAMED_MAX: usize = 3;
 /// Findings after which rows of the stat cache are saved.
 const SPILL_EVERY: u64 = 1 << 16;
+/// Changed rows of directories that the cache knows, at most: they wait until their directory ends. When a million files
+/// are touched at once, the rest is read again the next time, and then written as it comes.
+pub const ROWS_MAX: usize = if cfg!(test) { 100 } else { 1 << 17 };
 
 /// Carries out a commit.
 pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> Result<CommitResult, Error> {
@@ -255,6 +258,8 @@ struct Level<'a> {
     replacement: Option<Replacement>,
     /// Whether every entry has its row.
     complete: bool,
+    /// Whether there was room for every changed row.
+    overflowed: bool,
 }
 
 /// The new tree as it grows.
@@ -264,6 +269,8 @@ struct Snapshot<'a> {
     writer: Option<FrameWriter<'a>>,
     cache: CacheUpdate,
     spilled: u64,
+    /// Changed rows that wait, of all levels.
+    rows_held: usize,
     stack: Vec<Level<'a>>,
     root: Option<TreeLink>,
     added: u64,
@@ -292,6 +299,7 @@ impl<'a> Snapshot<'a> {
             writer,
             cache: CacheUpdate::new(cache, stamp),
             spilled: 0,
+            rows_held: 0,
             stack: Vec::new(),
             root: None,
             added: 0,
@@ -348,7 +356,12 @@ impl<'a> Snapshot<'a> {
     fn row(&mut self, name: Name, row: Option<(Stat, Entry)>) {
         let Some(level) = self.stack.last_mut() else { return };
         if level.trusted {
-            level.rows.push((name, row));
+            if self.rows_held < ROWS_MAX {
+                level.rows.push((name, row));
+                self.rows_held += 1;
+            } else {
+                level.overflowed = true;
+            }
         } else if let (Some(replacement), Some((stat, entry))) = (&mut level.replacement, row) {
             self.cache.push(replacement, name, &stat, entry);
         }
@@ -358,8 +371,11 @@ impl<'a> Snapshot<'a> {
     /// does not have, and may be there before it.
     fn spill(&mut self) {
         self.spilled += 1;
-        if self.spilled.is_multiple_of(SPILL_EVERY) && self.writer.is_some() {
-            drop(self.store.save_rows(self.cache.take()));
+        if self.spilled.is_multiple_of(SPILL_EVERY) {
+            let rows = self.cache.take();
+            if self.writer.is_some() {
+                drop(self.store.save_rows(rows));
+            }
         }
     }
 
@@ -416,8 +432,11 @@ impl<'a> Snapshot<'a> {
         };
         let unmoved = level.old == Some(link);
         if level.trusted {
+            self.rows_held -= level.rows.len();
             if !level.rows.is_empty() || !unmoved {
-                drop(self.cache.change(&level.path, Some(link), level.rows));
+                // Without all of its rows it is not to be trusted the next time, when all of them are made anew.
+                let link = Some(link).filter(|_| !level.overflowed);
+                drop(self.cache.change(&level.path, link, level.rows));
             }
         } else if let Some(replacement) = level.replacement {
             self.cache.end(replacement, Some(link).filter(|_| level.complete));
@@ -467,7 +486,8 @@ impl Consumer for Snapshot<'_> {
                 let editor = TreeEditor::new(self.nodes, old);
                 // Rows are never needed: where they cannot be had, the directory is read again next time.
                 let replacement = if trusted { None } else { self.cache.begin(&path).ok().flatten() };
-                self.stack.push(Level { path, editor, trusted, old, rows: Vec::new(), replacement, complete: true });
+                let (rows, complete, overflowed) = (Vec::new(), true, false);
+                self.stack.push(Level { path, editor, trusted, old, rows, replacement, complete, overflowed });
                 Ok(())
             }
             Finding::Same { name, entry, stat } => {

@@ -9,7 +9,7 @@ use filesync_cas::{Chunker, ContentHash};
 use filesync_merkle::{Content, Entry, Mode, Name, Node, NodeSource, RepoPath, Timestamp, TreeLink, diff, walk_order};
 
 use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
-use crate::commit::{stamp, threads};
+use crate::commit::{ROWS_MAX, stamp, threads};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Feeder, Ingest, Read, Slot, Target};
 use crate::path_set::{Part, PathSet};
@@ -27,6 +27,7 @@ pub fn compare(
     only: &PathSet,
     observer: &dyn Observer,
 ) -> Result<Vec<Change>, Error> {
+    crate::restore::finish_journal_if_free(repo, observer)?;
     let options = WalkOptions { no_cache, ..WalkOptions::default() };
     // Before anything is read: what changes afterwards must not look old. Where it cannot be had, nothing is saved.
     let stamp = stamp(repo).ok();
@@ -147,12 +148,14 @@ struct Comparison<'a> {
     /// New files, by size: their content is not known yet.
     new: Candidates<u64>,
     same: SameRows,
+    /// How many rows are to be saved, so far: those above the limit are read again the next time.
+    rows: usize,
 }
 
 impl<'a> Comparison<'a> {
     fn new(nodes: &'a dyn NodeSource, only: &'a PathSet) -> Self {
         let (stack, changes, gone, new, same) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { nodes, only, stack, changes, gone, new, same }
+        Self { nodes, only, stack, changes, gone, new, same, rows: 0 }
     }
 
     fn path(&self, name: &Name) -> RepoPath {
@@ -219,8 +222,11 @@ impl<'a> Comparison<'a> {
     }
 
     fn row(&mut self, name: Name, stat: Stat, entry: Entry) {
-        if let Some(level) = self.stack.last_mut().filter(|level| level.trusted) {
+        if self.rows < ROWS_MAX
+            && let Some(level) = self.stack.last_mut().filter(|level| level.trusted)
+        {
             level.rows.push((name, Some((stat, entry))));
+            self.rows += 1;
         }
     }
 

@@ -1,12 +1,13 @@
 //! Who this node is: an Ed25519 key, made at `init` and never given away.
 
+use std::io;
 use std::path::Path;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use filesync_cas::ContentHash;
 use filesync_cas::hash::{hex, unhex};
 use filesync_cas::small_file::{Builder, Lines};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::{Open, Vfs, read_to_end, replace};
 use filesync_merkle::{Commit, InvalidError};
 
 use crate::error::{Error, ErrorKind};
@@ -36,6 +37,12 @@ impl Identity {
         let secret = lines.iter().next().and_then(|line| line.strip_prefix("secret "));
         let seed: Option<[u8; 32]> = secret.and_then(unhex).and_then(|seed| seed.try_into().ok());
         Ok(Self(SigningKey::from_bytes(&seed.ok_or_else(|| damaged("no key in it"))?)))
+    }
+
+    /// Whether the key is there, and not for us.
+    pub fn is_closed(vfs: &dyn Vfs) -> bool {
+        let opened = vfs.open(Path::new(PATH), Open::Read);
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     }
 
     /// Writes the key, readable by its owner alone; durable on return.

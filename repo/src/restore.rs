@@ -14,6 +14,7 @@ mod command;
 pub mod decide;
 mod directory;
 mod fill;
+mod held;
 mod plan;
 mod present;
 mod preview;
@@ -33,11 +34,12 @@ use filesync_merkle::{NodeSource, RepoPath, TreeLink};
 
 use crate::error::{Error, ErrorKind};
 use crate::request::Observer;
+use crate::roots::Roots;
 use crate::stat_cache::StatCache;
 
 pub use crate::worktree::ConflictTag;
 pub use apply::apply;
-pub use command::{finish_journal, restore};
+pub use command::{finish_journal, finish_journal_if_free, restore};
 pub use decide::Flags;
 pub use directory::to_directory;
 pub use plan::plan;
@@ -62,6 +64,8 @@ pub struct Context<'a> {
     pub observer: &'a dyn Observer,
     /// The tree of HEAD.
     pub head_tree: Option<TreeLink>,
+    /// What refs lead to: only content of these commits, and of those before them, may go unasked.
+    pub roots: Roots,
     /// How conflict copies are named.
     pub tag: ConflictTag<'a>,
     /// On how many threads files are written; see [`threads`].

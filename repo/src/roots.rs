@@ -40,6 +40,11 @@ impl Roots {
         Ok(Self { commits, expired })
     }
 
+    /// Of a repository in which nothing but the head is known.
+    pub fn of_head(head: Option<CommitId>) -> Self {
+        Self { commits: head.into_iter().collect(), expired: HashSet::new() }
+    }
+
     /// As the store wants them.
     pub fn for_collection(&self) -> filesync_cas::gc::Roots {
         let ids = |commits: &HashSet<CommitId>| commits.iter().map(|id| id.0).collect::<HashSet<ContentHash>>();

@@ -196,13 +196,14 @@ pub fn put_back(vfs: &dyn Vfs, temp: &Path, path: &RepoPath, tag: ConflictTag<'_
     }
 }
 
-/// Keeps what lies at `temp` as a conflict copy beside `path`. Says its name.
+/// Keeps what lies at `temp`, in the directory of `path` or where that is being built, as a conflict copy of it. Says
+/// its name.
 pub fn keep(vfs: &dyn Vfs, temp: &Path, path: &RepoPath, tag: ConflictTag<'_>) -> io::Result<PathBuf> {
     let name = path.name();
     let name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
-    let parent = path.parent().unwrap_or_default();
+    let dir = temp.parent().unwrap_or(Path::new(""));
     for number in 1u32.. {
-        let copy = os_path(&parent).join(OsStr::from_bytes(&conflict_name(name, tag, number)));
+        let copy = dir.join(OsStr::from_bytes(&conflict_name(name, tag, number)));
         match vfs.rename(temp, &copy, Rename::NoReplace) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if is_unsupported(&error) && look(vfs, &copy)?.is_none() => {

@@ -4,6 +4,7 @@ mod check_ignore;
 mod commit;
 mod common;
 mod config;
+mod contract;
 mod diff;
 mod du;
 mod ease;

@@ -1,9 +1,11 @@
 //! Working copies as they are: strange files, files that move, and systems without room, rights or descriptors.
 
+mod beside;
 mod files;
 mod limits;
 mod race;
 mod shape;
+mod small;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

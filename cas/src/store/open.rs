@@ -9,7 +9,7 @@ use super::condemned::unlink_condemned;
 use super::damage::read_damage;
 use super::limits::Limits;
 use super::packs::{PackTable, Survey, damage_of, header_of, survey, survey_settled};
-use super::recover::{Recovery, open_index};
+use super::recover::{Recovery, is_there, open_index};
 use super::{Inner, Place, SharedIndex, Store, read_head};
 use crate::damaged::Damaged;
 use crate::error::OpenError;
@@ -97,7 +97,7 @@ pub fn reader(
         let opened = open_index(&place.index_dir, false);
         let (head, survey) = survey_settled(&*vfs, || read_head(&*vfs), |error| io("packs")(error))?;
         let opened = opened.and_then(|opened| opened.fits(&survey));
-        if opened.is_ok() || tries == READER_TRIES || !place.index_dir.is_dir() {
+        if opened.is_ok() || tries == READER_TRIES || !is_there(&place.index_dir) {
             break (opened, head, survey);
         }
         tries += 1;

@@ -28,9 +28,14 @@ pub struct Opened {
     next_number: PackNumber,
 }
 
+/// Whether there is a directory. RocksDB opens by path and would follow a link to wherever that leads (W20).
+pub fn is_there(dir: &Path) -> bool {
+    dir.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
+
 /// Opens the index. It is not yet known whether it fits.
 pub fn open_index(dir: &Path, writable: bool) -> Result<Opened, RowError> {
-    if !dir.is_dir() {
+    if !is_there(dir) {
         return Err(RowError::damaged("it is missing"));
     }
     let index = RocksIndex::open(dir, if writable { RocksMode::Write } else { RocksMode::Read })?;

@@ -1,6 +1,6 @@
 //! Against git itself, on random rules and trees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use filesync_merkle::RepoPath;
 
 use super::*;
+use crate::repo::{OpenOptions, Repo};
+use crate::request::{ChangeKind, CommitRequest, InitRequest, Silent, StatusRequest};
 use crate::scan::testing::{Random, TempDir};
 use crate::scan::{self, Kind, Scan, ScanOptions};
 
@@ -45,6 +47,26 @@ const NAMES: &[&[u8]] = &[
     b"?",
     b"^",
     b"foo\r",
+    b"\xef\xbb\xbfa",
+    b" a",
+    b"b ",
+    b"b  ",
+    b"a ",
+    b"z",
+    b"5",
+    b"a-",
+    b"c.o",
+    b"aXb",
+    b"--",
+    b"!",
+    b"#",
+    b"a,b",
+    b"~a",
+    b":a",
+    b"\xc3\xa9",
+    b"e\xcc\x81",
+    b".hidden.o",
+    b"...",
 ];
 
 /// What patterns are put together from.
@@ -114,6 +136,72 @@ const PARTS: &[&[u8]] = &[
     b"A",
     b"\x0b",
     b"\0",
+    b"[a-]",
+    b"[-a]",
+    b"[!-a]",
+    b"[\\a-c]",
+    b"[a-\\c]",
+    b"[a-c-e]",
+    b"[z-a]",
+    b"[a-a]",
+    b"[[:alpha:]-z]",
+    b"[[:alnum:][:punct:]]",
+    b"[^[:alpha:]]",
+    b"[![:space:]x]",
+    b"[[:cntrl:]]",
+    b"[[:graph:]]",
+    b"[[:print:]]",
+    b"[[:xdigit:]]",
+    b"[[:blank:]]",
+    b"[[:lower:]]",
+    b"[[:ALPHA:]]",
+    b"[[.a.]]",
+    b"[[=a=]]",
+    b"[[]",
+    b"[[a]",
+    b"[]]",
+    b"[!]a]",
+    b"[^]a]",
+    b"[a\\]b]",
+    b"[\\\\]",
+    b"[*]",
+    b"[?]",
+    b"[#]",
+    b"[!!]",
+    b"[^^]",
+    b"[a/b]",
+    b"[0-9]",
+    b"[A-Z]",
+    b"[ -~]",
+    b"**/**",
+    b"/**/**/",
+    b"**a",
+    b"a**",
+    b"**.o",
+    b"*/**",
+    b"**/*",
+    b"/*/",
+    b"*/*",
+    b"\\/",
+    b"./",
+    b"../",
+    b"//",
+    b"\\ \\ ",
+    b" \\",
+    b"\\\r",
+    b"\r\r",
+    b"\xef\xbb\xbf",
+    b"!!",
+    b"\\!",
+    b"a*b*c",
+    b"??",
+    b"?*",
+    b"*?",
+    b"~",
+    b":",
+    b"5",
+    b"z",
+    b",",
 ];
 
 /// Those that the crate is given.
@@ -164,7 +252,9 @@ fn ignore_file(random: &mut Random) -> Vec<u8> {
     for _ in 0..=random.below(7) {
         let is_plain = all_plain || random.chance(30);
         file.extend(rule(random, is_plain));
-        file.extend_from_slice(random.pick(&[b"\n".as_slice(), b"\n", b"\n", b"\r\n", b" \n", b"\n\n"]));
+        let ends: &[&[u8]] =
+            &[b"\n", b"\n", b"\n", b"\r\n", b" \n", b"\n\n", b" \r\n", b"\t\n", b"\\ \n", b"  \n", b"\r\r\n", b"\\\n"];
+        file.extend_from_slice(random.pick(ends));
     }
     if random.chance(20) {
         file.pop();
@@ -172,7 +262,7 @@ fn ignore_file(random: &mut Random) -> Vec<u8> {
     file
 }
 
-/// Makes a tree, and gives back its paths.
+/// Makes a tree.
 fn tree(random: &mut Random, root: &TempDir) {
     let mut directories = vec![Vec::new()];
     for _ in 0..12 + random.below(40) {
@@ -213,12 +303,17 @@ fn git_dir() -> &'static TempDir {
 }
 
 fn git(root: &TempDir, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    git_with_index(root, &git_dir().path("index"), arguments, input)
+}
+
+fn git_with_index(root: &TempDir, index: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("git")
         .current_dir(root.root())
         .args(["-c", "core.excludesFile=/dev/null", "-c", "core.ignoreCase=false"])
         .args(arguments)
         .env("GIT_DIR", git_dir().root())
         .env("GIT_WORK_TREE", root.root())
+        .env("GIT_INDEX_FILE", index)
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .stdin(Stdio::piped())
@@ -230,6 +325,7 @@ fn git(root: &TempDir, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "git {arguments:?}: {}", output.status);
     writer.join().unwrap().unwrap();
     output.stdout
 }
@@ -289,17 +385,105 @@ fn compare(seed: u64) {
         std::fs::copy(root.path(path), root.path([directory, b".gitignore"].concat())).unwrap();
     }
     let paths: Vec<&[u8]> = ours.keys().map(Vec::as_slice).filter(|path| !path.ends_with(IGNORE_FILE)).collect();
-    let input: Vec<u8> = paths.iter().flat_map(|path| [path, b"\0".as_slice()].concat()).collect();
+    // A colon in front would begin what git calls magic.
+    let input: Vec<u8> = paths.iter().flat_map(|path| [b"./", *path, b"\0"].concat()).collect();
     let told = git(&root, &["check-ignore", "-z", "-v", "-n", "--no-index", "--stdin"], &input);
     let mut fields = told.split(|&byte| byte == 0);
     for path in paths {
         let [source, line, rule, about] = std::array::from_fn(|_| fields.next().unwrap().to_vec());
-        assert_eq!(about, path, "seed {seed}");
+        assert_eq!(about, [b"./", path].concat(), "seed {seed}");
         let told = scan::explain(root.fd().as_fd(), &RepoPath::parse(path).unwrap(), false).unwrap();
         let ours = told.map(|it| ([it.directory.as_slice(), b".gitignore"].concat(), it.line.to_string(), it.rule));
         let theirs = (!source.is_empty()).then(|| (source, String::from_utf8(line).unwrap(), rule));
         assert_eq!(ours, theirs, "seed {seed}: {} {:#?}", path.escape_ascii(), files());
     }
+}
+
+/// Tracked files, with the rules made afterwards: what is new counts as git says, below directories that are left out
+/// and hold tracked files too; and what is tracked stays so.
+fn compare_tracked(seed: u64) {
+    let mut random = Random::new(seed);
+    let root = TempDir::new();
+    Repo::init(root.root(), &InitRequest::default()).unwrap();
+    // Some names of the tree that will be there, without rules.
+    let scratch = TempDir::new();
+    tree(&mut random, &scratch);
+    let all: Vec<Vec<u8>> = below(&scratch);
+    let mut tracked: Vec<&Vec<u8>> = Vec::new();
+    for path in all.iter().filter(|path| !path.ends_with(IGNORE_FILE)) {
+        if random.chance(30) {
+            root.file(path, path);
+            tracked.push(path);
+        }
+    }
+    let options = OpenOptions { allow_foreign: false, lock_timeout: std::time::Duration::from_secs(5) };
+    let repo = Repo::open_writer(root.root(), "test", &options, &Silent).unwrap();
+    repo.commit(&CommitRequest::default(), &Silent).unwrap();
+    for path in &all {
+        if !tracked.contains(&path) {
+            root.file(path, &std::fs::read(scratch.path(path)).unwrap_or_default());
+        }
+    }
+    let changed = tracked.iter().filter(|_| random.chance(30)).map(|path| path.to_vec()).collect::<Vec<_>>();
+    changed.iter().for_each(|path| root.file(path, b"changed, and longer than it was"));
+
+    let index = TempDir::new();
+    let index = index.path("index");
+    let input: Vec<u8> = tracked.iter().flat_map(|path| [path.as_slice(), b"\0"].concat()).collect();
+    git_with_index(&root, &index, &["update-index", "--add", "-z", "--stdin"], &input);
+    let arguments = ["ls-files", "-z", "-o", "--exclude-per-directory=.filesyncignore", "--exclude=/.filesync"];
+    let listed = git_with_index(&root, &index, &arguments, b"");
+    let theirs: BTreeSet<Vec<u8>> =
+        listed.split(|&byte| byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect();
+    let status = repo.status(&StatusRequest::default(), &Silent).unwrap();
+    let of_kind = |kind| -> BTreeSet<Vec<u8>> {
+        status.changes.iter().filter(|change| change.kind == kind).map(|change| change.path.clone()).collect()
+    };
+    let rules = || -> Vec<String> {
+        let files = all.iter().filter(|path| path.ends_with(IGNORE_FILE));
+        let read = |path: &Vec<u8>| std::fs::read(root.path(path)).unwrap_or_default();
+        files.map(|path| format!("{}: {}", path.escape_ascii(), read(path).escape_ascii())).collect()
+    };
+    let shown = |paths: &BTreeSet<Vec<u8>>, others: &BTreeSet<Vec<u8>>| -> Vec<String> {
+        paths.difference(others).map(|path| path.escape_ascii().to_string()).collect()
+    };
+    let mut ours = of_kind(ChangeKind::Added);
+    // Git knows of no directories without files.
+    ours.retain(|path| !root.path(path).is_dir());
+    assert_eq!(shown(&ours, &theirs), shown(&theirs, &ours), "seed {seed}: new to us, to git\n{:#?}", rules());
+    let changed: BTreeSet<Vec<u8>> = changed.into_iter().collect();
+    assert_eq!(of_kind(ChangeKind::Modified), changed, "seed {seed}: {:#?}", rules());
+    assert!(of_kind(ChangeKind::Deleted).is_empty(), "seed {seed}: {status:?}");
+}
+
+/// Every file and symlink.
+fn below(root: &TempDir) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut open = vec![Vec::new()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(root.path(&directory)).unwrap() {
+            let entry = entry.unwrap();
+            let mut path: Vec<u8> = directory.clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(entry.file_name().as_bytes());
+            match entry.file_type().unwrap().is_dir() {
+                true => open.push(path),
+                false => found.push(path),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn tracked_files_as_git_has_them() {
+    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("seeds from {first}");
+    (first..first + if long { 3000 } else { 25 }).for_each(compare_tracked);
 }
 
 #[test]

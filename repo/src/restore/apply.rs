@@ -13,15 +13,16 @@ mod fresh;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use filesync_cas::Chunker;
 use filesync_cas::vfs::Vfs;
 use filesync_merkle::{CommitId, Entry, Name, RepoPath, Timestamp, TreeLink};
 
 use super::Context;
-use super::fill::{Filled, Filler, Job, Sync, read_attrs};
+use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
 use super::plan::{Finish, Old, Plan, Seen, Step};
-use super::present::read_leaf;
+use super::present::{self, Found};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::request::{Event, RestoreResult, Warning};
@@ -40,6 +41,10 @@ const BATCH_BYTES: u64 = 256 << 20;
 /// So few things are synced one by one; more of them by a sync of the file system.
 const FEW: usize = 16;
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Does what a plan says.
 pub fn apply(ctx: &Context<'_>, plan: &Plan) -> Result<RestoreResult, Error> {
     let mut round = Round::new(ctx, &plan.links);
@@ -54,7 +59,7 @@ pub fn apply(ctx: &Context<'_>, plan: &Plan) -> Result<RestoreResult, Error> {
     while !(steps.is_empty() && plan.modes.is_empty()) {
         let (now, later) = steps.split_at(round_len(steps));
         let modes = if later.is_empty() { plan.modes.as_slice() } else { &[] };
-        round.journaled(plan.commit, opens, now, modes)?;
+        round.journaled(plan.commit, opens, now, modes).inspect_err(|_| round.tell_skipped(plan.skipped.len()))?;
         (steps, opens) = (later, &[]);
         if steps.is_empty() {
             break;
@@ -84,6 +89,10 @@ pub(super) struct Round<'a> {
     pub(super) builds_fresh: bool,
     /// New directories that are built under temporary names; none below another.
     fresh: BTreeSet<RepoPath>,
+    /// What had a temporary name and is nobody's that we know: kept beside.
+    evicted: Mutex<Vec<PathBuf>>,
+    /// Directories that were made writable, and the modes that they had.
+    opened: Vec<(RepoPath, u32)>,
     /// What could not be made room for: nothing is put below.
     blocked: Vec<RepoPath>,
     /// Rows of the stat cache.
@@ -103,6 +112,8 @@ impl<'a> Round<'a> {
             result: RestoreResult::default(),
             builds_fresh: true,
             fresh: BTreeSet::new(),
+            evicted: Mutex::default(),
+            opened: Vec::new(),
             blocked: Vec::new(),
             rows: Rows::new(),
             gone: Vec::new(),
@@ -125,12 +136,38 @@ impl<'a> Round<'a> {
     ) -> Result<(), Error> {
         let store = &**self.ctx.store.vfs();
         let io = |error: io::Error| Error::io("cannot write the journal", &error);
+        self.evict(steps)?;
         let lines = steps.iter().map(Step::line).chain(modes.iter().map(Finish::line)).collect();
         Journal { commit: Some(commit), lines }.write(store).map_err(io)?;
         let done = self.carry_out(opens, steps, modes);
+        if done.is_err() {
+            self.close_again();
+        }
         let settled = self.settle();
         let removed = settled.and_then(|()| Journal::remove(store).map_err(io));
         done.and(removed)
+    }
+
+    /// Moves away what has a temporary name that this round wants. It is nobody's that we know, since a restore that was
+    /// cut off has been finished; once there is a journal, it would be taken for what this one left.
+    fn evict(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let mut fresh = BTreeSet::new();
+        for Step { path, old, new } in steps {
+            // In what is not there yet, nothing can be.
+            if fresh::root_of(&fresh, path).is_some() {
+                continue;
+            }
+            let temp = temp_path(path);
+            match look(self.work(), &temp) {
+                Ok(None) => {}
+                Ok(Some(_)) => self.keep_evicted(&temp, path).map_err(|error| cannot_write(path, &error))?,
+                Err(error) => return Err(cannot_write(path, &error)),
+            }
+            if *old == Old::Nothing && new.as_ref().is_some_and(Entry::is_directory) {
+                fresh.insert(path.clone());
+            }
+        }
+        Ok(())
     }
 
     /// All changes of a round, not yet durable.
@@ -144,7 +181,7 @@ impl<'a> Round<'a> {
             match self.work().set_dir_mode(os_path(path), u32::from(stat.mode) | 0o700) {
                 // What is in it will be missed where it is needed.
                 Err(error) if !is_displaced(&error) => return Err(cannot_write(path, &error)),
-                _ => {}
+                _ => self.opened.push((path.clone(), u32::from(stat.mode))),
             }
         }
         for step in steps {
@@ -166,6 +203,23 @@ impl<'a> Round<'a> {
         }
         self.write(&writes)?;
         modes.iter().try_for_each(|finish| self.set_mode(finish))
+    }
+
+    /// After an error nobody sees the result: what was kept beside so far is told by warnings.
+    fn tell_skipped(&self, from: usize) {
+        for path in self.result.skipped.iter().skip(from) {
+            let message = "changed meanwhile: kept".to_owned();
+            self.ctx.observer.event(Event::Warning(Warning { path: Some(path.clone()), message }));
+        }
+    }
+
+    /// After an error: directories that were made writable get back what they had.
+    fn close_again(&mut self) {
+        for (path, mode) in std::mem::take(&mut self.opened) {
+            // The first error is the one to tell.
+            let _ = self.work().set_dir_mode(os_path(&path), mode);
+            self.touched.insert(path, ());
+        }
     }
 
     fn work(&self) -> &'a dyn Vfs {
@@ -196,8 +250,14 @@ impl<'a> Round<'a> {
         match (&step.old, &step.new) {
             (Old::Leaf(seen), new) if !step.is_write() => {
                 let expected = Judge { round: self, seen: Some(seen), new: None };
-                let taken = match take(self.work(), path, &expected, self.ctx.tag) {
+                let take = || match take(self.work(), path, &expected, self.ctx.tag) {
                     Err(error) if is_displaced(&error) => Ok(Changed::Left),
+                    taken => taken,
+                };
+                let taken = match take() {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.keep_evicted(&temp_path(path), path).and_then(|()| take())
+                    }
                     taken => taken,
                 };
                 match taken.map_err(|error| cannot_write(path, &error))? {
@@ -245,7 +305,7 @@ impl<'a> Round<'a> {
             self.fresh.insert(path.clone());
         }
         let at = self.place(path);
-        let stat = match self.mkdir(&at, u32::from(entry.mode.bits()) | 0o700, is_fresh) {
+        let stat = match self.mkdir(&at, path, u32::from(entry.mode.bits()) | 0o700, is_fresh) {
             Ok(stat) => Some(stat),
             Err(error) if !is_fresh && error.kind() == io::ErrorKind::AlreadyExists => {
                 let there = look(self.work(), &at).map_err(|error| cannot_write(path, &error))?;
@@ -280,12 +340,23 @@ impl<'a> Round<'a> {
         fresh::place(&self.fresh, path)
     }
 
-    fn mkdir(&self, at: &Path, mode: u32, is_fresh: bool) -> io::Result<Stat> {
+    /// Keeps beside what has the temporary name of a path.
+    fn keep_evicted(&self, at: &Path, path: &RepoPath) -> io::Result<()> {
+        let copy = worktree::keep(self.work(), at, path, self.ctx.tag)?;
+        lock(&self.evicted).push(copy);
+        Ok(())
+    }
+
+    fn book_evicted(&mut self) {
+        let evicted = std::mem::take(&mut *lock(&self.evicted));
+        self.result.skipped.extend(evicted.into_iter().map(|copy| copy.into_os_string().into_encoded_bytes()));
+    }
+
+    fn mkdir(&self, at: &Path, path: &RepoPath, mode: u32, is_fresh: bool) -> io::Result<Stat> {
         let work = self.work();
         match work.mkdir(at, mode) {
             Err(error) if is_fresh && error.kind() == io::ErrorKind::AlreadyExists => {
-                // Left over from a restore that was cut off.
-                worktree::remove_tree(work, at)?;
+                self.keep_evicted(at, path)?;
                 work.mkdir(at, mode)?;
             }
             made => made?,
@@ -338,10 +409,8 @@ impl<'a> Round<'a> {
 
     /// Fills temporary files and makes them durable. Says how each of them looks that is to be put at its place.
     fn fill(&mut self, steps: &[&Step]) -> Result<Vec<Option<Stat>>, Error> {
-        let ctx = self.ctx;
         let sync_each = steps.len() <= FEW;
-        let filler = self.filler(sync_each);
-        let filled = filler.run(ctx.threads, ctx.source, |feeder| {
+        let filled = self.run_filler(sync_each, |feeder| {
             for (tag, step) in steps.iter().enumerate() {
                 let Some(entry) = step.new.clone() else { continue };
                 feeder.feed(Job { tag, path: step.path.clone(), at: temp_path(&step.path), entry })?;
@@ -354,16 +423,33 @@ impl<'a> Round<'a> {
         Ok(self.book(steps, filled))
     }
 
-    fn filler(&self, sync_each: bool) -> Filler<'a> {
-        Filler {
-            store: self.ctx.store,
-            work: self.work(),
-            observer: self.ctx.observer,
+    fn run_filler(
+        &self,
+        sync_each: bool,
+        produce: impl FnOnce(&mut Feeder<'_, '_>) -> Result<(), Error>,
+    ) -> Result<Filled, Error> {
+        let (ctx, chunker, evicted) = (self.ctx, self.chunker, &self.evicted);
+        let (work, root, tag) = (self.work(), ctx.work_fd, ctx.tag);
+        let make_way = move |job: &Job| -> io::Result<()> {
+            let at = RepoPath::parse(job.at.as_os_str().as_encoded_bytes());
+            let found = at.ok().map(|at| present::read(work, root, chunker, &at)).transpose()?;
+            if matches!(found, Some(Found::Leaf(entry, _)) if entry.same(&job.entry)) {
+                return work.unlink(&job.at);
+            }
+            let copy = worktree::keep(work, &job.at, &job.path, tag)?;
+            lock(evicted).push(copy);
+            Ok(())
+        };
+        let filler = Filler {
+            store: ctx.store,
+            work,
+            observer: ctx.observer,
             // Whatever the umask and the directory's own rules are.
             umask: 0o777,
-            in_place: true,
+            in_place: Some(&make_way),
             sync: if sync_each { Sync::Each } else { Sync::Later },
-        }
+        };
+        filler.run(ctx.threads, ctx.source, produce)
     }
 
     /// Notes what could not be made, and says how each of the others looks.
@@ -429,7 +515,10 @@ impl<'a> Round<'a> {
         match self.work().set_dir_mode(os_path(path), mode) {
             Ok(()) => {}
             Err(error) if is_displaced(&error) => {
-                self.skip(path);
+                // A directory that was opened in order to be emptied, and went, is not missed.
+                if new.is_some() {
+                    self.skip(path);
+                }
                 return Ok(());
             }
             Err(error) => return Err(cannot_write(path, &error)),
@@ -465,6 +554,7 @@ impl<'a> Round<'a> {
 
     /// Makes all changes so far durable, and then tells the stat cache.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.book_evicted();
         self.sync().map_err(|error| Error::io("cannot sync the working copy", &error))?;
         let rows = std::mem::take(&mut self.rows);
         let gone = std::mem::take(&mut self.gone);
@@ -551,12 +641,10 @@ impl Expected for Judge<'_> {
     }
 
     fn holds(&self, at: &Path) -> bool {
-        let work = self.round.work();
-        let Ok(stat) = work.stat(at) else { return false };
-        let Ok((entry, _)) = read_leaf(work, self.round.chunker, at, &stat_of(&stat)) else { return false };
-        // Attributes are not looked at: a vfs does not give them, and who sets them moves the ctime.
-        let same = |other: &Entry| Entry { attrs: None, ..other.clone() }.same(&entry);
+        let Round { ctx, chunker, .. } = self.round;
+        let Ok(at) = RepoPath::parse(at.as_os_str().as_encoded_bytes()) else { return false };
+        let Ok(Found::Leaf(entry, _)) = present::read(&*ctx.work, ctx.work_fd, *chunker, &at) else { return false };
         let old = self.seen.and_then(|seen| seen.entry.as_ref());
-        old.is_some_and(same) || self.new.is_some_and(same)
+        old.is_some_and(|old| old.same(&entry)) || self.new.is_some_and(|new| new.same(&entry))
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{ConflictTag, Context, Flags};
 use crate::config::Config;
@@ -11,8 +11,9 @@ use crate::error::{Error, ErrorKind};
 use crate::history::commit_of;
 use crate::identity::Identity;
 use crate::journal::Journal;
-use crate::repo::{Repo, STORE_DIR, request_paths};
+use crate::repo::{OpenOptions, Repo, STORE_DIR, request_paths};
 use crate::request::{Event, Observer, RestoreRequest, RestoreResult, Warning};
+use crate::roots::Roots;
 
 /// Carries out a restore.
 pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
@@ -64,6 +65,30 @@ fn refuse_store(repo: &Repo, to: &Path) -> Result<(), Error> {
     }
 }
 
+/// As [`finish_journal`], for a command that only reads: if nobody else writes, and we may. Otherwise whoever writes is
+/// at it, or the working copy is shown as it is, with a warning.
+pub fn finish_journal_if_free(repo: &Repo, observer: &dyn Observer) -> Result<(), Error> {
+    if repo.store.is_writable() {
+        return finish_journal(repo, observer);
+    }
+    if repo.store.vfs().stat(Path::new(crate::journal::PATH)).is_err() {
+        return Ok(());
+    }
+    // Whoever opened the repository said already whether it may be another user's.
+    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
+    match Repo::open_writer(repo.root(), "restore", &options, observer) {
+        Ok(writer) => finish_journal(&writer, observer),
+        Err(error) => {
+            let message = match error.kind() {
+                ErrorKind::Busy => "a restore is under way".to_owned(),
+                _ => format!("a restore was interrupted and cannot be finished now: {error}"),
+            };
+            observer.event(Event::Warning(Warning { path: None, message }));
+            Ok(())
+        }
+    }
+}
+
 fn with_context<T>(
     repo: &Repo,
     observer: &dyn Observer,
@@ -82,6 +107,12 @@ fn with_context<T>(
         Err(error) if error.kind() == ErrorKind::Damage => None,
         Err(error) => return Err(error),
     };
+    let roots = match Roots::read(repo) {
+        Ok(roots) => roots,
+        // A tag that cannot be read leads nowhere, and nothing is collected until it can be.
+        Err(error) if error.kind() == ErrorKind::Damage => Roots::of_head(repo.head()),
+        Err(error) => return Err(error),
+    };
     run(&Context {
         store: &repo.store,
         source: repo.node_source(),
@@ -90,6 +121,7 @@ fn with_context<T>(
         cache: Some(repo.stat_cache()),
         observer,
         head_tree,
+        roots,
         tag: ConflictTag { node: &node, date: &date },
         threads: super::threads(),
     })

@@ -11,6 +11,7 @@
 
 mod worker;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -91,11 +92,15 @@ pub struct Filler<'a> {
     pub observer: &'a dyn Observer,
     /// Permission bits that a new file does not get when it is created.
     pub umask: u32,
-    /// Whether [`Filled::made`] is wanted, and displaced files are no error.
-    pub in_place: bool,
+    /// Given if files are made under temporary names in a working copy: then [`Filled::made`] is wanted, and displaced
+    /// files are no error. Called if something has such a name already; after it, nothing must.
+    pub in_place: Option<&'a MakeWay<'a>>,
     /// What will be synced.
     pub sync: Sync,
 }
+
+/// Makes way for a file.
+pub type MakeWay<'a> = dyn Fn(&Job) -> io::Result<()> + std::marker::Sync + 'a;
 
 /// What the caller, or the filler itself, makes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

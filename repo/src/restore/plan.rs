@@ -4,12 +4,13 @@
 mod disk;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use filesync_merkle::{CommitId, Entry, Node, RepoPath, Timestamp, TreeLink};
 
 use super::Context;
 use super::decide::Flags;
+use super::held::{self, Piece};
 use super::select::Selection;
 use crate::error::Error;
 use crate::journal::{Line, State};
@@ -183,7 +184,41 @@ pub fn plan(
     } else {
         Selection::in_tree(ctx.source, &target, paths)?
     };
-    walk::Planner::new(ctx, commit, flags, &selection)?.run(target)
+    let mut proofs = Proofs::default();
+    loop {
+        let plan = walk::Planner::new(ctx, commit, flags, &selection, &mut proofs)?.run(target)?;
+        if !proofs.settle(ctx)? {
+            return Ok(plan);
+        }
+    }
+}
+
+/// What must be in a commit for a plan to be right.
+#[derive(Debug, Default)]
+struct Proofs {
+    /// Not yet looked for.
+    wanted: BTreeSet<Piece>,
+    /// Looked for in vain.
+    in_no_commit: BTreeSet<Piece>,
+    /// Found.
+    found: BTreeSet<Piece>,
+}
+
+impl Proofs {
+    /// Looks for what is wanted; whether something was denied that had been taken for granted.
+    fn settle(&mut self, ctx: &Context<'_>) -> Result<bool, Error> {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.retain(|piece| !self.found.contains(piece));
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        let asked = wanted.clone();
+        held::find(ctx.source, &ctx.roots, &mut wanted)?;
+        self.found.extend(asked.into_iter().filter(|piece| !wanted.contains(piece)));
+        let denied = !wanted.is_empty();
+        self.in_no_commit.append(&mut wanted);
+        Ok(denied)
+    }
 }
 
 /// What was seen, in the light of a clock.

@@ -1,18 +1,13 @@
-//! What stands at a path of the working copy, as an entry, and whether the store has it.
+//! What stands at a path of the working copy, as an entry.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use filesync_cas::vfs::{Open, Vfs, VfsFile};
-use filesync_cas::{Chunker, ContentHash, Store};
-use filesync_merkle::{
-    Attrs, AttrsId, ChunkId, CommitId, Content, Entry, FirstParents, ListBuilder, ListReader, Mode, Node, NodeSink,
-    NodeSource, RepoPath, lookup,
-};
+use filesync_cas::{Chunker, ContentHash};
+use filesync_merkle::{Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Mode, Node, NodeSink, RepoPath};
 
-use crate::error::Error;
-use crate::expired::Expired;
 use crate::objects::IdsOnly;
 use crate::scan::{Kind, Stat, open_file, user_xattrs};
 use crate::worktree::{look, os_path, stat_of};
@@ -140,74 +135,4 @@ fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Opt
     let attrs = Attrs::new(pairs).map_err(|error| io::Error::other(error.to_string()))?;
     let id = IdsOnly.put(AttrsId::KIND, &attrs.encode()).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Some(AttrsId(id)))
-}
-
-/// Whether some commit of the head's history has this symlink at this path. Its target is no object that could be
-/// looked up, so the commits themselves are asked.
-pub fn is_link_of_history(
-    store: &Store,
-    source: &dyn NodeSource,
-    path: &RepoPath,
-    entry: &Entry,
-) -> Result<bool, Error> {
-    if !matches!(entry.node, Node::Symlink { .. }) {
-        return Ok(false);
-    }
-    // Damaged, it hides nothing: a tree that is not there is an error then.
-    let expired = Expired::read(&**store.vfs()).unwrap_or_default();
-    for commit in FirstParents::new(source, store.head().map(CommitId)) {
-        let (id, commit) = commit?;
-        if expired.0.contains(&id) {
-            continue;
-        }
-        if lookup(source, &commit.tree, path)?.is_some_and(|known| known.same(entry)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether the bytes of a file or symlink can be had from the store, so that the working copy may lose them.
-///
-/// What HEAD says of the path is in a commit; other content is where all its objects are. What is not an object, the
-/// target of a symlink, is known from HEAD only; see [`is_link_of_history`].
-pub fn is_known(store: &Store, source: &dyn NodeSource, entry: &Entry, head: Option<&Entry>) -> Result<bool, Error> {
-    let doubted = store.has_damage();
-    let has = |kind, id: &ContentHash| -> Result<bool, Error> {
-        if doubted { Ok(store.get(kind, id).is_ok()) } else { Ok(store.locate(id)?.is_some()) }
-    };
-    if let Some(attrs) = &entry.attrs
-        && !has(AttrsId::KIND, &attrs.0)?
-    {
-        return Ok(false);
-    }
-    let (content, size) = match &entry.node {
-        Node::Directory(_) => return Ok(false),
-        Node::Symlink { target, .. } => {
-            return Ok(
-                matches!(head.map(|head| &head.node), Some(Node::Symlink { target: other, .. }) if other == target),
-            );
-        }
-        Node::File { content, size, .. } => (content, *size),
-    };
-    if !doubted && matches!(head.map(|head| &head.node), Some(Node::File { content: other, .. }) if other == content) {
-        return Ok(true);
-    }
-    match content {
-        Content::Empty => Ok(true),
-        Content::Chunk(id) => has(ChunkId::KIND, &id.0),
-        Content::List { root, height } => {
-            if store.locate(&root.0)?.is_none() {
-                return Ok(false);
-            }
-            let Ok(chunks) = ListReader::new(source, *root, *height, size, 0) else { return Ok(false) };
-            for chunk in chunks {
-                match chunk {
-                    Ok(chunk) if has(ChunkId::KIND, &chunk.id.0)? => {}
-                    _ => return Ok(false),
-                }
-            }
-            Ok(true)
-        }
-    }
 }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use filesync_cas::Chunker;
-use filesync_merkle::{CommitId, Entry, RepoPath, Timestamp, TreeLink, lookup};
+use filesync_merkle::{CommitId, Content, Entry, Node, RepoPath, Timestamp, TreeLink, lookup};
 
 use super::Context;
 use super::apply::Round;
 use super::plan::{Finish, Old, Step, seen};
-use super::present::{self, Found, is_known};
+use super::present::{self, Found};
 use crate::error::Error;
 use crate::journal::{Journal, Line, State};
 use crate::request::{Event, Warning};
@@ -151,9 +151,14 @@ impl Recovery<'_> {
             }
             return put_back(work, &temp, path, self.ctx.tag).map_err(io).map(|_| true);
         }
-        // A successor that was never put at its place: the store has it.
-        let ours = !matches!(line.old, State::Leaf(_)) || (now == Some(line.old) && now != Some(line.new));
-        if ours || self.may_go(line, &temp)? {
+        // A successor that was never put at its place: the store has it. It was not if nothing stands there that an
+        // exchange could have brought: that happens also where there was nothing to exchange, if somebody put a file
+        // there in the last moment.
+        let untouched = match line.old {
+            State::Leaf(_) => now == Some(line.old) && now != Some(line.new),
+            State::Nothing | State::Directory => matches!(now, Some(State::Nothing | State::Directory)),
+        };
+        if untouched || self.may_go(line, &temp)? {
             work.unlink(&temp).map_err(io)?;
             return Ok(false);
         }
@@ -167,13 +172,13 @@ impl Recovery<'_> {
         Ok(false)
     }
 
-    /// Whether what lies there is one of the two that the journal knows, or can be had from the store.
+    /// Whether what lies there is one of the two that the journal knows, or empty.
     fn may_go(&self, line: &Line, temp: &std::path::Path) -> Result<bool, Error> {
         let Ok(at) = RepoPath::parse(temp.as_os_str().as_encoded_bytes()) else { return Ok(false) };
         let Found::Leaf(entry, _) = self.found(&at)? else { return Ok(false) };
         let state = State::of(Some(&entry));
-        let named = state == line.old || state == line.new;
-        Ok(named || is_known(self.ctx.store, self.ctx.source, &entry, None)?)
+        let is_empty = matches!(entry.node, Node::File { content: Content::Empty, .. });
+        Ok(is_empty || state == line.old || state == line.new)
     }
 }
 

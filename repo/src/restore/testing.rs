@@ -235,12 +235,13 @@ impl Fixture {
             cache: Some(StatCache::new(self.store().rows(), b"s")),
             observer: &self.notes,
             head_tree: self.head,
+            roots: crate::roots::Roots::of_head(self.store().head().map(CommitId)),
             tag: TAG,
             threads: self.threads,
         }
     }
 
-    /// Stores a tree and a commit of it.
+    /// Stores a tree and a commit of it, after those before.
     pub fn commit(&self, model: &Model) -> (CommitId, TreeLink) {
         let session = self.store().session().unwrap();
         let mut writer = session.writer();
@@ -264,7 +265,7 @@ impl Fixture {
         }
         let tree = edit_paths(self.nodes(), &mut SessionNodes(&mut writer), None, changes).unwrap();
         let commit = Commit {
-            parents: Vec::new(),
+            parents: self.store().head().map(CommitId).into_iter().collect(),
             tree,
             time: Timestamp::default(),
             author: "test".to_owned(),

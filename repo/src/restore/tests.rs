@@ -1,4 +1,5 @@
 mod crash;
 mod directory;
 mod in_place;
+mod keep;
 mod race;

@@ -115,6 +115,14 @@ impl DirScan {
         self.link
     }
 
+    /// Where the batch begins that was given last: no name before this one belongs to it.
+    pub fn batch_start(&self) -> &[u8] {
+        match self.next.checked_sub(1) {
+            None | Some(0) => b"",
+            Some(last) => self.listing.get(last * BATCH_LEN).name(),
+        }
+    }
+
     /// The next names; `None` after the last. The first batch is there already, and cannot fail.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, ScanError> {
         let index = self.next;

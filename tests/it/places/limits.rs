@@ -6,11 +6,11 @@ use std::process::{Command, Output};
 use filesync_tests::world::{TempDir, World, is_root, program};
 
 /// Something mounted, until dropped.
-struct Mount(PathBuf, #[expect(dead_code, reason = "held until the mount is gone")] TempDir);
+pub struct Mount(pub PathBuf, #[expect(dead_code, reason = "held until the mount is gone")] TempDir);
 
 impl Mount {
     /// Runs `mount` with these arguments and a new directory. None where that is not allowed.
-    fn new(args: &[&str]) -> Option<Self> {
+    pub fn new(args: &[&str]) -> Option<Self> {
         let dir = TempDir::new();
         let path = dir.path().join("mounted");
         std::fs::create_dir(&path).expect("it can be made");
@@ -23,19 +23,19 @@ impl Mount {
         Some(Self(path, dir))
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         Command::new(program()).args(args).current_dir(&self.0).env_remove("FILESYNC_DIR").output().expect("runs")
     }
 
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     #[track_caller]
-    fn fails(&self, args: &[&str]) -> String {
+    pub fn fails(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
@@ -51,7 +51,7 @@ impl Drop for Mount {
     }
 }
 
-fn noise(seed: u8, len: usize) -> Vec<u8> {
+pub fn noise(seed: u8, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes
@@ -119,7 +119,7 @@ fn read_only_file_system() {
     world.commit();
 }
 
-fn limited(world: &World, limit: &str, args: &[&str]) -> Output {
+pub fn limited(world: &World, limit: &str, args: &[&str]) -> Output {
     let mut command = Command::new("prlimit");
     command.arg(limit).arg(program()).args(args).current_dir(world.root()).env_remove("FILESYNC_DIR");
     command.output().expect("prlimit runs")

@@ -72,9 +72,8 @@ impl Round<'_> {
         steps: &[Step],
         writes: &[&Step],
     ) -> Result<Vec<Option<Stat>>, Error> {
-        let ctx = self.ctx;
         let few = writes.len() <= FEW;
-        let filled = self.filler(few).run(ctx.threads, ctx.source, |feeder| {
+        let filled = self.run_filler(few, |feeder| {
             for (tag, step) in writes.iter().enumerate() {
                 let Some(entry) = step.new.clone() else { continue };
                 feeder.feed(Job { tag, path: step.path.clone(), at: place(roots, &step.path), entry })?;

@@ -32,7 +32,7 @@ enum Trouble {
 
 impl Trouble {
     fn io(shared: &Shared<'_>, job: &Job, error: &io::Error) -> Self {
-        if shared.filler.in_place && is_displaced(error) {
+        if shared.filler.in_place.is_some() && is_displaced(error) {
             return Self::Displaced;
         }
         Self::Fatal(Error::io(format_args!("cannot write {}", job.path), error))
@@ -139,9 +139,9 @@ impl<'s> Worker<'s> {
     fn link(&self, job: &Job, target: &[u8]) -> io::Result<()> {
         let work = self.shared.filler.work;
         let mtime = mtime_of(&job.entry);
-        work.symlink(OsStr::from_bytes(target), &job.at)?;
+        making_way(self.shared, job, || work.symlink(OsStr::from_bytes(target), &job.at))?;
         work.set_link_mtime(&job.at, mtime.secs(), mtime.nanos())?;
-        if self.shared.filler.in_place {
+        if self.shared.filler.in_place.is_some() {
             let stat = stat_of(&work.stat(&job.at)?);
             lock(&self.shared.filled).made.push((job.tag, stat));
         }
@@ -248,16 +248,19 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 fn create(shared: &Shared<'_>, job: &Job) -> Result<Arc<dyn VfsFile>, Trouble> {
-    let work = shared.filler.work;
     let how = Open::Create { mode: job.entry.mode.bits().into() };
-    let created = match work.open(&job.at, how) {
-        // In place the name is the path's own: what lies there is left over from a restore that was cut off.
-        Err(error) if shared.filler.in_place && error.kind() == io::ErrorKind::AlreadyExists => {
-            work.unlink(&job.at).and_then(|()| work.open(&job.at, how))
-        }
-        created => created,
-    };
+    let created = making_way(shared, job, || shared.filler.work.open(&job.at, how));
     created.map_err(|error| Trouble::io(shared, job, &error))
+}
+
+/// Makes something whose name should be free; if it is not, once more after way has been made.
+fn making_way<T>(shared: &Shared<'_>, job: &Job, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match (make(), shared.filler.in_place) {
+        (Err(error), Some(make_way)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            make_way(job).and_then(|()| make())
+        }
+        (made, _) => made,
+    }
 }
 
 /// Mode, attributes and, after all else, the time.
@@ -279,7 +282,7 @@ fn complete(shared: &Shared<'_>, job: &Job, file: &dyn VfsFile, attrs: Option<&A
         if shared.filler.sync == Sync::Each {
             file.sync_all()?;
         }
-        if shared.filler.in_place {
+        if shared.filler.in_place.is_some() {
             lock(&shared.filled).made.push((job.tag, stat_of(&file.stat()?)));
         }
         Ok(())

@@ -6,10 +6,11 @@ use filesync_cas::Chunker;
 use filesync_merkle::{CommitId, DirCursor, Entry, Mode, Name, RepoPath, Timestamp, TreeLink, WalkError};
 
 use super::disk::{Here, Names};
-use super::{Finish, Old, Plan, Step, seen};
+use super::{Finish, Old, Plan, Proofs, Step, seen};
 use crate::error::Error;
 use crate::request::{Event, Unreadable, Warning};
 use crate::restore::decide::{Facts, Flags, Present, Side, Verdict, decide};
+use crate::restore::held::{Held, held};
 use crate::restore::present::{self, Found};
 use crate::restore::select::{Part, Selection};
 use crate::restore::{Context, DEPTH_MAX, too_deep};
@@ -57,6 +58,7 @@ pub struct Planner<'a> {
     ctx: &'a Context<'a>,
     flags: Flags,
     selection: &'a Selection,
+    proofs: &'a mut Proofs,
     scan: Scan,
     chunker: Chunker,
     stamp: Timestamp,
@@ -65,7 +67,13 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(ctx: &'a Context<'a>, commit: CommitId, flags: Flags, selection: &'a Selection) -> Result<Self, Error> {
+    pub fn new(
+        ctx: &'a Context<'a>,
+        commit: CommitId,
+        flags: Flags,
+        selection: &'a Selection,
+        proofs: &'a mut Proofs,
+    ) -> Result<Self, Error> {
         let io = |error: std::io::Error| Error::io("cannot read the working copy", &error);
         // Before anything is looked at: what is younger than this may change without its times telling.
         let stamp = match ctx.store.is_writable() {
@@ -78,6 +86,7 @@ impl<'a> Planner<'a> {
             ctx,
             flags,
             selection,
+            proofs,
             scan: Scan::start(root, ctx.cache.clone(), ScanOptions::default()),
             chunker: Chunker::new(ctx.store.parameters().chunks),
             stamp,
@@ -329,9 +338,23 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a commit has the bytes of what stands on disk. What HEAD cannot answer is taken for granted and noted:
+    /// all such questions are answered at once in the end, and if one is denied, the plan is made again.
+    fn is_held(&mut self, entry: &Entry, head: Option<&Entry>) -> Result<bool, Error> {
+        Ok(match held(self.ctx.store, self.ctx.source, entry, head)? {
+            Held::Yes => true,
+            Held::No => false,
+            Held::If(pieces) if pieces.iter().any(|piece| self.proofs.in_no_commit.contains(piece)) => false,
+            Held::If(pieces) => {
+                self.proofs.wanted.extend(pieces);
+                true
+            }
+        })
+    }
+
     /// Learns what a file or symlink holds.
     fn read(
-        &self,
+        &mut self,
         path: &RepoPath,
         here: Option<&mut Here>,
         target: Option<&Entry>,
@@ -349,9 +372,7 @@ impl<'a> Planner<'a> {
             Found::Other(stat) => (Present::Other, seen(stat, None, self.stamp)),
             Found::Leaf(entry, stat) => {
                 let same = target.is_some_and(|target| target.same(&entry));
-                let known = same
-                    || present::is_known(self.ctx.store, self.ctx.source, &entry, head)?
-                    || present::is_link_of_history(self.ctx.store, self.ctx.source, path, &entry)?;
+                let known = same || self.is_held(&entry, head)?;
                 let present = Present::Leaf { same, known, symlink: stat.kind == Kind::Symlink };
                 (present, seen(stat, Some(entry), self.stamp))
             }

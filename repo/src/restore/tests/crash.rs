@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use filesync_cas::testing::{Fault, Loss, LossVfs, Plan as Faults, Rng, Scope};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
-use filesync_merkle::{CommitId, RepoPath, TreeLink};
+use filesync_merkle::{CommitId, Entry, RepoPath, TreeLink};
 
 use crate::restore::recover::finish;
 use crate::restore::testing::*;
@@ -187,37 +187,98 @@ fn errors_end_it_and_leave_no_temporary_files() {
     }
 }
 
+/// The index is not written through the vfs: a cut may leave nothing of it, an earlier state, or the present one.
+#[derive(Debug, Clone, Copy)]
+enum Index {
+    None,
+    Earlier,
+    Present,
+}
+
+const INDEX: &str = ".filesync/index";
+
+fn copy_files(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// What the rows of the stat cache say, but for what HEAD said before.
+fn vouched_for(fixture: &Fixture, target: TreeLink, model: &Model) -> Vec<RepoPath> {
+    let cache = crate::stat_cache::StatCache::new(fixture.store().rows(), b"s");
+    let dirs = model.iter().filter(|(_, item)| matches!(item, Item::Dir { .. })).map(|(path, _)| path.clone());
+    let mut found = Vec::new();
+    for dir in std::iter::once(RepoPath::root()).chain(dirs) {
+        for row in cache.load(&dir).and_then(|cached| cached.rows(b"", None)).unwrap_or_default() {
+            let at = dir.join(&row.name);
+            let lookup = |tree: &TreeLink| filesync_merkle::lookup(fixture.nodes(), tree, &at).unwrap();
+            let (new, old) = (lookup(&target), fixture.head.as_ref().and_then(lookup));
+            let is = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.same(&row.entry));
+            if is(&new) && !is(&old) && !row.entry.is_directory() {
+                found.push(at);
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn power_cuts_leave_no_torn_files() {
     let (head, target) = states();
     let (fixture, to) = setup(&head, &target);
-    let index = Path::new(".filesync/index");
     let (root, head_tree) = (fixture.dir.root().to_owned(), fixture.head);
-    let start = LossVfs::from_dir(&root, &[index]).unwrap();
+    let start = LossVfs::from_dir(&root, &[Path::new(INDEX)]).unwrap();
     let dir = std::rc::Rc::clone(&fixture.dir);
     drop(fixture);
-    let mut calls = 0;
+    let earlier = TempDir::new();
+    copy_files(&dir.path(INDEX), earlier.root());
+    let (mut calls, mut vouched) = (0, 0);
     let mut seen = BTreeSet::new();
     loop {
         let vfs = start.fork();
+        copy_files(earlier.root(), &dir.path(INDEX));
         let mut fixture = Fixture::open(std::rc::Rc::clone(&dir), Arc::new(vfs.clone()));
         fixture.head = head_tree;
         let steps = plan(&fixture.ctx(), to.0, to.1, &[], BOTH).unwrap();
         vfs.stop_after(calls);
         let done = apply(&fixture.ctx(), &steps);
+        let vouched_for = vouched_for(&fixture, to.1, &target);
         let losses = [Loss::DropAllUnsynced, Loss::KeepAll].into_iter().chain((0..4).map(Loss::Random));
-        for loss in losses {
-            let when = format!("after {calls} calls, {loss:?}");
-            let out = std::rc::Rc::new(TempDir::new());
-            vfs.materialise(out.root(), &loss).unwrap();
-            let left = read_dir(out.root());
-            check_files(&left, &head, &target, &when);
-            let began = out.path(".filesync/journal").exists() || done.is_ok() || left == target;
-            let real: Arc<dyn Vfs> = Arc::new(RealVfs::open(out.root()).unwrap());
-            let after = Fixture::open(std::rc::Rc::clone(&out), real);
-            finish(&after.ctx()).unwrap();
-            assert_same(&after.read(), if began { &target } else { &head }, &when);
-            seen.insert(left.keys().cloned().collect::<Vec<_>>());
+        for (number, loss) in losses.enumerate() {
+            let indexes = [Index::None, Index::Earlier, Index::Present];
+            // All of them where most is lost, one of them elsewhere.
+            let only = (number > 0).then_some((usize::try_from(calls).unwrap() + number) % indexes.len());
+            for index in indexes.into_iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at)) {
+                let index = index.1;
+                let when = format!("after {calls} calls, {loss:?}, index: {index:?}");
+                let out = std::rc::Rc::new(TempDir::new());
+                vfs.materialise(out.root(), &loss).unwrap();
+                let left = read_dir(out.root());
+                check_files(&left, &head, &target, &when);
+                // What the cache takes for known is what is there, whatever was lost.
+                for at in &vouched_for {
+                    assert_eq!(left.get(at), target.get(at), "{when}: {at} is vouched for");
+                    vouched += 1;
+                }
+                match index {
+                    Index::None => {}
+                    Index::Earlier => copy_files(earlier.root(), &out.path(INDEX)),
+                    Index::Present => copy_files(&dir.path(INDEX), &out.path(INDEX)),
+                }
+                let began = out.path(".filesync/journal").exists() || done.is_ok() || left == target;
+                let real: Arc<dyn Vfs> = Arc::new(RealVfs::open(out.root()).unwrap());
+                let mut after = Fixture::open(std::rc::Rc::clone(&out), real);
+                after.head = head_tree;
+                finish(&after.ctx()).unwrap();
+                assert_same(&after.read(), if began { &target } else { &head }, &when);
+                // By what the cache says now, nothing is left to do either.
+                let again = plan(&after.ctx(), to.0, to.1, &[], BOTH).unwrap().shown();
+                assert_eq!(again.is_empty(), began, "{when}: {again:?}");
+                seen.insert(left.keys().cloned().collect::<Vec<_>>());
+            }
         }
         if !vfs.is_dead() {
             done.unwrap();
@@ -225,7 +286,7 @@ fn power_cuts_leave_no_torn_files() {
         }
         calls += 1;
     }
-    assert!(calls > 30 && seen.len() > 10, "{calls} {}", seen.len());
+    assert!(calls > 30 && seen.len() > 10 && vouched > 10, "{calls} {} {vouched}", seen.len());
 }
 
 #[test]

@@ -280,3 +280,82 @@ fn same(a: &Item, b: &Item) -> bool {
         _ => a == b,
     }
 }
+
+/// A directory that has to be opened in order to be emptied, and that then goes.
+#[test]
+fn a_closed_directory_that_goes_is_not_missed() {
+    let head = model([
+        ("d", Item::Dir { mode: 0o555 }),
+        ("d/x", file("1")),
+        ("e", Item::Dir { mode: 0o500 }),
+        ("e/f/x", file("2")),
+    ]);
+    let (fixture, to) = setup(&head, &model([("e", file("3"))]));
+    let result = restore(&fixture, to, DELETE);
+    assert_eq!(skipped(&result), Vec::<&str>::new());
+    assert_same(&fixture.read(), &model([("e", file("3"))]), "");
+}
+
+/// A commit that was cut off, or amended away, leaves its objects in the store. That is not enough.
+#[test]
+fn what_the_store_has_and_no_commit_stays() {
+    let mut rng = Rng::new(9);
+    let large = text(&mut rng, 50_000);
+    let fixture = Fixture::new();
+    let orphans = model([("x", file("orphan")), ("y", file(&large)), ("z", link("orphan"))]);
+    fixture.commit(&orphans);
+    let session = fixture.store().session().unwrap();
+    session.finish(None, Default::default()).unwrap();
+    let mut fixture = fixture;
+    let older = fixture.commit(&model([("k", file("known")), ("l", link("known"))]));
+    let to = fixture.commit(&model([("a", file("1")), ("b", file("2")), ("c", link("3"))]));
+    let head = model([("a", file("4")), ("b", file("5")), ("c", link("6"))]);
+    fixture.head = Some(fixture.commit(&head).1);
+    fixture.write(&model([("a", file("orphan")), ("b", file(&large)), ("c", link("orphan")), ("u", file("orphan"))]));
+    let before = fixture.read();
+    let result = restore(&fixture, to, DELETE);
+    assert_eq!(skipped(&result), ["a", "b", "c", "u"]);
+    assert_same(&fixture.read(), &before, "");
+    // What an older commit has elsewhere may go.
+    fixture.write(&model([("a", file("known")), ("b", file("5")), ("c", link("known"))]));
+    let result = restore(&fixture, to, PLAIN);
+    assert_eq!(skipped(&result), Vec::<&str>::new());
+    fixture.write(&head);
+    restore(&fixture, older, DELETE);
+    assert_eq!(fixture.read().len(), 2);
+}
+
+#[test]
+fn errors_close_again_what_was_opened() {
+    use filesync_cas::testing::{Fault, Plan as Faults, Scope};
+    let head = model([
+        ("d", Item::Dir { mode: 0o555 }),
+        ("d/x", file("1")),
+        ("d/e", Item::Dir { mode: 0o511 }),
+        ("d/e/y", file("2")),
+    ]);
+    let target = model([
+        ("d", Item::Dir { mode: 0o555 }),
+        ("d/x", file("3")),
+        ("d/e", Item::Dir { mode: 0o511 }),
+        ("d/e/y", file("4")),
+    ]);
+    let mut at = 1;
+    loop {
+        let (fixture, to) = setup(&head, &target);
+        let ctx = fixture.ctx();
+        let steps = plan(&ctx, to.0, to.1, &[], PLAIN).unwrap();
+        fixture.disk.set_plan(Some(Faults { scope: Scope::Mutating, at, fault: Fault::ErrorOnce(28) }));
+        let done = apply(&ctx, &steps);
+        let now = fixture.read();
+        for (dir, mode) in [("d", 0o555), ("d/e", 0o511)] {
+            assert_eq!(now.get(&path(dir)), Some(&Item::Dir { mode }), "{dir}, after an error at call {at}");
+        }
+        if !fixture.disk.hit() {
+            done.unwrap();
+            assert!(at > 10);
+            break;
+        }
+        at += 1;
+    }
+}

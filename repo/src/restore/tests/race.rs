@@ -253,3 +253,180 @@ fn links_in_a_tree_are_made_and_not_followed() {
     assert_eq!(fs::read(outside.path("x")).unwrap(), b"precious");
     assert_eq!(fixture.read(), model([("a/x", file("new")), ("b", file("plain"))]));
 }
+
+/// What stands where a file is prepared is somebody's: a restore that was cut off has been finished.
+#[test]
+fn what_has_a_temporary_name_is_kept_beside() {
+    let target = || model([("a.txt", file("new")), ("n", file("added")), ("d/x", file("1")), ("l", link("there"))]);
+    for is_directory in [false, true] {
+        let mut fixture = Fixture::new();
+        let to = fixture.commit(&target());
+        fixture.head = Some(fixture.commit(&model([("a.txt", file("old"))])).1);
+        fixture.write(&model([("a.txt", file("old"))]));
+        let names = ["a.txt", "n", "d", "l"];
+        for name in names {
+            let temp = crate::worktree::temp_path(&path(name));
+            let at = temp.to_str().unwrap();
+            let at = if is_directory { format!("{at}/inside") } else { at.to_owned() };
+            fixture.dir.file(at, format!("mine, {name}").as_bytes());
+        }
+        let ctx = fixture.ctx();
+        let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], Flags::default()).unwrap()).unwrap();
+        let mut skipped: Vec<_> = result.skipped.iter().map(|it| String::from_utf8(it.clone()).unwrap()).collect();
+        skipped.sort();
+        let copies =
+            ["a.conflict-here-today.txt", "d.conflict-here-today", "l.conflict-here-today", "n.conflict-here-today"];
+        assert_eq!(skipped, copies);
+        let now = fixture.read();
+        for (name, copy) in names.iter().zip([copies[0], copies[3], copies[1], copies[2]]) {
+            let at = if is_directory { format!("{copy}/inside") } else { copy.to_owned() };
+            assert_eq!(bytes(&now, &at), format!("mine, {name}").as_bytes());
+        }
+        assert!(target().iter().all(|(path, item)| now.get(path) == Some(item)), "{now:?}");
+    }
+}
+
+#[test]
+fn what_has_the_temporary_name_of_what_goes_is_kept_beside() {
+    for is_directory in [false, true] {
+        let mut fixture = Fixture::new();
+        let to = fixture.commit(&model([("becomes dir/x", file("new"))]));
+        let head = model([("gone", file("old")), ("becomes dir", file("old too"))]);
+        fixture.head = Some(fixture.commit(&head).1);
+        fixture.write(&head);
+        for name in ["gone", "becomes dir"] {
+            let temp = crate::worktree::temp_path(&path(name));
+            let inside = if is_directory { "/inside" } else { "" };
+            fixture.dir.file(format!("{}{inside}", temp.to_str().unwrap()), b"mine");
+        }
+        let ctx = fixture.ctx();
+        let delete = Flags { delete: true, force: false };
+        let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], delete).unwrap()).unwrap();
+        let now = fixture.read();
+        let mine = now.values().filter(|item| matches!(item, Item::File { bytes, .. } if bytes == b"mine")).count();
+        assert_eq!(mine, 2, "{now:?}");
+        assert_eq!(now.get(&path("becomes dir/x")), Some(&file("new")), "{now:?}");
+        assert!(!now.contains_key(&path("gone")) && !result.skipped.is_empty(), "{result:?} {now:?}");
+    }
+}
+
+/// Attributes are bytes too.
+#[test]
+fn attributes_set_in_the_last_moment_are_kept_beside() {
+    let set = |root: &Path| {
+        rustix::fs::setxattr(root.join("a.txt"), "user.note", b"mine", rustix::fs::XattrFlags::empty()).is_ok()
+    };
+    let probe = TempDir::new();
+    probe.file("a.txt", b"");
+    if !set(probe.root()) {
+        println!("skipped: this file system has no attributes");
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let head = model([("a.txt", file("old"))]);
+    let to = fixture.commit(&model([("a.txt", file("new"))]));
+    fixture.head = Some(fixture.commit(&head).1);
+    fixture.write(&head);
+    let root = fixture.dir.root().to_owned();
+    let deed: Deed = Box::new(move || assert!(set(&root)));
+    let inner = RealVfs::open(fixture.dir.root()).unwrap();
+    let work = Meddling { inner, path: "a.txt".to_owned(), deed: Mutex::new(Some(deed)) };
+    let ctx = fixture.ctx_with(Arc::new(work));
+    let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
+    assert_eq!(result.skipped, [b"a.conflict-here-today.txt"]);
+    let mut value = [0; 8];
+    let len = rustix::fs::getxattr(fixture.dir.path("a.conflict-here-today.txt"), "user.note", &mut value).unwrap();
+    assert_eq!(&value[..len], b"mine");
+}
+
+/// A file system for which `A` and `a` are one name, in so far as its files are all lower case.
+#[derive(Debug)]
+struct Folding(RealVfs);
+
+impl Folding {
+    fn fold(path: &Path) -> std::path::PathBuf {
+        path.to_str().unwrap().to_lowercase().into()
+    }
+}
+
+impl Vfs for Folding {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.open(&Self::fold(path), how)
+    }
+    fn mkdir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.0.mkdir(&Self::fold(path), mode)
+    }
+    fn symlink(&self, target: &OsStr, path: &Path) -> io::Result<()> {
+        self.0.symlink(target, &Self::fold(path))
+    }
+    fn rename(&self, from: &Path, to: &Path, how: Rename) -> io::Result<()> {
+        self.0.rename(&Self::fold(from), &Self::fold(to), how)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.0.unlink(&Self::fold(path))
+    }
+    fn rmdir(&self, path: &Path) -> io::Result<()> {
+        self.0.rmdir(&Self::fold(path))
+    }
+    fn set_dir_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.0.set_dir_mode(&Self::fold(path), mode)
+    }
+    fn set_link_mtime(&self, path: &Path, secs: i64, nanos: u32) -> io::Result<()> {
+        self.0.set_link_mtime(&Self::fold(path), secs, nanos)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_dir(&Self::fold(path))
+    }
+    fn sync_all_files(&self) -> io::Result<()> {
+        self.0.sync_all_files()
+    }
+    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        self.0.stat(&Self::fold(path))
+    }
+    fn read_link(&self, path: &Path) -> io::Result<OsString> {
+        self.0.read_link(&Self::fold(path))
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
+        self.0.list(&Self::fold(path))
+    }
+}
+
+/// W10: where two names are one, both contents are there afterwards, and the user hears of it.
+#[test]
+fn twins_where_case_does_not_count_are_kept_beside() {
+    for target in [
+        model([("a", file("small")), ("A", file("LARGE"))]),
+        model([("d/a", file("small")), ("d/A", file("LARGE"))]),
+        model([("a/x", file("small")), ("A/x", file("LARGE"))]),
+        model([("a", file("small")), ("A/x", file("LARGE"))]),
+        model([("a/x", file("small")), ("A", file("LARGE"))]),
+    ] {
+        for is_there in [false, true] {
+            let mut fixture = Fixture::new();
+            let to = fixture.commit(&target);
+            if is_there {
+                fixture.dir.file("a", b"mine, in no commit");
+                fixture.dir.file("d/a", b"mine, in no commit");
+            }
+            let inner = RealVfs::open(fixture.dir.root()).unwrap();
+            let ctx = fixture.ctx_with(Arc::new(Folding(inner)));
+            let result = plan(&ctx, to.0, to.1, &[], Flags::default()).and_then(|plan| apply(&ctx, &plan));
+            drop(ctx);
+            let now = fixture.read();
+            let has = |wanted: &str| {
+                now.values().any(|item| matches!(item, Item::File { bytes, .. } if bytes == wanted.as_bytes()))
+            };
+            assert!(!is_there || has("mine, in no commit"), "{result:?}: {now:?}");
+            match &result {
+                Ok(result) => {
+                    assert!(!result.skipped.is_empty(), "{now:?}");
+                    let told =
+                        |wanted: &str| has(wanted) || result.skipped.iter().any(|at| target.contains_key(&path(at)));
+                    assert!(told("small") && told("LARGE"), "{result:?}: {now:?}");
+                }
+                Err(error) => assert!(error.to_string().contains("cannot write"), "{error}"),
+            }
+            fixture.restart();
+        }
+    }
+}

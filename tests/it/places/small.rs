@@ -1,0 +1,155 @@
+//! Small machines: every command with few descriptors, in little memory, and on a disk that fills.
+
+use std::path::Path;
+
+use filesync_tests::model::{assert_same, read_tree};
+use filesync_tests::world::{TempDir, World};
+
+use super::limits::{Mount, limited, noise};
+
+/// What 256 MiB of memory are, as a limit of the system: all that the process may write to, its threads' stacks
+/// included.
+const MEMORY: &str = "--data=268435456:268435456";
+
+/// Every command, in an order in which each has something to do, with `limit`. `world` has files and no commit.
+fn every_command(world: &World, limit: &str, big: &str) {
+    let outside = TempDir::new();
+    let new = outside.path().join("new");
+    let copy = outside.path().join("copy");
+    let (new, copy) = (new.to_str().expect("UTF-8"), copy.to_str().expect("UTF-8"));
+    let cat = format!("HEAD:{big}");
+    let run = |args: &[&str]| {
+        let output = limited(world, limit, args);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{limit} {args:?}: {} {err}", output.status);
+        output.stdout
+    };
+    for args in [
+        ["init", new].as_slice(),
+        &["version"],
+        &["commit", "--dry-run"],
+        &["commit", "-m", "first"],
+        &["status"],
+        &["status", "--no-cache"],
+    ] {
+        run(args);
+    }
+    let before = read_tree(world.root());
+    assert!(run(&["cat", &cat]) == std::fs::read(world.path(big)).expect("it can be read"), "{limit}: cat");
+    // Everything goes, and a directory stands where a file was.
+    for entry in std::fs::read_dir(world.root()).expect("it can be read").flatten() {
+        if entry.file_name() != ".filesync" {
+            let path = entry.path();
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+                .expect("it is there");
+        }
+    }
+    world.write(format!("{big}/now/a/directory"), "more");
+    for args in [
+        ["status"].as_slice(),
+        &["commit", "-m", "second"],
+        &["commit", "--amend", "-m", "better"],
+        &["commit", "--allow-empty"],
+        &["log"],
+        &["log", "--", big],
+        &["ls", "-r", "HEAD~2"],
+        &["ls", "-l", "HEAD~2"],
+        &["restore", "HEAD~2", "--delete", "--force", "--dry-run"],
+        &["restore", "HEAD~2", "--delete", "--force"],
+        &["restore", "HEAD~2", "--to", copy],
+        &["fsck"],
+    ] {
+        run(args);
+    }
+    // With its index gone, too.
+    std::fs::remove_dir_all(world.path(".filesync/index")).expect("it is there");
+    for args in [["fsck"].as_slice(), &["ls", "-r", "HEAD~2"], &["commit", "-m", "third"], &["status"]] {
+        run(args);
+    }
+    assert_same(&before, &read_tree(world.root()), limit);
+    assert_same(&before, &read_tree(Path::new(copy)), limit);
+}
+
+#[test]
+fn every_command_with_few_descriptors() {
+    let world = World::repository();
+    for name in 0..400 {
+        world.write(format!("d{}/{name}", name % 80), format!("{name}"));
+    }
+    world.write("big", noise(1, 8 << 20));
+    every_command(&world, "--nofile=64:64", "big");
+}
+
+#[test]
+fn every_command_in_little_memory() {
+    let world = World::repository();
+    std::fs::create_dir(world.path("many")).expect("it can be made");
+    for name in 0..20_000 {
+        std::fs::write(world.path(format!("many/a-file-with-a-name-{name}")), format!("{name}"))
+            .expect("it can be written");
+    }
+    world.write("big", noise(1, 150 << 20));
+    every_command(&world, MEMORY, "big");
+}
+
+/// A disk on which a restore has no room: nothing is lost or left over, and it goes on when there is room.
+#[test]
+fn a_restore_on_a_full_disk() {
+    let Some(mount) = Mount::new(&["-t", "tmpfs", "-o", "size=40m", "tmpfs"]) else { return };
+    mount.ok(&["init"]);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(mount.0.join(name), bytes).expect("there is room");
+    std::fs::create_dir(mount.0.join("dir")).expect("there is room");
+    write(".filesyncignore", b"filler\n");
+    for (round, message) in [(1, "first"), (9, "second")] {
+        for name in 0..6_u8 {
+            write(&format!("dir/{name}"), &noise(round + name, 1 << 20));
+        }
+        write("small", &[round]);
+        mount.ok(&["commit", "-m", message]);
+    }
+    let second = read_tree(&mount.0);
+    let left = |room: u64| {
+        drop(std::fs::remove_file(mount.0.join("filler")));
+        let free = rustix::fs::statvfs(&mount.0).map(|stat| stat.f_bavail * stat.f_frsize).expect("it can be asked");
+        write("filler", &vec![1; usize::try_from(free.saturating_sub(room)).expect("it is small")]);
+    };
+    let without_filler = || {
+        let mut tree = read_tree(&mount.0);
+        tree.remove(b"filler".as_slice());
+        tree
+    };
+    // None at all, some for the journal, some for files of which there are not enough.
+    for room in [0, 200 << 10, 4 << 20] {
+        left(room);
+        for args in [["restore", "HEAD~1"].as_slice(), &["restore", "HEAD~1", "--to", "copy"]] {
+            let err = mount.fails(args);
+            assert!(err.contains("No space left on device"), "{room}: {args:?}: {err}");
+            assert_same(&second, &without_filler(), &format!("{room}: {args:?}"));
+        }
+        assert!(!mount.0.join(".filesync/journal").exists(), "{room}: the journal is still there");
+        // What only reads goes on, and so does what has nothing to store.
+        for args in [["status"].as_slice(), &["ls", "-r"], &["log"], &["fsck"], &["cat", "HEAD:small"]] {
+            mount.ok(args);
+        }
+    }
+    left(0);
+    let err = mount.fails(&["init", "other"]);
+    assert!(err.contains("No space left on device"), "{err}");
+    drop(std::fs::remove_dir(mount.0.join("other")));
+    assert_same(&second, &without_filler(), "init");
+    // Without an index, there is no room to make it anew either.
+    std::fs::remove_dir_all(mount.0.join(".filesync/index")).expect("it is there");
+    left(0);
+    for args in [["status"].as_slice(), &["ls", "-r"], &["log"], &["fsck"], &["cat", "HEAD:small"]] {
+        mount.ok(args);
+    }
+    let err = mount.fails(&["commit", "--allow-empty"]);
+    assert!(err.contains("No space left on device"), "{err}");
+    std::fs::remove_file(mount.0.join("filler")).expect("it is there");
+    mount.ok(&["restore", "HEAD~1"]);
+    assert_eq!(std::fs::read(mount.0.join("dir/3")).expect("it is there"), noise(4, 1 << 20));
+    mount.ok(&["restore"]);
+    assert_same(&second, &without_filler(), "in the end");
+    mount.ok(&["commit", "--allow-empty"]);
+    mount.ok(&["fsck"]);
+}
