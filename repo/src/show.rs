@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::history::{Names, commit_of, kept_parent, log_entry};
 use crate::path_set::PathSet;
 use crate::repo::Repo;
-use crate::request::{Observer, ShowRequest, Shown};
+use crate::request::{LogEntry, Observer, ShowRequest, Shown};
 
 /// Carries out `show`.
 pub fn show(
@@ -17,7 +17,9 @@ pub fn show(
     let (id, commit) = commit_of(repo, request.rev.as_deref())?;
     let parent = kept_parent(repo, &commit)?;
     let trees = (parent, Some(commit.tree));
-    visit(Shown::Commit(Box::new(log_entry(repo, id, commit, &Names::of(repo)?))))?;
+    // One that has expired is not shown.
+    let entry = LogEntry { expired: Some(false), ..log_entry(repo, id, commit, &Names::of(repo)?) };
+    visit(Shown::Commit(Box::new(entry)))?;
     diff_trees(repo, trees, &PathSet::default(), request.contents, observer, &mut |difference| {
         visit(Shown::Difference(Box::new(difference)))
     })

@@ -224,7 +224,7 @@ fn contract_of_json_about_trouble() {
     check(&partial["unreadable"][0], &[("path_bytes", Is::Bytes)]);
     let status = world.object(0, &["status"]);
     let unreadable = status["changes"].as_array().expect("a list").iter().filter(|it| it["change"] == "unreadable");
-    assert_eq!(unreadable.count(), 1, "what is new is of another length than nothing: {status}");
+    assert_eq!(unreadable.count(), 2, "what cannot be read is told so, new or not: {status}");
     // A file that is in no commit, and a name that is not UTF-8 among the skipped.
     let skipped = world.object(3, &["restore", "--delete"]);
     check(&skipped, RESTORE);
