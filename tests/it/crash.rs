@@ -299,8 +299,8 @@ fn crash_errors_are_told_and_lose_nothing() {
 fn temporaries(root: &Path) -> Vec<std::path::PathBuf> {
     let tree = read_tree(root);
     let is_temp = |path: &&Vec<u8>| {
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        name.starts_with(TEMP_PREFIX.as_bytes())
+        // New directories are built under a temporary name, with all that is in them.
+        path.split(|byte| *byte == b'/').any(|name| name.starts_with(TEMP_PREFIX.as_bytes()))
     };
     let files = tree.iter().filter(|(_, item)| matches!(item, Item::File(..))).map(|(path, _)| path);
     files.filter(is_temp).map(|path| root.join(String::from_utf8(path.clone()).unwrap())).collect()
