@@ -13,8 +13,8 @@ use crate::{json, quote};
 ///
 /// They stand in `.filesync/config.toml`, which may be edited by hand; comments stay when a setting is changed.
 ///
-///   commit.author   who commits, unless a commit says otherwise [default: user@host]
-///   node.name       what this node is called [default: the host's name]
+///   commit.author   who commits, unless a commit says otherwise (default: user@host)
+///   node.name       what this node is called (default: the host's name)
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
