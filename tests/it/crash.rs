@@ -331,7 +331,11 @@ fn crash_an_empty_file_after_a_cut_is_no_edit() {
         // Before the first of them has its name, none of them need be synced.
         now.retain(|path, _| !temps.contains(&world.path(String::from_utf8_lossy(path).as_ref())));
         let differs = |path: &Vec<u8>, item: &Item| matches!(item, Item::File(..)) && old.get(path) != Some(item);
-        let mut to_write = target.iter().filter(|(path, item)| differs(path, item));
+        // Directories that are new get their names as a whole, before any other file does.
+        let is_in_new = |path: &Vec<u8>| {
+            path.iter().rposition(|byte| *byte == b'/').is_some_and(|at| !old.contains_key(&path[..at]))
+        };
+        let mut to_write = target.iter().filter(|(path, item)| differs(path, item) && !is_in_new(path));
         let untouched = to_write.all(|(path, _)| now.get(path) == old.get(path));
         if has_journal && untouched {
             for temp in &temps {
