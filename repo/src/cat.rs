@@ -49,7 +49,8 @@ pub fn cat(repo: &Repo, request: &CatRequest, out: &mut dyn Write) -> Result<(),
         if let Some(whole) = &mut whole {
             whole.update(part);
         }
-        Ok(if offset + len < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        // Behind the last chunk a list may still show that it is cut wrongly.
+        Ok(if offset + len < end || end == size { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     });
     let checked = written.and_then(|()| match (whole, content) {
         (Some(whole), Content::List { root, height }) => {
