@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod ancestry;
 pub mod attrs;
 pub mod codec;
 pub mod commit;
@@ -41,6 +42,7 @@ pub mod trail;
 pub mod tree;
 pub mod walk;
 
+pub use ancestry::{is_ancestor, merge_base};
 pub use attrs::Attrs;
 pub use commit::Commit;
 pub use diff::{Change, Diff, diff};
