@@ -36,19 +36,20 @@ pub struct Diff<'s> {
 }
 
 /// One directory on both sides, as far as it is there.
-struct Level<'s> {
+pub(crate) struct Level<'s> {
     old: Option<Cursor<'s>>,
     new: Option<Cursor<'s>>,
 }
 
-type Pair = (Option<(Name, Entry)>, Option<(Name, Entry)>);
+/// What two sides say of one name.
+pub(crate) type Pair = (Option<(Name, Entry)>, Option<(Name, Entry)>);
 
 /// Compares two trees; `None` is the empty tree.
 pub fn diff<'s>(source: &'s dyn NodeSource, old: Option<TreeLink>, new: Option<TreeLink>) -> Diff<'s> {
     let (path, levels) = (RepoPath::root(), Vec::new());
     let mut diff = Diff { source, levels, path, with_directories: false, with_mtimes: false, entered: false };
     if old.map(|link| link.id) != new.map(|link| link.id) {
-        diff.levels.push(diff.level(old, new));
+        diff.levels.push(Level::open(source, old, new));
     }
     diff
 }
@@ -76,14 +77,6 @@ impl<'s> Diff<'s> {
         }
     }
 
-    fn level(&self, old: Option<TreeLink>, new: Option<TreeLink>) -> Level<'s> {
-        // The empty directory need not be read, so that nobody has to store it in order to compare with it.
-        let open = |link: Option<TreeLink>| {
-            link.filter(|link| *link != TreeLink::empty()).map(|link| Cursor::new(self.source, link))
-        };
-        Level { old: open(old), new: open(new) }
-    }
-
     fn leave(&mut self) {
         self.levels.pop();
         self.path.pop();
@@ -101,7 +94,7 @@ impl<'s> Diff<'s> {
         {
             return Err(WalkError::TooDeep { id: link.id.0, max: DEPTH_MAX });
         }
-        self.levels.push(self.level(old, new));
+        self.levels.push(Level::open(self.source, old, new));
         self.path.push(name);
         Ok(true)
     }
@@ -155,9 +148,17 @@ impl Iterator for Diff<'_> {
     }
 }
 
-impl Level<'_> {
+impl<'s> Level<'s> {
+    pub(crate) fn open(source: &'s dyn NodeSource, old: Option<TreeLink>, new: Option<TreeLink>) -> Self {
+        // The empty directory need not be read, so that nobody has to store it in order to compare with it.
+        let open = |link: Option<TreeLink>| {
+            link.filter(|link| *link != TreeLink::empty()).map(|link| Cursor::new(source, link))
+        };
+        Self { old: open(old), new: open(new) }
+    }
+
     /// The next name of which the two sides say different things, and what they say; nothing at the end.
-    fn next_pair(&mut self) -> Result<Pair, WalkError> {
+    pub(crate) fn next_pair(&mut self) -> Result<Pair, WalkError> {
         loop {
             let (Some(old), Some(new)) = (&mut self.old, &mut self.new) else {
                 let next = |side: &mut Option<Cursor<'_>>| side.as_mut().map(Cursor::next_entry).transpose();

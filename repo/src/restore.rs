@@ -37,11 +37,11 @@ use crate::request::Observer;
 use crate::roots::Roots;
 use crate::stat_cache::StatCache;
 
-pub use crate::worktree::ConflictTag;
 pub use apply::apply;
 pub use command::{finish_journal, finish_journal_if_free, restore};
 pub use decide::Flags;
 pub use directory::to_directory;
+pub use filesync_merkle::ConflictTag;
 pub use plan::plan;
 pub use preview::preview;
 

@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 use filesync_cas::ContentHash;
 use filesync_cas::hash::hex;
 use filesync_cas::vfs::{FileKind, FileStat, Open, Rename, TEMP_PREFIX, Vfs, refused, temp_name};
-use filesync_merkle::path::NAME_LEN_MAX;
-use filesync_merkle::{RepoPath, Timestamp};
+use filesync_merkle::{ConflictTag, RepoPath, Timestamp};
 use rustix::io::Errno;
 
 use crate::scan::{Kind, Stat};
@@ -101,15 +100,6 @@ pub enum Changed {
     Kept(PathBuf),
     /// It was left as it is.
     Left,
-}
-
-/// How conflict copies are named.
-#[derive(Debug, Clone, Copy)]
-pub struct ConflictTag<'a> {
-    /// Who restores.
-    pub node: &'a str,
-    /// The day.
-    pub date: &'a str,
 }
 
 /// Moves `temp` to `path`, where `expected` stands.
@@ -203,7 +193,7 @@ pub fn keep(vfs: &dyn Vfs, temp: &Path, path: &RepoPath, tag: ConflictTag<'_>) -
     let name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
     let dir = temp.parent().unwrap_or(Path::new(""));
     for number in 1u32.. {
-        let copy = dir.join(OsStr::from_bytes(&conflict_name(name, tag, number)));
+        let copy = dir.join(OsStr::from_bytes(&tag.copy_name(name, number)));
         match vfs.rename(temp, &copy, Rename::NoReplace) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if is_unsupported(&error) && look(vfs, &copy)?.is_none() => {
@@ -215,21 +205,6 @@ pub fn keep(vfs: &dyn Vfs, temp: &Path, path: &RepoPath, tag: ConflictTag<'_>) -
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// `name.conflict-NODE-DATE.ext`, of at most as many bytes as a name may have.
-fn conflict_name(name: &[u8], tag: ConflictTag<'_>, number: u32) -> Vec<u8> {
-    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0 && name.len() - at <= 32);
-    let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let plain = |text: &str| -> String {
-        text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(40).collect()
-    };
-    let mut middle = format!(".conflict-{}-{}", plain(tag.node), plain(tag.date));
-    if number > 1 {
-        middle.push_str(&format!("-{number}"));
-    }
-    let stem = &stem[..stem.len().min(NAME_LEN_MAX - middle.len() - extension.len())];
-    [stem, middle.as_bytes(), extension].concat()
 }
 
 /// Whether a file system does not know a way of renaming.

@@ -6,6 +6,8 @@ mod edit;
 mod history;
 mod hostile;
 mod list;
+mod merge;
+mod merge_model;
 mod trail;
 mod vectors;
 mod walk;

@@ -30,20 +30,6 @@ fn read(vfs: &dyn Vfs, at: &str) -> Vec<u8> {
 }
 
 #[test]
-fn names_of_conflict_copies() {
-    let name = |name: &[u8], number| String::from_utf8_lossy(&conflict_name(name, TAG, number)).into_owned();
-    assert_eq!(name(b"a.txt", 1), "a.conflict-node-today.txt");
-    assert_eq!(name(b"a.tar.gz", 2), "a.tar.conflict-node-today-2.gz");
-    assert_eq!(name(b".profile", 1), ".profile.conflict-node-today");
-    assert_eq!(name(b"plain", 1), "plain.conflict-node-today");
-    let long = [vec![b'x'; 251], b".txt".to_vec()].concat();
-    assert_eq!(conflict_name(&long, TAG, 1).len(), 255);
-    assert!(conflict_name(&long, TAG, 1).ends_with(b".conflict-node-today.txt"));
-    let long_extension = [b"x.".to_vec(), vec![b'y'; 253]].concat();
-    assert_eq!(conflict_name(&long_extension, TAG, 10).len(), 255);
-}
-
-#[test]
 fn put_replaces_what_was_expected_and_keeps_everything_else() {
     let vfs = LossVfs::new();
     let temp = temp_path(&path("f"));
