@@ -83,6 +83,11 @@ fn a_nonce_denied_before_the_log_is_applied() {
 }
 
 #[test]
+fn a_nonce_denied_that_was_decided() {
+    assert_breaks(Cluster::steady().with(|rules| rules.denies_open_only = false), HELD);
+}
+
+#[test]
 fn a_nonce_forgotten_with_its_caller() {
     assert_breaks(Cluster::steady().with(|rules| rules.knows_until_decided = false), HELD);
 }

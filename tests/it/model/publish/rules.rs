@@ -28,6 +28,8 @@ pub struct Rules {
     pub pins_stay: bool,
     /// Rule 2: a leader denies a nonce only when it has applied its whole log.
     pub denies_after_log: bool,
+    /// Rule 2, mended: a leader does not deny what its state machine shows to be decided, though it has forgotten it.
+    pub denies_open_only: bool,
     /// Rule 2, mended: a leader knows a nonce until the proposal is decided, not until somebody stops waiting.
     pub knows_until_decided: bool,
     /// Rule 3: a pin is on disk before the receipt leaves.
@@ -61,6 +63,7 @@ impl Rules {
         pins_by_nonce: true,
         pins_stay: true,
         denies_after_log: true,
+        denies_open_only: true,
         knows_until_decided: true,
         pins_durable: true,
         released_by_flush: true,

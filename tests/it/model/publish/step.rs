@@ -133,9 +133,15 @@ impl Cluster {
                 let of = &state.attempts[attempt];
                 let is_forgotten = matches!(of.knowledge, Knowledge::GivenUp | Knowledge::Forgotten);
                 let has_applied = !state.is_frail_leader || state.nodes[state.frail].applied == state.len();
+                let may_deny = has_applied || !self.rules.denies_after_log;
+                let is_asked_leader = state.is_frail_leader && !state.may_crash;
                 let is_denied = match of.knowledge {
-                    Knowledge::Decided => !self.rules.denies_after_log && state.is_frail_leader && !state.may_crash,
-                    _ => is_forgotten && (has_applied || !self.rules.denies_after_log),
+                    // Its leader may have forgotten it too; its state machine has not, or not yet heard of it.
+                    Knowledge::Decided => {
+                        let is_shown = state.is_released(attempt, state.nodes[state.frail].applied);
+                        is_asked_leader && may_deny && !(is_shown && self.rules.denies_open_only)
+                    }
+                    _ => is_forgotten && may_deny,
                 };
                 if of.term == state.term && is_denied {
                     actions.push(Action::Deny { node: at, attempt });
