@@ -1,0 +1,172 @@
+//! Who belongs: invites, admission, roles.
+
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use super::{Member, OpenInvite, State};
+use crate::command::{Admit, Founder, Invite, Outcome, Refusal, Role};
+use crate::ids::{InviteKey, NodeId, PeerKey};
+
+/// The longest name of a member, in bytes.
+pub const NAME_LEN_MAX: usize = 255;
+/// The most addresses of a member.
+pub const ADDRESSES_MAX: usize = 8;
+/// The longest address, in bytes.
+pub const ADDRESS_LEN_MAX: usize = 256;
+/// The most members there can ever have been.
+pub const MEMBERS_MAX: usize = 10_000;
+/// The most invites at a time: each is a row that every node keeps.
+pub const INVITES_MAX: usize = 10_000;
+
+impl State {
+    pub(super) fn found(&mut self, founder: &Founder) -> Result<Outcome, Refusal> {
+        check_texts(&founder.name, &founder.addresses)?;
+        if !self.members.is_empty() {
+            return Err(Refusal::IsFounded);
+        }
+        let member = Member::new(founder.key, &founder.name, Role::Candidate, &founder.addresses);
+        Ok(Outcome::Admitted(self.number(member)))
+    }
+
+    /// Gives a new member its number.
+    fn number(&mut self, member: Member) -> NodeId {
+        let node = NodeId(self.members.last_key_value().map_or(0, |(last, _)| last.0) + 1);
+        self.members.insert(node, member);
+        node
+    }
+
+    pub(super) fn invite(&mut self, invite: &Invite) -> Result<Outcome, Refusal> {
+        let by = self.member(invite.by)?;
+        let may = match invite.role {
+            Role::Reader => self.is_voter(invite.by) || by.role >= Role::Writer,
+            Role::Writer | Role::Candidate => self.is_voter(invite.by),
+        };
+        if !may {
+            return Err(Refusal::NotAllowed(invite.by));
+        }
+        let open = OpenInvite { role: invite.role, uses: invite.uses, expires: invite.expires, by: invite.by };
+        match self.invites.get(&invite.key) {
+            // Asked for again.
+            Some(known) if *known == open => return Ok(Outcome::Done),
+            Some(_) => return Err(Refusal::InviteMismatch),
+            None => {}
+        }
+        let now = self.now;
+        self.invites.retain(|_, invite| invite.expires.is_none_or(|expires| expires > now));
+        if self.invites.len() >= INVITES_MAX {
+            return Err(Refusal::TooMuch(format!("there are {INVITES_MAX} invites")));
+        }
+        self.invites.insert(invite.key, open);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn revoke(&mut self, key: &InviteKey, by: NodeId) -> Result<Outcome, Refusal> {
+        self.member(by)?;
+        let issuer = self.invites.get(key).ok_or(Refusal::NoInvite)?.by;
+        if issuer != by && !self.is_voter(by) {
+            return Err(Refusal::NotAllowed(by));
+        }
+        self.invites.remove(key);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn admit(&mut self, admit: &Admit) -> Result<Outcome, Refusal> {
+        check_texts(&admit.name, &admit.addresses)?;
+        if !is_signed(admit, &admit.signed_bytes(self.repository)) {
+            return Err(Refusal::InviteMismatch);
+        }
+        match self.member_by_key(admit.peer) {
+            Some((_, member)) if member.is_removed => return Err(Refusal::WasRemoved),
+            // The answer was lost: asking twice spends one use.
+            Some((node, member)) if member.invite == Some(admit.invite) => return Ok(Outcome::Admitted(node)),
+            Some(_) => return Err(Refusal::InviteMismatch),
+            None => {}
+        }
+        let now = self.now;
+        let invite = self.invites.get_mut(&admit.invite).ok_or(Refusal::NoInvite)?;
+        if invite.expires.is_some_and(|expires| expires <= now) {
+            return Err(Refusal::InviteExpired);
+        }
+        if invite.role != admit.role {
+            return Err(Refusal::InviteMismatch);
+        }
+        if self.members.len() >= MEMBERS_MAX {
+            return Err(Refusal::TooMuch(format!("there were {MEMBERS_MAX} members")));
+        }
+        invite.uses = invite.uses.checked_sub(1).ok_or(Refusal::InviteUsedUp)?;
+        let member = Member::new(admit.peer, &admit.name, admit.role, &admit.addresses);
+        let member = Member { is_partial: admit.is_partial, invite: Some(admit.invite), ..member };
+        Ok(Outcome::Admitted(self.number(member)))
+    }
+
+    pub(super) fn remove(&mut self, node: NodeId, by: NodeId) -> Result<Outcome, Refusal> {
+        self.check_voter(by)?;
+        self.member(node)?;
+        self.check_votes_not(node)?;
+        self.members.entry(node).and_modify(|member| {
+            member.is_removed = true;
+            member.addresses.clear();
+        });
+        self.invites.retain(|_, invite| invite.by != node);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_role(&mut self, node: NodeId, role: Role, by: NodeId) -> Result<Outcome, Refusal> {
+        self.check_voter(by)?;
+        self.member(node)?;
+        self.check_votes_not(node)?;
+        self.members.entry(node).and_modify(|member| member.role = role);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_addresses(&mut self, node: NodeId, addresses: &[String]) -> Result<Outcome, Refusal> {
+        self.member(node)?;
+        check_texts("", addresses)?;
+        self.members.entry(node).and_modify(|member| member.addresses = addresses.to_vec());
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_partial(&mut self, node: NodeId, is_partial: bool) -> Result<Outcome, Refusal> {
+        self.member(node)?;
+        if is_partial {
+            self.check_votes_not(node)?;
+        }
+        self.members.entry(node).and_modify(|member| member.is_partial = is_partial);
+        Ok(Outcome::Done)
+    }
+
+    /// Neither in force nor about to be.
+    fn check_votes_not(&self, node: NodeId) -> Result<(), Refusal> {
+        let is_target = self.change.as_ref().is_some_and(|change| change.target.contains(&node));
+        if is_target || self.is_voter(node) { Err(Refusal::IsVoter(node)) } else { Ok(()) }
+    }
+}
+
+impl Member {
+    fn new(key: PeerKey, name: &str, role: Role, addresses: &[String]) -> Self {
+        Self {
+            key,
+            name: name.to_owned(),
+            role,
+            addresses: addresses.to_vec(),
+            is_partial: false,
+            is_deficient: false,
+            is_removed: false,
+            invite: None,
+            last: None,
+            last_try: None,
+        }
+    }
+}
+
+fn check_texts(name: &str, addresses: &[String]) -> Result<(), Refusal> {
+    let fits = name.len() <= NAME_LEN_MAX
+        && addresses.len() <= ADDRESSES_MAX
+        && addresses.iter().all(|address| address.len() <= ADDRESS_LEN_MAX);
+    if fits { Ok(()) } else { Err(Refusal::TooMuch("name or addresses are too long".to_owned())) }
+}
+
+fn is_signed(admit: &Admit, bytes: &[u8]) -> bool {
+    let key = VerifyingKey::from_bytes(&admit.invite.0);
+    let signature = Signature::from_slice(&admit.signature.0);
+    key.is_ok_and(|key| signature.is_ok_and(|signature| key.verify_strict(bytes, &signature).is_ok()))
+}

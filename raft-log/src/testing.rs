@@ -1,0 +1,9 @@
+//! A cluster in one process, on a network that misbehaves as it is told to.
+
+mod cluster;
+mod net;
+mod numbers;
+
+pub use cluster::{Cluster, PATIENCE, REPOSITORY, Settings, key, main_ref, step_id};
+pub use net::FakeNet;
+pub use numbers::Numbers;

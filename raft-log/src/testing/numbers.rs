@@ -1,0 +1,26 @@
+//! Numbers that look random and are the same for the same seed.
+
+/// `SplitMix64`.
+#[derive(Debug, Clone)]
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// One of `0..end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.draw() % end
+    }
+
+    /// Some of `1..=end`.
+    pub fn some_of(&mut self, end: u64) -> Vec<u64> {
+        let bits = self.draw();
+        (1..=end).filter(|node| bits & 1 << node != 0).collect()
+    }
+}
