@@ -17,8 +17,8 @@ const BAN_MAX: Duration = Duration::from_secs(3600);
 /// Limits for one peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Streams at a time: bulk, call, raft.
-    pub streams: [u32; 3],
+    /// Streams at a time: bulk, call, raft, join.
+    pub streams: [u32; 4],
     /// Nodes read a second, and how many at once after a rest.
     pub nodes: (u64, u64),
     /// Requests a second, and how many at once after a rest.
@@ -27,7 +27,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams: [4, 4, 2], nodes: (20_000, 200_000), requests: (2_000, 4_000) }
+        Self { streams: [4, 4, 2, 1], nodes: (20_000, 200_000), requests: (2_000, 4_000) }
     }
 }
 
@@ -63,7 +63,7 @@ impl Bucket {
 struct Peer {
     /// The process that it is connected with, while it has streams.
     nonce: u64,
-    streams: [u32; 3],
+    streams: [u32; 4],
     nodes: Bucket,
     requests: Bucket,
     strikes: u32,
@@ -72,11 +72,11 @@ struct Peer {
 
 impl Peer {
     fn is_idle(&self, now: Moment) -> bool {
-        self.streams == [0; 3]
+        self.streams == [0; 4]
             && self.banned_until <= now
             && self.nodes.full_at <= now
             && self.requests.full_at <= now
-            && self.strikes == 0
+            && (self.strikes == 0 || self.banned_until + BAN_MAX <= now)
     }
 }
 
@@ -103,7 +103,7 @@ impl Guard {
         let limits = self.limits;
         Some(self.peers.entry(*key).or_insert_with(|| Peer {
             nonce: 0,
-            streams: [0; 3],
+            streams: [0; 4],
             nodes: Bucket::new(limits.nodes, now),
             requests: Bucket::new(limits.requests, now),
             strikes: 0,
@@ -118,7 +118,7 @@ impl Guard {
         if peer.banned_until > now || peer.streams[class as usize] >= max {
             return Err(Refusal::Busy);
         }
-        if peer.streams != [0; 3] && peer.nonce != nonce {
+        if peer.streams != [0; 4] && peer.nonce != nonce {
             return Err(Refusal::Twin);
         }
         peer.nonce = nonce;
@@ -149,9 +149,13 @@ impl Guard {
         self.peers.get(key).map_or(Moment::ZERO, |peer| peer.nodes.ready_at().max(peer.requests.ready_at()))
     }
 
-    /// A peer broke the protocol: it is left alone for a while, longer each time.
+    /// A member broke the protocol: it is left alone for a while, longer each time, which is forgotten an hour after the last.
+    /// Not for strangers: their keys cost nothing, and would push those of members out.
     pub fn strike(&mut self, key: &PeerKey, now: Moment) {
         let Some(peer) = self.peer(key, now) else { return };
+        if peer.banned_until + BAN_MAX <= now {
+            peer.strikes = 0;
+        }
         let time = BAN_FIRST.saturating_mul(1 << peer.strikes.min(10)).min(BAN_MAX);
         peer.strikes += 1;
         peer.banned_until = now + time;
@@ -235,6 +239,11 @@ mod tests {
             guard.strike(&PEER, second(1000));
         }
         assert!(!guard.is_banned(&PEER, second(1000 + 3600)));
+        guard.strike(&PEER, second(1000 + 3600 + 3600));
+        assert!(!guard.is_banned(&PEER, second(1000 + 3600 + 3600 + 60)), "an hour later it is the first again");
+        let _ = guard.open(&PEER, Class::Bulk, 7, second(20_000));
+        guard.close(&PEER, Class::Bulk, second(20_000));
+        assert!(guard.is_empty(), "and it is not remembered for ever");
     }
 
     #[test]

@@ -26,4 +26,4 @@ pub mod wire;
 pub use error::{FetchError, Refusal, WireError};
 pub use fetch::{Fetch, FetchStats};
 pub use message::{Message, Status, Walk};
-pub use peer::{Access, Class, PeerKey, Root, Scope};
+pub use peer::{Access, Class, PeerKey, Role, Root, Scope};

@@ -165,6 +165,40 @@ impl Status {
     }
 }
 
+/// What calls are about: `docs/protocol.md`, section 5.
+pub mod topics {
+    use crate::peer::Class;
+
+    /// A message of Raft.
+    pub const RAFT: u16 = 1;
+    /// Where the log stands.
+    pub const READ_INDEX: u16 = 16;
+    /// Publish for the caller.
+    pub const PUBLISH: u16 = 17;
+    /// Hold a closure, and give a receipt.
+    pub const HOLD: u16 = 18;
+    /// Whether a receipt is wanted still.
+    pub const WANTED: u16 = 19;
+    /// Join with an invite.
+    pub const JOIN: u16 = 20;
+    /// Vouch for a member.
+    pub const VOUCH: u16 = 21;
+    /// What the caller should know of the cluster.
+    pub const CLUSTER: u16 = 22;
+    /// A change of membership.
+    pub const MEMBERS: u16 = 23;
+
+    /// Whether a topic belongs on streams of a class.
+    pub fn belong(class: Class, topic: u16) -> bool {
+        match class {
+            Class::Bulk => false,
+            Class::Raft => topic < READ_INDEX,
+            Class::Call => topic >= READ_INDEX && topic != JOIN,
+            Class::Join => topic == JOIN,
+        }
+    }
+}
+
 /// The numbers of messages.
 mod types {
     pub const HELLO: u8 = 1;
@@ -185,7 +219,13 @@ mod types {
 /// The longest body of a type on streams of a class, from that side; `None` if it never comes there.
 pub fn body_max(class: Class, side: Side, kind: u8) -> Option<usize> {
     use types::{ABSENT, CALL, DELTA, FRAME, GET, GET_END, HELLO, NODES, REFUSED, REPLY, WALK, WALK_END, WELCOME};
-    let opaque = if class == Class::Raft { 4 << 20 } else { 1 << 20 };
+    let opaque = match (class, side) {
+        (Class::Raft, _) => 4 << 20,
+        // Nobody is known there: a stranger has an invite to show, and is told of the members.
+        (Class::Join, Side::Asker) => 4 << 10,
+        (Class::Join, Side::Answerer) => 64 << 10,
+        _ => 1 << 20,
+    };
     match (side, class, kind) {
         (Side::Asker, _, HELLO) => Some(61),
         (Side::Answerer, _, WELCOME) => Some(18),
@@ -197,8 +237,8 @@ pub fn body_max(class: Class, side: Side, kind: u8) -> Option<usize> {
         (Side::Answerer, Class::Bulk, WALK_END) => Some(8),
         (Side::Answerer, Class::Bulk, FRAME) => Some(FRAME_LEN_MAX),
         (Side::Answerer, Class::Bulk, GET_END) => Some(4),
-        (Side::Asker, Class::Call | Class::Raft, CALL) => Some(opaque + 10),
-        (Side::Answerer, Class::Call | Class::Raft, REPLY) => Some(opaque + 9),
+        (Side::Asker, Class::Call | Class::Raft | Class::Join, CALL) => Some(opaque + 10),
+        (Side::Answerer, Class::Call | Class::Raft | Class::Join, REPLY) => Some(opaque + 9),
         _ => None,
     }
 }

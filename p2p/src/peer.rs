@@ -31,11 +31,13 @@ pub enum Class {
     Call,
     /// Messages of Raft.
     Raft,
+    /// Asking to be taken in: the one thing that a stranger may do.
+    Join,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 3] = [Class::Bulk, Class::Call, Class::Raft];
+    pub const ALL: [Class; 4] = [Class::Bulk, Class::Call, Class::Raft, Class::Join];
 
     /// Its number in Hello.
     pub const fn code(self) -> u8 {
@@ -43,12 +45,47 @@ impl Class {
             Self::Bulk => 1,
             Self::Call => 2,
             Self::Raft => 3,
+            Self::Join => 4,
         }
     }
 
     /// The class with a number.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.code() == code)
+    }
+}
+
+/// What a peer is in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// No member.
+    Stranger,
+    /// No member either, but it has shown a ticket: it reads what that covers.
+    Guest,
+    /// Reads.
+    Reader,
+    /// Reads and publishes.
+    Writer,
+    /// Will be a voter; follows the log meanwhile.
+    Candidate,
+    /// Votes.
+    Voter,
+}
+
+impl Role {
+    /// Whether streams of a class are for it. Who asks to join is let in by whether anybody is expected.
+    pub const fn admits(self, class: Class) -> bool {
+        match class {
+            Class::Bulk => !matches!(self, Self::Stranger),
+            Class::Call => self.is_member(),
+            Class::Raft => matches!(self, Self::Candidate | Self::Voter),
+            Class::Join => true,
+        }
+    }
+
+    /// Whether it belongs to the cluster.
+    pub const fn is_member(self) -> bool {
+        !matches!(self, Self::Stranger | Self::Guest)
     }
 }
 
@@ -120,19 +157,44 @@ impl Scope {
 /// What the members of the cluster may do, as it stands now. Asked at every request, by the thread that answers it: an
 /// answer must not wait for the network.
 pub trait Access: Send + Sync {
-    /// Whether the peer may speak on streams of this class at all. A stranger may on none, save for who joins.
-    fn admits(&self, peer: &PeerKey, class: Class) -> bool;
+    /// What the peer is. By this alone it is decided on which streams it may speak.
+    fn role(&self, peer: &PeerKey) -> Role;
+
+    /// Whether somebody who is no member may ask to join: while an invite is open. If not, strangers are shown out at once.
+    fn expects_joiners(&self) -> bool;
 
     /// What of this root the peer may read. A commit in the history of a ref that it may read is a root in its own right.
     fn scope(&self, peer: &PeerKey, root: &Root) -> Scope;
 
-    /// Whether the peer may ask this of us. Whether it is done is for who does it to decide.
-    fn may_call(&self, peer: &PeerKey, class: Class, topic: u16) -> bool;
+    /// Whether a member may ask this of us; that the topic belongs on the stream has been seen. Whether it is done is for
+    /// who does it to decide. Who asks to join is not asked about here.
+    fn may_call(&self, peer: &PeerKey, topic: u16) -> bool;
+}
+
+/// Whether the peer may speak on streams of a class.
+pub fn is_admitted(access: &dyn Access, peer: &PeerKey, class: Class) -> bool {
+    let role = access.role(peer);
+    role.admits(class) && (class != Class::Join || role.is_member() || access.expects_joiners())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// G8: strangers have nothing but the way in, and Raft has the voters and the candidates.
+    #[test]
+    fn roles_and_their_streams() {
+        for (role, admitted) in [
+            (Role::Stranger, [false, false, false, true]),
+            (Role::Guest, [true, false, false, true]),
+            (Role::Reader, [true, true, false, true]),
+            (Role::Writer, [true, true, false, true]),
+            (Role::Candidate, [true, true, true, true]),
+            (Role::Voter, [true, true, true, true]),
+        ] {
+            assert_eq!(Class::ALL.map(|class| role.admits(class)), admitted, "{role:?}");
+        }
+    }
 
     #[test]
     fn scopes_lead_to_what_they_cover() {

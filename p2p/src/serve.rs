@@ -11,8 +11,8 @@ use filesync_cas::{ContentHash, Store};
 use crate::error::{Refusal, WireError};
 use crate::get::GetAnswer;
 use crate::guard::Guard;
-use crate::message::{Hello, Message, Side, Status, VERSION, Walk, Welcome};
-use crate::peer::{Access, Class, PeerKey, Root, Scope};
+use crate::message::{Hello, Message, Side, Status, VERSION, Walk, Welcome, topics};
+use crate::peer::{Access, Class, PeerKey, Role, Root, Scope, is_admitted};
 use crate::source::StoreSource;
 use crate::walk::{Step, WalkAnswer};
 use crate::wants::Get;
@@ -98,6 +98,8 @@ pub enum Turn {
     Call {
         /// Which.
         number: u64,
+        /// What the caller was when it was let in.
+        role: Role,
         /// What about.
         topic: u16,
         /// Opaque.
@@ -224,7 +226,7 @@ impl Serving {
             return Ok(self.greeted(&hello, now));
         }
         self.shared.guard().spend(&self.peer, 1, 0, now);
-        let is_admitted = self.shared.access.admits(&self.peer, self.class);
+        let is_admitted = is_admitted(&*self.shared.access, &self.peer, self.class);
         let started = match message {
             Message::Walk(_) | Message::Get(_) if !is_admitted => Err(Refusal::Stranger),
             Message::Walk(walk) => self.walk(&walk),
@@ -241,7 +243,7 @@ impl Serving {
     }
 
     fn greeted(&mut self, hello: &Hello, now: Moment) -> Turn {
-        let admitted = match self.shared.access.admits(&self.peer, self.class) {
+        let admitted = match is_admitted(&*self.shared.access, &self.peer, self.class) {
             true => self.shared.me.greet(hello, self.class),
             // A stranger learns nothing else.
             false => Err(Refusal::Stranger),
@@ -286,13 +288,18 @@ impl Serving {
     }
 
     fn call(&mut self, number: u64, topic: u16, body: Vec<u8>, is_admitted: bool) -> Turn {
-        let may = is_admitted && self.shared.access.may_call(&self.peer, self.class, topic);
+        let (access, role) = (&self.shared.access, self.shared.access.role(&self.peer));
+        // The role is looked at once more, so that what is handed on is what was let in.
+        let may = is_admitted
+            && topics::belong(self.class, topic)
+            && role.admits(self.class)
+            && (self.class == Class::Join || access.may_call(&self.peer, topic));
         let status = match (may, self.calls < CALLS_MAX) {
             (false, _) => Status::Refused,
             (_, false) => Status::Busy,
             _ => {
                 self.calls += 1;
-                return Turn::Call { number, topic, body };
+                return Turn::Call { number, role, topic, body };
             }
         };
         Turn::Send(Message::Reply { number, status, body: Vec::new() }.encode())

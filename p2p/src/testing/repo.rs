@@ -16,7 +16,7 @@ use filesync_merkle::{
 };
 
 use crate::guard::{Guard, Limits};
-use crate::peer::{Access, Class, PeerKey, Root, Scope};
+use crate::peer::{Access, PeerKey, Role, Root, Scope};
 use crate::serve::{Me, Shared};
 use crate::source::StoreSource;
 
@@ -241,21 +241,27 @@ fn file(writer: &mut FrameWriter<'_>, sizes: ChunkSizes, bytes: &[u8]) -> Entry 
 pub struct Everything {
     /// Who is a member; everybody if there is nobody.
     pub members: Vec<PeerKey>,
+    /// Whether strangers may ask to join.
+    pub is_open: bool,
     /// What may be read of roots; all of any that is not here.
     pub scopes: Mutex<BTreeMap<Root, Scope>>,
 }
 
 impl Access for Everything {
-    fn admits(&self, peer: &PeerKey, _: Class) -> bool {
-        self.members.is_empty() || self.members.contains(peer)
+    fn role(&self, peer: &PeerKey) -> Role {
+        if self.members.is_empty() || self.members.contains(peer) { Role::Voter } else { Role::Stranger }
+    }
+
+    fn expects_joiners(&self) -> bool {
+        self.is_open
     }
 
     fn scope(&self, _: &PeerKey, root: &Root) -> Scope {
         self.scopes.lock().expect("not poisoned").get(root).cloned().unwrap_or(Scope::All)
     }
 
-    fn may_call(&self, _: &PeerKey, class: Class, topic: u16) -> bool {
-        (class == Class::Raft) == (topic == 1)
+    fn may_call(&self, _: &PeerKey, _: u16) -> bool {
+        true
     }
 }
 

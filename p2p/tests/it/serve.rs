@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use filesync_cas::{ContentHash, Kind};
-use filesync_p2p::message::{Hello, Message, Side};
+use filesync_p2p::message::{Hello, Message, Side, topics};
 use filesync_p2p::peer::Scope;
 use filesync_p2p::serve::{Serving, Turn};
 use filesync_p2p::testing::tree;
 use filesync_p2p::wants::{GetBuilder, Want, WantedChildren};
 use filesync_p2p::wire::Inbox;
-use filesync_p2p::{Class, Refusal, Status};
+use filesync_p2p::{Class, Refusal, Role, Status};
 
 use super::*;
 
@@ -118,6 +118,44 @@ fn a_stranger_gets_nothing() {
     assert!(shared.guard().is_empty(), "nothing is remembered of strangers");
 }
 
+/// A stranger may ask to join while somebody is expected, and nothing else, whatever the stream.
+#[test]
+fn a_stranger_may_join_and_nothing_else() {
+    let repo = Repo::new();
+    let head = repo.commit(&some_tree(1, 5), &[]);
+    for is_open in [true, false] {
+        let shared = shared(Everything { members: vec![peer(1)], is_open, ..Everything::default() });
+        for class in Class::ALL {
+            let mut serving = Serving::new(Arc::clone(&shared), US, class, ZERO);
+            serving.receive(&me().hello(class).encode(), ZERO);
+            let Ok(Turn::Send(answer)) = serving.turn(&repo.store, ZERO) else { panic!("an answer") };
+            let is_let_in = is_open && class == Class::Join;
+            assert_eq!(answer != Message::Refused(Refusal::Stranger).encode(), is_let_in, "{class:?}");
+            if !is_let_in {
+                continue;
+            }
+            for (number, topic) in [(1, topics::PUBLISH), (2, topics::JOIN)] {
+                serving.receive(&Message::Call { number, topic, body: vec![7; 4096] }.encode(), ZERO);
+                let turn = loop {
+                    match serving.turn(&repo.store, ZERO).expect("no breach") {
+                        Turn::Again => {}
+                        turn => break turn,
+                    }
+                };
+                let refused = Message::Reply { number, status: Status::Refused, body: vec![] };
+                match topic {
+                    topics::JOIN => assert!(matches!(turn, Turn::Call { role: Role::Stranger, .. }), "{turn:?}"),
+                    _ => assert_eq!(turn, Turn::Send(refused.encode())),
+                }
+            }
+            serving.receive(&Message::Walk(whole(head, None)).encode(), ZERO);
+            assert!(serving.turn(&repo.store, ZERO).is_err(), "no walks there");
+            assert!(shared.guard().open(&US, Class::Join, 99, ZERO).is_ok(), "the first is closed");
+            assert_eq!(shared.guard().open(&US, Class::Join, 99, ZERO), Err(Refusal::Busy), "one at a time");
+        }
+    }
+}
+
 #[test]
 fn nothing_comes_before_hello_and_hello_once() {
     let repo = Repo::new();
@@ -134,13 +172,19 @@ fn a_member_that_is_removed_gets_nothing_more() {
     #[derive(Debug, Clone)]
     struct Switch(Arc<std::sync::atomic::AtomicBool>);
     impl filesync_p2p::Access for Switch {
-        fn admits(&self, _: &PeerKey, _: Class) -> bool {
-            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        fn role(&self, _: &PeerKey) -> Role {
+            match self.0.load(std::sync::atomic::Ordering::Relaxed) {
+                true => Role::Voter,
+                false => Role::Stranger,
+            }
+        }
+        fn expects_joiners(&self) -> bool {
+            false
         }
         fn scope(&self, _: &PeerKey, _: &Root) -> Scope {
             Scope::All
         }
-        fn may_call(&self, _: &PeerKey, _: Class, _: u16) -> bool {
+        fn may_call(&self, _: &PeerKey, _: u16) -> bool {
             true
         }
     }
@@ -371,7 +415,7 @@ fn calls_are_checked_and_counted() {
     assert_eq!(turn(&mut serving), Turn::Send(refused.encode()), "a message of raft does not belong here");
     for number in 2..66 {
         serving.receive(&call(number, 17), ZERO);
-        assert_eq!(turn(&mut serving), Turn::Call { number, topic: 17, body: b"x".to_vec() });
+        assert_eq!(turn(&mut serving), Turn::Call { number, role: Role::Voter, topic: 17, body: b"x".to_vec() });
     }
     serving.receive(&call(66, 17), ZERO);
     let busy = Message::Reply { number: 66, status: Status::Busy, body: vec![] };
