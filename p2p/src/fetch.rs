@@ -360,9 +360,6 @@ impl<'s> Fetch<'s> {
 
     /// Time has passed and nothing came.
     pub fn tick(&mut self, now: Moment) -> Result<(), FetchError> {
-        if self.verifying > 0 {
-            self.swarm.was_deaf(now);
-        }
         let mut stalled = self.swarm.stalled(now);
         if let Phase::Walking(walking) = &self.phase {
             stalled.extend(walking.stalled(now));
@@ -371,6 +368,11 @@ impl<'s> Fetch<'s> {
             self.drop_peer(&peer, "it sends nothing".to_owned(), false)?;
         }
         Ok(())
+    }
+
+    /// We did not read what peers sent: that nothing came up to now is no fault of theirs.
+    pub fn was_deaf(&mut self, now: Moment) {
+        self.swarm.was_deaf(now);
     }
 
     /// When [`Fetch::tick`] is to be called though nothing came.

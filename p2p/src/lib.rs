@@ -5,7 +5,7 @@
 //! `docs/guarantees.md`). `docs/protocol.md` rules every byte.
 //!
 //! The rules are state machines without sockets and clocks: [`serve::Serving`] answers one stream, [`fetch::Fetch`] gets a closure from
-//! several peers. Not known here: working copies, refs, what the messages of Raft and of the cluster say.
+//! several peers. [`transport`] has the sockets, and brings bytes and the time. Not known here: working copies, refs, what the messages of Raft and of the cluster say.
 
 pub mod ask;
 pub mod error;
@@ -19,6 +19,7 @@ pub mod source;
 pub mod swarm;
 pub mod testing;
 pub mod tour;
+pub mod transport;
 pub mod walk;
 pub mod wants;
 pub mod wire;

@@ -1,0 +1,243 @@
+//! The only sockets: QUIC by libp2p, streams by `libp2p-stream`, on a runtime of its own.
+//!
+//! What is decided about a peer is decided by the state machines of this crate; here bytes are moved, time is read, and what the
+//! libraries do badly is made good:
+//! - streams are opened only to peers that are connected, and always within a time: opening one to a stranger would wait for ever;
+//! - loops that accept streams do nothing but start a task, since a stream that nobody takes at once is dropped in silence;
+//! - so whoever opens a stream believes in it only when its Hello has been answered, and tries again once;
+//! - the task of the swarm never waits for a disk or for a channel;
+//! - connections of one peer are limited to four, not to one: two that dial each other at once would both lose.
+
+mod accept;
+mod address;
+mod calls;
+mod config;
+mod fetching;
+mod inner;
+mod keep;
+mod link;
+mod swarm_task;
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use filesync_cas::{Session, Store};
+use libp2p::identity::{Keypair, ed25519};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::error::FetchError;
+use crate::fetch::FetchStats;
+use crate::message::{Status, Walk};
+use crate::peer::{Class, PeerKey};
+use crate::serve::Shared;
+use address::peer_id;
+use inner::{BULK_MAX, GREETING_MAX, Inner, connect, lock, protocol};
+use swarm_task::Command;
+
+pub use calls::{CALL_TIME, CallError};
+pub use config::{Answer, Answers, Caller, Config, ConnectError, Connection, StartError};
+
+/// This node on the network. Dropped, it is gone; [`Transport::shutdown`] takes leave first.
+pub struct Transport {
+    inner: Arc<Inner>,
+    runtime: Option<tokio::runtime::Runtime>,
+    stop: watch::Sender<bool>,
+    listening: Vec<SocketAddr>,
+    key: PeerKey,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("key", &self.key).field("listening", &self.listening).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// Listens, and answers from `store` who may ask by `shared`. Needs no runtime and must not be called within one.
+    pub fn start(
+        config: &Config,
+        shared: Arc<Shared>,
+        store: Arc<Store>,
+        answers: Arc<dyn Answers>,
+    ) -> Result<Self, StartError> {
+        let other = |error: &dyn std::fmt::Display| StartError::Other(error.to_string());
+        let mut seed = config.seed;
+        let secret = ed25519::SecretKey::try_from_bytes(&mut seed).map_err(|error| other(&error))?;
+        let keypair = ed25519::Keypair::from(secret);
+        let key = PeerKey(keypair.public().to_bytes());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("net")
+            .enable_all()
+            .build()
+            .map_err(|error| other(&error))?;
+        let (stop, stopped) = watch::channel(false);
+        let (commands, received) = mpsc::unbounded_channel();
+        let (connected, connections) = watch::channel(HashSet::new());
+        let entered = runtime.enter();
+        let (swarm, mut control) = swarm_task::build(config, Keypair::from(keypair)).map_err(|error| other(&error))?;
+        let incoming = Class::ALL.map(|class| (class, control.accept(protocol(class))));
+        let inner = Arc::new(Inner {
+            shared,
+            store,
+            answers,
+            control,
+            commands,
+            bulk: Arc::new(Semaphore::new(BULK_MAX)),
+            greeting: (Arc::new(Semaphore::new(GREETING_MAX.0)), Arc::new(Semaphore::new(GREETING_MAX.1))),
+            started: Instant::now(),
+            links: Mutex::default(),
+            kept: Mutex::default(),
+            connected: connections,
+            reasons: Mutex::default(),
+            stop: stopped,
+        });
+        for (class, incoming) in incoming {
+            let incoming = incoming.map_err(|error| other(&error))?;
+            runtime.spawn(accept::run(Arc::clone(&inner), class, incoming));
+        }
+        let (ready, listening) = oneshot::channel();
+        let task = swarm_task::State::new(Arc::clone(&inner), connected);
+        runtime.spawn(swarm_task::run(task, swarm, received, config.listen.clone(), ready));
+        drop(entered);
+        let listening = runtime.block_on(listening).map_err(|error| other(&error))??;
+        Ok(Self { inner, runtime: Some(runtime), stop, listening, key })
+    }
+
+    /// Our own key.
+    pub fn key(&self) -> PeerKey {
+        self.key
+    }
+
+    /// Where we listen.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    fn runtime(&self) -> Result<&tokio::runtime::Runtime, ConnectError> {
+        self.runtime.as_ref().ok_or(ConnectError::Closed)
+    }
+
+    /// Connects to a peer, unless it is connected. Addresses are `host:port`; all are tried. Ends within 15 s. Not to be called on a runtime.
+    pub fn connect(&self, peer: PeerKey, addresses: &[String]) -> Result<(), ConnectError> {
+        self.runtime()?.block_on(connect(&self.inner, peer, addresses))
+    }
+
+    /// As [`Transport::connect`], for who is on a runtime.
+    pub fn connecting(
+        &self,
+        peer: PeerKey,
+        addresses: Vec<String>,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send + 'static + use<> {
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.as_ref().map(|it| it.handle().clone()));
+        async move {
+            let Some(runtime) = runtime else { return Err(ConnectError::Closed) };
+            let connected = runtime.spawn(async move { connect(&inner, peer, &addresses).await });
+            connected.await.unwrap_or(Err(ConnectError::Closed))
+        }
+    }
+
+    /// Keeps connections with these peers from now on, and with no others: dials them, and again when they are lost, with pauses of 0.2 s
+    /// growing to 10 s. To be called again whenever members or their addresses change; connections that there are stay.
+    pub fn keep(&self, peers: BTreeMap<PeerKey, Vec<String>>) {
+        if let Some(runtime) = &self.runtime {
+            keep::keep(&self.inner, runtime.handle(), peers);
+        }
+    }
+
+    /// How it stands with the peers that are kept, and with those that are connected.
+    pub fn connections(&self) -> Vec<Connection> {
+        let mut peers: Vec<PeerKey> = lock(&self.inner.kept).keys().copied().collect();
+        let connected = self.inner.connected.borrow().clone();
+        peers.extend(&connected);
+        peers.sort_unstable();
+        peers.dedup();
+        let state = |peer| {
+            let is_connected = connected.contains(&peer);
+            Connection { peer, is_connected, why: self.inner.reason(&peer).filter(|_| !is_connected) }
+        };
+        peers.into_iter().map(state).collect()
+    }
+
+    /// Ends all connections with a peer that is no member any more.
+    pub fn disconnect(&self, peer: &PeerKey) {
+        if let Some(peer) = peer_id(peer) {
+            drop(self.inner.commands.send(Command::Disconnect(peer)));
+        }
+    }
+
+    /// Asks a connected peer, on a stream of the class that is kept open. Topics are those of [`crate::message::topics`]; a body is at most
+    /// 1 MiB, 4 MiB on [`Class::Raft`], 4 KiB on [`Class::Join`]. Ends within `time`, which is at most [`CALL_TIME`]. After an error that does not say
+    /// otherwise it is not known whether the call was heard.
+    pub fn call(
+        &self,
+        peer: PeerKey,
+        class: Class,
+        topic: u16,
+        body: Vec<u8>,
+        time: Duration,
+    ) -> impl Future<Output = Result<(Status, Vec<u8>), CallError>> + Send + 'static + use<> {
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.as_ref().map(|it| it.handle().clone()));
+        async move {
+            let Some(runtime) = runtime else { return Err(CallError::Closed) };
+            // On our own runtime, whatever the caller runs on.
+            let call = runtime.spawn(async move { calls::call(&inner, peer, class, topic, body, time).await });
+            call.await.unwrap_or(Err(CallError::Closed))
+        }
+    }
+
+    /// As [`Transport::call`], waiting for the answer. Not to be called on a runtime.
+    pub fn call_and_wait(
+        &self,
+        peer: PeerKey,
+        class: Class,
+        topic: u16,
+        body: Vec<u8>,
+        time: Duration,
+    ) -> Result<(Status, Vec<u8>), CallError> {
+        let runtime = self.runtime().map_err(|_| CallError::Closed)?;
+        runtime.block_on(self.call(peer, class, topic, body, time))
+    }
+
+    /// Fetches the closure of a root from connected peers into the session; see [`crate::fetch`]. Uses threads of its own to verify,
+    /// and must not be called on a runtime. What had come is kept if it fails; the statistics tell.
+    pub fn fetch(
+        &self,
+        session: &Session<'_>,
+        store: &Store,
+        walk: Walk,
+        peers: &[PeerKey],
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> (Result<(), FetchError>, FetchStats) {
+        let Some(runtime) = &self.runtime else {
+            return (Err(FetchError::NoPeers { last: None }), FetchStats::default());
+        };
+        fetching::run(&self.inner, runtime.handle(), session, store, walk, peers, cancel, progress)
+    }
+
+    /// Takes leave: no new streams, those that are open get up to `time` to end, then connections are closed.
+    pub fn shutdown(mut self, time: Duration) {
+        self.stop.send_replace(true);
+        let Some(runtime) = self.runtime.take() else { return };
+        let (done, ended) = oneshot::channel();
+        drop(self.inner.commands.send(Command::Shutdown { time, done }));
+        runtime.block_on(async {
+            let _ = tokio::time::timeout(time + Duration::from_secs(2), ended).await;
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Drives a [`Fetch`]: a task for each peer's stream, threads that verify, and one loop that holds the strings.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use filesync_cas::{Session, Store};
+use futures::AsyncReadExt as _;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::inner::Inner;
+use super::link::{LinkError, READ_LEN, open, write_all};
+use crate::error::FetchError;
+use crate::fetch::{Action, Fetch, FetchStats, Job, Outcome};
+use crate::message::{Message, Walk};
+use crate::peer::{Class, PeerKey};
+use crate::wire::Moment;
+
+/// Messages of one peer that have come and were not looked at.
+const AHEAD: usize = 4;
+/// Frames that wait to be verified.
+const JOBS: usize = 8;
+/// How long we must have kept up before peers are blamed for silence.
+const KEPT_UP: Duration = Duration::from_secs(1);
+/// How often the caller is asked whether it wants to go on.
+const LOOK: Duration = Duration::from_millis(100);
+
+enum Event {
+    Joined(PeerKey, mpsc::Sender<Vec<u8>>),
+    Came(PeerKey, Message, usize, Option<OwnedSemaphorePermit>),
+    Lost(PeerKey, String, bool),
+    Done(Outcome),
+}
+
+/// What one peer's stream needs to be ended.
+struct Stream {
+    send: Option<mpsc::Sender<Vec<u8>>>,
+    _stop: oneshot::Sender<()>,
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(super) fn run(
+    inner: &Arc<Inner>,
+    runtime: &Handle,
+    session: &Session<'_>,
+    store: &Store,
+    walk: Walk,
+    peers: &[PeerKey],
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&FetchStats),
+) -> (Result<(), FetchError>, FetchStats) {
+    let mut fetch = match Fetch::new(store, session, walk) {
+        Ok(fetch) => fetch,
+        Err(error) => return (Err(error), FetchStats::default()),
+    };
+    let (events, received) = channel();
+    let mut streams = HashMap::new();
+    for &peer in peers {
+        let (stop, stopped) = oneshot::channel();
+        runtime.spawn(stream(Arc::clone(inner), peer, events.clone(), stopped));
+        streams.insert(peer, Stream { send: None, _stop: stop });
+    }
+    let (jobs, queue) = crossbeam_channel::bounded::<Job>(JOBS);
+    let result = std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+        for _ in 0..threads {
+            let (queue, events) = (queue.clone(), events.clone());
+            scope.spawn(move || {
+                for job in queue {
+                    if events.send(Event::Done(job.run(session))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(queue);
+        let mut driver = Driver {
+            inner,
+            streams,
+            jobs,
+            connecting: peers.len(),
+            permits: VecDeque::new(),
+            keeping_up: inner.now(),
+            running: 0,
+            last_done: inner.now(),
+        };
+        let result = driver.run(&mut fetch, &received, cancel, progress);
+        // No more jobs: the threads end.
+        drop(driver);
+        result
+    });
+    // What was verified last is stored, and counts.
+    while let Ok(event) = received.try_recv() {
+        if let Event::Done(outcome) = event {
+            drop(fetch.stored(outcome));
+        }
+    }
+    (result, fetch.stats())
+}
+
+struct Driver<'a> {
+    inner: &'a Arc<Inner>,
+    streams: HashMap<PeerKey, Stream>,
+    jobs: crossbeam_channel::Sender<Job>,
+    /// Peers of which it is not known yet whether they let us in.
+    connecting: usize,
+    /// What holds peers back while their frames wait for room.
+    permits: VecDeque<OwnedSemaphorePermit>,
+    /// Since when we keep up with what comes. Before, that nothing comes is no fault of peers.
+    keeping_up: Moment,
+    /// Frames that are being verified and stored, and when one began or ended last.
+    running: usize,
+    last_done: Moment,
+}
+
+impl Driver<'_> {
+    fn run(
+        &mut self,
+        fetch: &mut Fetch<'_>,
+        events: &Receiver<Event>,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<(), FetchError> {
+        // Frames that came and for which there is no room among the jobs.
+        let mut held: Vec<Job> = Vec::new();
+        let mut last = self.inner.now();
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(FetchError::Cancelled);
+            }
+            while let Some(job) = held.pop() {
+                if let Err(full) = self.jobs.try_send(job) {
+                    held.push(full.into_inner());
+                    break;
+                }
+            }
+            // As long as somebody may still let us in, nobody being there is no reason to give up.
+            if self.connecting == 0 || self.streams.values().any(|stream| stream.send.is_some()) {
+                while let Some(action) = fetch.poll(self.inner.now())? {
+                    self.act(action, &mut held);
+                }
+            }
+            while self.permits.len() > held.len() {
+                self.permits.pop_front();
+            }
+            if fetch.is_done() {
+                return Ok(());
+            }
+            self.wait(fetch, events, &held)?;
+            let (before, now) = (last, self.inner.now());
+            last = now;
+            let is_store_slow = self.running > 0 && self.last_done + KEPT_UP <= now;
+            if !held.is_empty() || is_store_slow || now - before >= KEPT_UP {
+                self.keeping_up = now;
+                fetch.was_deaf(now);
+            } else if self.keeping_up + KEPT_UP <= now {
+                fetch.tick(now)?;
+            }
+            progress(&fetch.stats());
+        }
+    }
+
+    fn act(&mut self, action: Action, held: &mut Vec<Job>) {
+        match action {
+            Action::Send(peer, message) => {
+                // Requests are short, and few are on their way: if there is no room the stream is broken, which will be told.
+                if let Some(send) = self.streams.get(&peer).and_then(|stream| stream.send.as_ref()) {
+                    drop(send.try_send(message.encode()));
+                }
+            }
+            Action::Verify(job) => {
+                (self.running, self.last_done) = (self.running + 1, self.inner.now());
+                held.insert(0, job);
+            }
+            Action::Drop { peer, lied, .. } => {
+                if lied {
+                    self.inner.strike(&peer);
+                }
+                self.streams.remove(&peer);
+            }
+        }
+    }
+
+    /// Waits for one event.
+    fn wait(&mut self, fetch: &mut Fetch<'_>, events: &Receiver<Event>, held: &[Job]) -> Result<(), FetchError> {
+        let now = self.inner.now();
+        let time = match held.is_empty() {
+            true => fetch.deadline(now).map_or(LOOK, |at| at.saturating_sub(now)).min(LOOK),
+            false => Duration::from_millis(1),
+        };
+        match events.recv_timeout(time) {
+            Ok(event) => self.happened(fetch, event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
+        }
+    }
+
+    fn happened(&mut self, fetch: &mut Fetch<'_>, event: Event) -> Result<(), FetchError> {
+        let now = self.inner.now();
+        match event {
+            Event::Joined(peer, send) => {
+                self.connecting -= 1;
+                if let Some(stream) = self.streams.get_mut(&peer) {
+                    stream.send = Some(send);
+                    fetch.join(peer, now);
+                }
+                Ok(())
+            }
+            Event::Came(peer, message, len, permit) => {
+                self.permits.extend(permit);
+                // One that was dropped may still have something on the way.
+                if self.streams.contains_key(&peer) { fetch.receive(&peer, message, len, now) } else { Ok(()) }
+            }
+            Event::Lost(peer, why, lied) => {
+                if lied {
+                    self.inner.strike(&peer);
+                }
+                match self.streams.remove(&peer) {
+                    Some(stream) => {
+                        self.connecting -= usize::from(stream.send.is_none());
+                        fetch.leave(&peer, &why)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Event::Done(outcome) => {
+                (self.running, self.last_done) = (self.running - 1, now);
+                fetch.stored(outcome)
+            }
+        }
+    }
+}
+
+/// One peer's stream, from opening to its end.
+async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, mut stop: oneshot::Receiver<()>) {
+    let (why, lied) = tokio::select! {
+        ended = talk(&inner, peer, &events) => match ended {
+            Ok(()) => ("the stream was closed".to_owned(), false),
+            Err(error) => (error.to_string(), error.is_breach()),
+        },
+        _ = &mut stop => return,
+    };
+    drop(events.send(Event::Lost(peer, why, lied)));
+}
+
+async fn talk(inner: &Inner, peer: PeerKey, events: &Sender<Event>) -> Result<(), LinkError> {
+    let opened = open(inner, peer, Class::Bulk).await?;
+    let mut asking = opened.asking;
+    let (mut from, to) = opened.stream.split();
+    let (send, messages) = mpsc::channel(16);
+    let writer = write_all(to, messages);
+    drop(events.send(Event::Joined(peer, send)));
+    let room = Arc::new(Semaphore::new(AHEAD));
+    let read = async {
+        let mut buffer = vec![0; READ_LEN];
+        for message in opened.first {
+            drop(events.send(Event::Came(peer, message, 0, None)));
+        }
+        loop {
+            let now = inner.now();
+            let left = asking.deadline().map_or(Duration::from_secs(3600), |at| at.saturating_sub(now));
+            let read = tokio::time::timeout(left, from.read(&mut buffer)).await;
+            let len = read.map_err(|_| LinkError::TooSlow("a message"))?;
+            let len = len.map_err(|error| LinkError::Broken(error.to_string()))?;
+            if len == 0 {
+                return Ok(());
+            }
+            asking.receive(&buffer[..len], inner.now());
+            while let Some(message) = asking.next(inner.now())? {
+                let bytes = message.encoded_len();
+                let permit = Arc::clone(&room).acquire_owned().await.ok();
+                if events.send(Event::Came(peer, message, bytes, permit)).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    tokio::select! {
+        written = writer => written,
+        read = read => read,
+    }
+}

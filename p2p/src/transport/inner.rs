@@ -1,0 +1,125 @@
+//! What all tasks of a node share.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use filesync_cas::Store;
+use libp2p::StreamProtocol;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::address::{look_up, multiaddr, peer_id};
+use super::config::{Answers, ConnectError};
+use super::swarm_task::Command;
+use super::{calls, keep};
+use crate::peer::{Class, PeerKey};
+use crate::serve::Shared;
+use crate::wire::Moment;
+
+/// Bulk requests of all peers that are answered at a time.
+pub(super) const BULK_MAX: usize = 32;
+/// Streams of all members whose Hello has not come, and of all strangers.
+pub(super) const GREETING_MAX: (usize, usize) = (256, 16);
+/// How long a connection may take to be made.
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Peers of which it is remembered why they are not connected.
+pub(super) const REASONS_MAX: usize = 256;
+/// How long opening a stream may take, its Hello not counted.
+pub(super) const OPEN_TIME: Duration = Duration::from_secs(5);
+
+/// What all tasks share.
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Arc<Store>,
+    pub(super) answers: Arc<dyn Answers>,
+    pub(super) control: libp2p_stream::Control,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) bulk: Arc<Semaphore>,
+    /// Of members, and of strangers.
+    pub(super) greeting: (Arc<Semaphore>, Arc<Semaphore>),
+    pub(super) started: Instant,
+    pub(super) links: Mutex<HashMap<(PeerKey, Class), calls::Link>>,
+    pub(super) kept: Mutex<BTreeMap<PeerKey, keep::Kept>>,
+    /// Who is connected; told by the task of the swarm.
+    pub(super) connected: watch::Receiver<HashSet<PeerKey>>,
+    /// Why peers that we wanted are not.
+    pub(super) reasons: Mutex<HashMap<PeerKey, String>>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Inner {
+    pub(super) fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    pub(super) fn is_connected(&self, peer: &PeerKey) -> bool {
+        self.connected.borrow().contains(peer)
+    }
+
+    /// Waits until there is no connection with the peer.
+    pub(super) async fn lost(&self, peer: &PeerKey) {
+        let _ = self.connected.clone().wait_for(|connected| !connected.contains(peer)).await;
+    }
+
+    /// A peer broke the protocol. Strangers have no account, and no way back in anyway.
+    pub(super) fn strike(&self, peer: &PeerKey) {
+        if self.shared.access.role(peer).is_member() {
+            self.shared.guard().strike(peer, self.now());
+        }
+    }
+
+    /// Notes why a peer that we wanted is not connected.
+    pub(super) fn note_reason(&self, peer: PeerKey, why: String) {
+        let mut reasons = lock(&self.reasons);
+        if reasons.len() >= REASONS_MAX {
+            reasons.clear();
+        }
+        reasons.insert(peer, why);
+    }
+
+    pub(super) fn reason(&self, peer: &PeerKey) -> Option<String> {
+        lock(&self.reasons).get(peer).cloned()
+    }
+}
+
+pub(super) async fn connect(inner: &Inner, peer: PeerKey, addresses: &[String]) -> Result<(), ConnectError> {
+    let id = peer_id(&peer).ok_or(ConnectError::NotAKey)?;
+    if inner.is_connected(&peer) {
+        return Ok(());
+    }
+    let result = match look_up(addresses).await {
+        Ok(found) => {
+            let (done, connected) = oneshot::channel();
+            let addresses = found.iter().map(multiaddr).collect();
+            let sent = inner.commands.send(Command::Connect { peer: id, addresses, done });
+            sent.map_err(|_| ConnectError::Closed)?;
+            match tokio::time::timeout(CONNECT_TIME, connected).await {
+                Ok(result) => result.map_err(|_| ConnectError::Closed)?,
+                Err(_) => Err("it took too long".to_owned()),
+            }
+        }
+        Err(why) => Err(why),
+    };
+    result.map_err(|why| {
+        inner.note_reason(peer, why.clone());
+        ConnectError::Unreachable(why)
+    })
+}
+
+pub(super) fn protocol(class: Class) -> StreamProtocol {
+    StreamProtocol::new(match class {
+        Class::Bulk => "/filesync/1/bulk",
+        Class::Call => "/filesync/1/call",
+        Class::Raft => "/filesync/1/raft",
+        Class::Join => "/filesync/1/join",
+    })
+}
+
+/// Waits until everything is to end.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
