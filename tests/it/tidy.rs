@@ -277,11 +277,8 @@ fn all_tests() -> BTreeSet<String> {
         "merkle/tests/it",
         "p2p/src",
         "p2p/tests/it",
-<<<<<<< HEAD
         "raft-log/src",
-=======
         "p2p/tests/net",
->>>>>>> 0f18e28 (p2p: the transport: QUIC by libp2p, calls and fetches over it, connections that are kept)
         "repo/src",
         "cli/src",
     ] {

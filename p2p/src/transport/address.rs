@@ -90,7 +90,11 @@ pub(super) fn explain(error: &DialError) -> String {
                     TransportError::Other(error) => cause(error),
                 };
                 // The library's own words for it name neither side nor port.
-                let why = if why.starts_with("Handshake") || why == "timed out" { "nobody answers there".to_owned() } else { why };
+                let why = if why.starts_with("Handshake") || why == "timed out" {
+                    "nobody answers there".to_owned()
+                } else {
+                    why
+                };
                 format!("{}: {why}", place(addr))
             });
             each.collect::<Vec<_>>().join("; ")
