@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use filesync_repo::{FsckRequest, FsckResult};
+use filesync_repo::{ConfigRequest, FsckRequest, FsckResult};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -15,7 +15,8 @@ const PATHS_SHOWN: usize = 10;
 /// Verify the store
 ///
 /// Reads everything and changes nothing. Damage is named with the paths that it affects, and the exit status is 5. What
-/// is wrong with garbage, or with a copy of something that is good elsewhere, is told and is no damage.
+/// is wrong with garbage, or with a copy of something that is good elsewhere, is told and is no damage. A mistake in
+/// config.toml is an error, and the exit status 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,7 +50,12 @@ pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
         show(&result, chatty, verbose, &mut context.output)
     }
     .map_err(Failure::Output)?;
-    Ok(if result.is_clean() { Exit::Done } else { Exit::Damage })
+    if !result.is_clean() {
+        return Ok(Exit::Damage);
+    }
+    // A mistake in the settings is no damage, and all is not well either.
+    repo.config(&ConfigRequest::Show)?;
+    Ok(Exit::Done)
 }
 
 fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) -> io::Result<()> {

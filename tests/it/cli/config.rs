@@ -98,8 +98,16 @@ fn mistakes_are_named() {
     // Nothing else needs them.
     world.ok(&["status"]);
     world.ok(&["log"]);
-    let err = world.fails(5, &["fsck"]);
-    assert!(err.is_empty(), "{err}");
+    // It is no damage, and the store is looked at all the same; but it does not pass unnoticed.
+    for args in [["fsck"].as_slice(), &["fsck", "--quick"]] {
+        let output = world.run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).ends_with(": all is well\n"), "{args:?}");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        is_an_error(&err);
+        assert!(err.contains("unknown key") && err.contains("hint: did you mean commit.author?"), "{err}");
+    }
+    assert_eq!(world.object(1, &["fsck"])["damaged"], json!([]));
     std::fs::write(world.path(PATH), b"\xff").expect("they can be written");
     assert!(world.fails(1, &["config"]).contains("not UTF-8"));
 }
