@@ -327,7 +327,9 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 }
                 Err(error) => return self.unreadable(&name, &error.to_string()),
             },
-            _ if self.consumer.wants(old.as_ref(), &stat) => Found::Slot(self.feeder.read(path, stat.size)),
+            _ if self.consumer.wants(old.as_ref(), &stat) => {
+                Found::Slot(self.feeder.read(path, stat.size, old.as_ref()))
+            }
             _ => Found::Slot(self.feeder.open(path)),
         };
         self.push(Finding::File { name, stat, old, found })

@@ -212,10 +212,12 @@ fn snapshot<'a>(
     let root = repo.work_fd()?;
     let cache = repo.stat_cache();
     let scan = Scan::start(repo.work_fd()?, Some(cache.clone()).filter(|_| !options.no_cache), ScanOptions::default());
-    let nodes: &'a dyn NodeSource = repo.node_source();
+    let nodes = repo.node_source();
     let mut snapshot = Snapshot::new(&repo.store, nodes, target, session, cache, stamp(repo)?);
     let chunker = Chunker::new(repo.store.parameters().chunks);
-    let (ingest, feeder) = Ingest::new(root.as_fd(), target, chunker, observer);
+    // Cuts of others are taken over where all of their chunks are there to rely on: what is damaged is stored by ours.
+    let known = Some(repo.node_source()).filter(|_| !repo.store.has_damage());
+    let (ingest, feeder) = Ingest::new(root.as_fd(), known, target, chunker, observer);
     let stop = &Stop::default();
     let walked = std::thread::scope(|scope| {
         if observer.wants_totals() {

@@ -80,7 +80,7 @@ fn read_files(
 ) -> Result<(), Error> {
     let root = repo.work_fd()?;
     let chunker = Chunker::new(repo.store.parameters().chunks);
-    let (ingest, feeder) = Ingest::new(root.as_fd(), Target::Ids, chunker, observer);
+    let (ingest, feeder) = Ingest::new(root.as_fd(), Some(repo.node_source()), Target::Ids, chunker, observer);
     let walked = std::thread::scope(|scope| {
         let spawn = |number| {
             std::thread::Builder::new().name(format!("read-{number}")).spawn_scoped(scope, || ingest.work()).ok()
@@ -356,7 +356,7 @@ fn pair_renames(
     read_files(repo, observer, |mut feeder| {
         for (size, at) in wanted {
             let Some(change) = changes.get(at) else { continue };
-            slots.push((feeder.read(RepoPath::parse(&change.path)?, size), at));
+            slots.push((feeder.read(RepoPath::parse(&change.path)?, size, None), at));
         }
         Ok(())
     })?;

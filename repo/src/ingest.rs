@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use filesync_cas::store::FrameWriter;
 use filesync_cas::{Chunker, Claim, ContentHash, Kind, PutError, Session};
-use filesync_merkle::{Entry, NodeSink, RepoPath};
+use filesync_merkle::{Entry, Node, NodeSink, NodeSource, RepoPath};
 
 use crate::error::Error;
 use crate::objects::{IdsOnly, SessionNodes};
@@ -70,6 +70,8 @@ struct Job {
     path: RepoPath,
     /// To know that it could be read is enough.
     only_open: bool,
+    /// What it may be still, however that was cut.
+    known: Option<Entry>,
 }
 
 /// Files that are read one after the other.
@@ -114,6 +116,7 @@ impl Slot {
 /// The threads' common ground.
 pub struct Ingest<'a> {
     root: BorrowedFd<'a>,
+    nodes: Option<&'a (dyn NodeSource + Sync)>,
     target: Target<'a>,
     chunker: Chunker,
     observer: &'a dyn Observer,
@@ -135,9 +138,10 @@ pub struct Feeder {
 }
 
 impl<'a> Ingest<'a> {
-    /// Ingest of files below `root`.
+    /// Ingest of files below `root`. `nodes` has the lists of those that are known; without it all get the cuts of `chunker`.
     pub fn new(
         root: BorrowedFd<'a>,
+        nodes: Option<&'a (dyn NodeSource + Sync)>,
         target: Target<'a>,
         chunker: Chunker,
         observer: &'a dyn Observer,
@@ -145,6 +149,7 @@ impl<'a> Ingest<'a> {
         let (sender, jobs) = bounded(BATCHES_MAX);
         let ingest = Self {
             root,
+            nodes,
             target,
             chunker,
             observer,
@@ -197,7 +202,7 @@ impl<'a> Ingest<'a> {
             let read = match abandoned {
                 true => Ok(Read::Abandoned),
                 false if job.only_open => Ok(self.open(&job.path)),
-                false => self.read(&job.path, sink),
+                false => self.read(job, sink),
             };
             let read = read.unwrap_or_else(|error| {
                 self.fail(error);
@@ -232,14 +237,15 @@ impl Feeder {
         Self { jobs, batch: Arc::default(), files: 0, bytes: 0 }
     }
 
-    /// Has a file read; `size` is what it seems to have.
-    pub fn read(&mut self, path: RepoPath, size: u64) -> Slot {
-        self.send(Job { path, only_open: false }, size)
+    /// Has a file read; `size` is what it seems to have. If its bytes are those of `known`, so is its content.
+    pub fn read(&mut self, path: RepoPath, size: u64, known: Option<&Entry>) -> Slot {
+        let may_be = |known: &&Entry| matches!(&known.node, Node::File { size: known, .. } if *known == size);
+        self.send(Job { path, only_open: false, known: known.filter(may_be).cloned() }, size)
     }
 
     /// Has it seen whether a file can be read.
     pub fn open(&mut self, path: RepoPath) -> Slot {
-        self.send(Job { path, only_open: true }, 0)
+        self.send(Job { path, only_open: true, known: None }, 0)
     }
 
     fn send(&mut self, job: Job, size: u64) -> Slot {

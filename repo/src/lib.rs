@@ -31,6 +31,7 @@ mod ls;
 mod nearest;
 mod objects;
 mod path_set;
+mod recut;
 mod renames;
 mod repo;
 pub mod request;

@@ -214,7 +214,7 @@ impl Repo {
     }
 
     /// The store's nodes.
-    pub(crate) fn node_source(&self) -> &dyn NodeSource {
+    pub(crate) fn node_source(&self) -> &(dyn NodeSource + Sync) {
         &self.nodes
     }
 

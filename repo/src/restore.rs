@@ -53,7 +53,7 @@ pub struct Context<'a> {
     /// Where the bytes are, and the journal. A writer, unless only [`to_directory`] is called.
     pub store: &'a Store,
     /// The store's nodes.
-    pub source: &'a dyn NodeSource,
+    pub source: &'a (dyn NodeSource + Sync),
     /// The root of the working copy: all changes go through this.
     pub work: Arc<dyn Vfs>,
     /// The same, for the scan.

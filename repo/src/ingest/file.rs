@@ -7,8 +7,9 @@ use filesync_cas::ContentHash;
 use filesync_merkle::{Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Node, NodeSink, RepoPath};
 use rustix::fs::fstat;
 
-use super::{Ingest, Read, SMALL_MAX, Sink, TRIES};
+use super::{Ingest, Job, Read, SMALL_MAX, Sink, TRIES};
 use crate::error::Error;
+use crate::recut::same_bytes;
 use crate::scan::{Kind, Stat, open_file, user_xattrs};
 
 /// What kept a file from being read this time.
@@ -38,9 +39,9 @@ pub(super) struct Fatal<E>(pub E);
 
 impl Ingest<'_> {
     /// Reads a file until it holds still.
-    pub(super) fn read(&self, path: &RepoPath, sink: &mut Sink<'_>) -> Result<Read, Error> {
+    pub(super) fn read(&self, job: &Job, sink: &mut Sink<'_>) -> Result<Read, Error> {
         for _ in 0..TRIES {
-            match self.read_once(path, sink) {
+            match self.read_once(job, sink) {
                 Ok((entry, stat)) => return Ok(Read::Entry(entry, stat)),
                 Err(Trouble::Changed) => {}
                 Err(Trouble::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Gone),
@@ -60,16 +61,20 @@ impl Ingest<'_> {
         }
     }
 
-    fn read_once(&self, path: &RepoPath, sink: &mut Sink<'_>) -> Result<(Entry, Stat), Trouble> {
-        let (file, before) = open_file(self.root, path)?;
+    fn read_once(&self, job: &Job, sink: &mut Sink<'_>) -> Result<(Entry, Stat), Trouble> {
+        let (file, before) = open_file(self.root, &job.path)?;
         if before.kind != Kind::File {
             return Err(Trouble::Changed);
         }
-        let content = if before.size > SMALL_MAX {
+        let (mut content, whole) = if before.size > SMALL_MAX {
             self.read_large(&file, &before, sink)?
         } else {
             self.read_small(&file, &before, sink)?
         };
+        if let (Some(known), Some(nodes)) = (&job.known, self.nodes) {
+            let read_at = &mut |buffer: &mut [u8], offset| read_fully(&file, buffer, offset);
+            content = same_bytes(nodes, known, before.size, content, &whole, read_at)?.unwrap_or(content);
+        }
         let attrs = attrs_of(&file, sink)?;
         let after = Stat::from(&fstat(&file).map_err(io::Error::from)?);
         if !after.is_untouched_since(&before) {
@@ -79,7 +84,8 @@ impl Ingest<'_> {
         Ok((Entry { mode: after.permissions(), attrs, node }, after))
     }
 
-    fn read_small(&self, file: &OwnedFd, stat: &Stat, sink: &mut Sink<'_>) -> Result<Content, Trouble> {
+    /// Where its bytes are, and the hash of all of them.
+    fn read_small(&self, file: &OwnedFd, stat: &Stat, sink: &mut Sink<'_>) -> Result<(Content, ContentHash), Trouble> {
         let mut buffer = self.buffer();
         // One byte more than it should have: so its end is seen in the same call.
         let want = usize::try_from(stat.size).map_err(|_| Trouble::Changed)? + 1;
@@ -95,14 +101,15 @@ impl Ingest<'_> {
         result
     }
 
-    fn chunks_of(&self, bytes: &[u8], sink: &mut Sink<'_>) -> Result<Content, Trouble> {
+    fn chunks_of(&self, bytes: &[u8], sink: &mut Sink<'_>) -> Result<(Content, ContentHash), Trouble> {
         if bytes.is_empty() {
-            return Ok(Content::Empty);
+            return Ok((Content::Empty, ContentHash::of_chunk(bytes)));
         }
         let mut lens = Vec::new();
         self.chunker.cut(bytes, true, |len| lens.push(len));
         if lens.len() == 1 {
-            return Ok(Content::Chunk(ChunkId(sink.chunk(bytes).map_err(Fatal)?)));
+            let id = sink.chunk(bytes).map_err(Fatal)?;
+            return Ok((Content::Chunk(ChunkId(id)), id));
         }
         let mut list = ListBuilder::new();
         let mut at = 0;
@@ -112,7 +119,8 @@ impl Ingest<'_> {
             let id = ChunkId(sink.chunk(chunk).map_err(Fatal)?);
             list.push(sink, id, u32::try_from(len).unwrap_or(u32::MAX)).map_err(Fatal)?;
         }
-        Ok(list.finish(sink, *ContentHash::of_chunk(bytes).as_bytes()).map_err(Fatal)?)
+        let whole = ContentHash::of_chunk(bytes);
+        Ok((list.finish(sink, *whole.as_bytes()).map_err(Fatal)?, whole))
     }
 }
 

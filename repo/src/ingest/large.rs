@@ -71,7 +71,13 @@ struct Reading<'f> {
 }
 
 impl Ingest<'_> {
-    pub(super) fn read_large(&self, file: &OwnedFd, stat: &Stat, sink: &mut Sink<'_>) -> Result<Content, Trouble> {
+    /// Where its bytes are, and the hash of all of them.
+    pub(super) fn read_large(
+        &self,
+        file: &OwnedFd,
+        stat: &Stat,
+        sink: &mut Sink<'_>,
+    ) -> Result<(Content, ContentHash), Trouble> {
         let data = if stat.may_have_holes() { Some(data_ranges(file, stat.size)?) } else { None };
         let mut reading = Reading {
             file,
@@ -88,7 +94,8 @@ impl Ingest<'_> {
         let settled = self.settle(&mut reading, 0, sink);
         result?;
         settled?;
-        Ok(reading.list.finish(sink, *reading.whole.finalize().as_bytes()).map_err(Fatal)?)
+        let whole = ContentHash::from_bytes(*reading.whole.finalize().as_bytes());
+        Ok((reading.list.finish(sink, *whole.as_bytes()).map_err(Fatal)?, whole))
     }
 
     fn pieces_of(&self, reading: &mut Reading<'_>, size: u64, sink: &mut Sink<'_>) -> Result<(), Trouble> {

@@ -22,7 +22,7 @@ use filesync_merkle::{CommitId, Entry, Name, RepoPath, Timestamp, TreeLink};
 use super::Context;
 use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
 use super::plan::{Finish, Old, Plan, Seen, Step};
-use super::present::{self, Found};
+use super::present::{self, Cut, Found};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::request::{Event, RestoreResult, Warning};
@@ -429,10 +429,11 @@ impl<'a> Round<'a> {
         produce: impl FnOnce(&mut Feeder<'_, '_>) -> Result<(), Error>,
     ) -> Result<Filled, Error> {
         let (ctx, chunker, evicted) = (self.ctx, self.chunker, &self.evicted);
-        let (work, root, tag) = (self.work(), ctx.work_fd, ctx.tag);
+        let (work, root, tag, nodes) = (self.work(), ctx.work_fd, ctx.tag, ctx.source);
         let make_way = move |job: &Job| -> io::Result<()> {
             let at = RepoPath::parse(job.at.as_os_str().as_encoded_bytes());
-            let found = at.ok().map(|at| present::read(work, root, chunker, &at)).transpose()?;
+            let cut = Cut { chunker, nodes, known: [Some(&job.entry), None] };
+            let found = at.ok().map(|at| present::read(work, root, cut, &at)).transpose()?;
             if matches!(found, Some(Found::Leaf(entry, _)) if entry.same(&job.entry)) {
                 return work.unlink(&job.at);
             }
@@ -643,8 +644,9 @@ impl Expected for Judge<'_> {
     fn holds(&self, at: &Path) -> bool {
         let Round { ctx, chunker, .. } = self.round;
         let Ok(at) = RepoPath::parse(at.as_os_str().as_encoded_bytes()) else { return false };
-        let Ok(Found::Leaf(entry, _)) = present::read(&*ctx.work, ctx.work_fd, *chunker, &at) else { return false };
         let old = self.seen.and_then(|seen| seen.entry.as_ref());
+        let cut = Cut { chunker: *chunker, nodes: ctx.source, known: [old, self.new] };
+        let Ok(Found::Leaf(entry, _)) = present::read(&*ctx.work, ctx.work_fd, cut, &at) else { return false };
         old.is_some_and(|old| old.same(&entry)) || self.new.is_some_and(|new| new.same(&entry))
     }
 }

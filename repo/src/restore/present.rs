@@ -6,9 +6,12 @@ use std::path::Path;
 
 use filesync_cas::vfs::{Open, Vfs, VfsFile};
 use filesync_cas::{Chunker, ContentHash};
-use filesync_merkle::{Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Mode, Node, NodeSink, RepoPath};
+use filesync_merkle::{
+    Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Mode, Node, NodeSink, NodeSource, RepoPath,
+};
 
 use crate::objects::IdsOnly;
+use crate::recut::same_bytes;
 use crate::scan::{Kind, Stat, open_file, user_xattrs};
 use crate::worktree::{look, os_path, stat_of};
 
@@ -30,14 +33,24 @@ pub enum Found {
     Other(Stat),
 }
 
+/// How the ids of a file are found.
+#[derive(Clone, Copy)]
+pub struct Cut<'a> {
+    pub chunker: Chunker,
+    /// Has the lists of what is known.
+    pub nodes: &'a dyn NodeSource,
+    /// What a file may be still, however that was cut: then it has that content.
+    pub known: [Option<&'a Entry>; 2],
+}
+
 /// Reads what stands at a path: a file whole, to have its ids. Nothing is stored.
-pub fn read(work: &dyn Vfs, root: BorrowedFd<'_>, chunker: Chunker, path: &RepoPath) -> io::Result<Found> {
+pub fn read(work: &dyn Vfs, root: BorrowedFd<'_>, cut: Cut<'_>, path: &RepoPath) -> io::Result<Found> {
     let at = os_path(path);
     let Some(stat) = look(work, at)? else { return Ok(Found::Nothing) };
     match stat.kind {
         Kind::Directory => Ok(Found::Directory(stat)),
         Kind::Other => Ok(Found::Other(stat)),
-        Kind::File | Kind::Symlink => match read_leaf(work, chunker, at, &stat) {
+        Kind::File | Kind::Symlink => match read_leaf(work, cut, at, &stat) {
             Ok((mut entry, stat)) => match attrs_at(root, path, stat.kind) {
                 Ok(attrs) => {
                     entry.attrs = attrs;
@@ -52,7 +65,7 @@ pub fn read(work: &dyn Vfs, root: BorrowedFd<'_>, chunker: Chunker, path: &RepoP
 }
 
 /// The entry of a file or symlink, but for its attributes.
-pub fn read_leaf(work: &dyn Vfs, chunker: Chunker, at: &Path, stat: &Stat) -> io::Result<(Entry, Stat)> {
+pub fn read_leaf(work: &dyn Vfs, cut: Cut<'_>, at: &Path, stat: &Stat) -> io::Result<(Entry, Stat)> {
     if stat.kind == Kind::Symlink {
         let target = work.read_link(at)?.into_encoded_bytes().into();
         let node = Node::Symlink { mtime: stat.mtime, target };
@@ -61,7 +74,7 @@ pub fn read_leaf(work: &dyn Vfs, chunker: Chunker, at: &Path, stat: &Stat) -> io
     for _ in 0..TRIES {
         let file = work.open(at, Open::Read)?;
         let before = stat_of(&file.stat()?);
-        let content = content(&*file, before.size, chunker)?;
+        let content = content(&*file, before.size, cut)?;
         let after = stat_of(&file.stat()?);
         if let Some(content) = content
             && before == after
@@ -74,7 +87,8 @@ pub fn read_leaf(work: &dyn Vfs, chunker: Chunker, at: &Path, stat: &Stat) -> io
 }
 
 /// Where the bytes of a file would be; nothing if it has another size.
-fn content(file: &dyn VfsFile, size: u64, chunker: Chunker) -> io::Result<Option<Content>> {
+fn content(file: &dyn VfsFile, size: u64, cut: Cut<'_>) -> io::Result<Option<Content>> {
+    let Cut { chunker, nodes, known } = cut;
     let window = WINDOW.max(2 * chunker.sizes().max as usize);
     let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).min(window)];
     let mut whole = blake3::Hasher::new();
@@ -97,8 +111,16 @@ fn content(file: &dyn VfsFile, size: u64, chunker: Chunker) -> io::Result<Option
         }
         whole.update(&buffer[..used]);
         if last {
-            let content = list.finish(&mut IdsOnly, *whole.finalize().as_bytes());
-            return content.map(Some).map_err(|error| io::Error::other(error.to_string()));
+            let whole = ContentHash::from_bytes(*whole.finalize().as_bytes());
+            let content = list.finish(&mut IdsOnly, *whole.as_bytes());
+            let content = content.map_err(|error| io::Error::other(error.to_string()))?;
+            for known in known.into_iter().flatten() {
+                let read_at = &mut |buffer: &mut [u8], offset| read_fully(file, buffer, offset);
+                if let Some(known) = same_bytes(nodes, known, size, content, &whole, read_at)? {
+                    return Ok(Some(known));
+                }
+            }
+            return Ok(Some(content));
         }
         buffer.copy_within(used..have, 0);
         (have, at) = (have - used, at + used as u64);

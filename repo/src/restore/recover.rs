@@ -12,7 +12,7 @@ use filesync_merkle::{CommitId, Content, Entry, Node, RepoPath, Timestamp, TreeL
 use super::Context;
 use super::apply::Round;
 use super::plan::{Finish, Old, Step, seen};
-use super::present::{self, Found};
+use super::present::{self, Cut, Found};
 use crate::error::Error;
 use crate::journal::{Journal, Line, State};
 use crate::request::{Event, Warning};
@@ -93,17 +93,21 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn found(&self, path: &RepoPath) -> Result<Found, Error> {
-        present::read(&*self.ctx.work, self.ctx.work_fd, self.chunker, path)
-            .map_err(|error| Error::io(format_args!("cannot read {path}"), &error))
+    /// What stands at `at`, which may be what `path` was or is to be.
+    fn found(&self, at: &RepoPath, path: &RepoPath) -> Result<Found, Error> {
+        let entry = |tree: TreeLink| lookup(self.ctx.source, &tree, path).ok().flatten();
+        let (new, old) = (self.target.and_then(entry), self.ctx.head_tree.and_then(entry));
+        let cut = Cut { chunker: self.chunker, nodes: self.ctx.source, known: [new.as_ref(), old.as_ref()] };
+        present::read(&*self.ctx.work, self.ctx.work_fd, cut, at)
+            .map_err(|error| Error::io(format_args!("cannot read {at}"), &error))
     }
 
     /// What is left to do at one path.
     fn step(&self, line: &Line) -> Result<Option<Step>, Error> {
         let Line { path, old, new } = line;
-        let mut found = self.found(path)?;
+        let mut found = self.found(path, path)?;
         if self.settle_temp(line, state(&found))? {
-            found = self.found(path)?;
+            found = self.found(path, path)?;
         }
         let now = state(&found);
         let is_leaf = |state: &State| matches!(state, State::Leaf(_));
@@ -175,7 +179,7 @@ impl Recovery<'_> {
     /// Whether what lies there is one of the two that the journal knows, or empty.
     fn may_go(&self, line: &Line, temp: &std::path::Path) -> Result<bool, Error> {
         let Ok(at) = RepoPath::parse(temp.as_os_str().as_encoded_bytes()) else { return Ok(false) };
-        let Found::Leaf(entry, _) = self.found(&at)? else { return Ok(false) };
+        let Found::Leaf(entry, _) = self.found(&at, &line.path)? else { return Ok(false) };
         let state = State::of(Some(&entry));
         let is_empty = matches!(entry.node, Node::File { content: Content::Empty, .. });
         Ok(is_empty || state == line.old || state == line.new)

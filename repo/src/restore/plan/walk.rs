@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::request::{Event, Unreadable, Warning};
 use crate::restore::decide::{Facts, Flags, Present, Side, Verdict, decide};
 use crate::restore::held::{Held, held};
-use crate::restore::present::{self, Found};
+use crate::restore::present::{self, Cut, Found};
 use crate::restore::select::{Part, Selection};
 use crate::restore::{Context, DEPTH_MAX, too_deep};
 use crate::scan::{Kind, Scan, ScanError, ScanOptions, Stat};
@@ -363,8 +363,11 @@ impl<'a> Planner<'a> {
         let cached = here.and_then(|here| here.cached.take().zip(here.stat));
         let found = match cached {
             Some((entry, stat)) => Found::Leaf(entry, stat),
-            None => present::read(&*self.ctx.work, self.ctx.work_fd.as_fd(), self.chunker, path)
-                .map_err(|error| Error::io(format_args!("cannot read {path}"), &error))?,
+            None => {
+                let cut = Cut { chunker: self.chunker, nodes: self.ctx.source, known: [target, head] };
+                present::read(&*self.ctx.work, self.ctx.work_fd.as_fd(), cut, path)
+                    .map_err(|error| Error::io(format_args!("cannot read {path}"), &error))?
+            }
         };
         Ok(match found {
             Found::Nothing => (Present::Nothing, Old::Nothing),
