@@ -11,6 +11,7 @@ mod ease;
 mod history;
 mod house;
 mod init;
+mod json;
 mod look;
 mod patches;
 mod restore;
