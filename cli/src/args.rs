@@ -181,7 +181,11 @@ fn usage(error: &clap::Error) -> Failure {
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
         && std::fs::symlink_metadata(word).is_ok()
     {
-        hint = Some(format!("paths follow --: `-- {}`", quote::shell(word)));
+        if text.contains("[-- <PATH>...]") {
+            hint = Some(format!("paths follow --: `-- {}`", quote::shell(word)));
+        } else if text.contains("filesync commit") {
+            hint = Some("there is no staging area: a commit is the whole tree".to_owned());
+        }
     }
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
@@ -260,6 +264,10 @@ mod tests {
         assert!(message.contains("30s"), "{message}");
         let (_, hint) = told(&["log", "HEAD", "/"]);
         assert_eq!(hint, "paths follow --: `-- /`");
+        let (_, hint) = told(&["commit", "/"]);
+        assert!(hint.contains("the whole tree"), "{hint}");
+        let (_, hint) = told(&["version", "/"]);
+        assert!(hint.contains("--help"), "{hint}");
         let (message, hint) = told(&["stauts"]);
         assert_eq!(message, "unrecognized subcommand 'stauts'");
         assert!(hint.contains("'status'"), "{hint}");

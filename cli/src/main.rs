@@ -9,6 +9,8 @@ mod args;
 mod commands;
 mod context;
 mod diffstat;
+#[cfg(test)]
+mod docs;
 mod error;
 mod json;
 mod output;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use crate::args::Cli;
 use crate::context::Context;
@@ -56,13 +57,56 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     while let Some((name, command)) = open.pop() {
         let below = command.get_subcommands().filter(|below| !below.is_hide_set());
         open.extend(below.map(|below| (format!("{name}-{}", below.get_name()), below.clone())));
-        let source = format!("filesync {}", env!("CARGO_PKG_VERSION"));
-        let mut page = Vec::new();
-        Man::new(command).title(&name).source(source).manual("filesync").render(&mut page)?;
-        pages.push((format!("{name}.1"), page));
+        pages.push((format!("{name}.1"), page(&name, command)?));
     }
     pages.sort();
     Ok(pages)
+}
+
+fn page(name: &str, command: Command) -> io::Result<Vec<u8>> {
+    let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let has_subcommands = command.has_subcommands();
+    let man = Man::new(command).title(name).source(concat!("filesync ", env!("CARGO_PKG_VERSION"))).manual("filesync");
+    let mut out = Vec::new();
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    man.render_synopsis_section(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    if has_subcommands {
+        man.render_subcommands_section(&mut out)?;
+    }
+    extra(&after).to_writer(&mut out)?;
+    Ok(out)
+}
+
+/// What stands below the options in `--help`: lists with a heading, and remarks.
+fn extra(after: &str) -> Roff {
+    let mut roff = Roff::default();
+    let mut has_notes = false;
+    for block in after.trim_end().split("\n\n").filter(|block| !block.is_empty()) {
+        let (first, rest) = block.split_once('\n').unwrap_or((block, ""));
+        if let (Some(title), true) = (first.strip_suffix(':'), rest.starts_with(' ')) {
+            roff.control("SH", [title.to_uppercase().as_str()]);
+            roff.control("nf", []);
+            for line in rest.lines() {
+                roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
+            }
+            roff.control("fi", []);
+            has_notes = false;
+            continue;
+        }
+        if has_notes {
+            roff.control("PP", []);
+        } else {
+            roff.control("SH", ["NOTES"]);
+        }
+        for line in block.lines() {
+            roff.text([roman(line)]);
+        }
+        has_notes = true;
+    }
+    roff
 }
 
 #[cfg(test)]
@@ -78,5 +122,12 @@ mod tests {
             let page = String::from_utf8(page.clone()).unwrap();
             assert!(page.contains(".SH SYNOPSIS") && page.contains(".TH "), "{page}");
         }
+    }
+
+    #[test]
+    fn lists_keep_their_lines() {
+        let page = extra("Examples:\n  a   b\n  .c\n\nOne remark.\nIts end.\n\nAnother.").render();
+        assert!(page.contains(".SH EXAMPLES\n.nf\na   b\n\\&.c\n.fi\n"), "{page}");
+        assert!(page.contains(".SH NOTES\nOne remark.\nIts end.\n.PP\nAnother.\n"), "{page}");
     }
 }
