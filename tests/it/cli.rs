@@ -18,6 +18,7 @@ mod restore;
 mod signals;
 mod status;
 mod tag;
+mod tour;
 
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! `init`.
 
-use filesync_tests::model::read_tree;
+use filesync_tests::model::{assert_same, read_tree};
 use filesync_tests::world::World;
 
 use super::{has_fields, is_an_error, is_id, text};
@@ -71,4 +71,32 @@ fn impossible_wishes_are_usage() {
     }
     world.write("file", "");
     is_an_error(&world.fails(1, &["init", "file"]));
+}
+
+/// A repository is its directory. It may be moved; and a copy of the store, without all that is derived, is one too.
+#[test]
+fn moved_and_copied() {
+    let world = World::empty();
+    world.ok(&["init", "here"]);
+    world.write("here/a", "a");
+    world.write("here/d/b", "b");
+    world.ok(&["-C", "here", "commit"]);
+    world.ok(&["-C", "here", "tag", "t/1"]);
+    std::fs::rename(world.path("here"), world.path("there")).expect("it can be moved");
+    assert_eq!(world.object(0, &["-C", "there", "status"])["clean"], true);
+    std::fs::create_dir(world.path("copy")).expect("it can be made");
+    let mut cp = std::process::Command::new("cp");
+    cp.arg("-a").args([world.path("there/.filesync"), world.path("copy")]);
+    assert!(cp.status().expect("cp runs").success());
+    std::fs::remove_dir_all(world.path("copy/.filesync/index")).expect("it was copied");
+    for file in ["lock", "readers", "stamp", "config.toml"] {
+        std::fs::remove_file(world.path("copy/.filesync").join(file)).expect("it was copied");
+    }
+    world.ok(&["-C", "copy", "restore"]);
+    assert_same(&read_tree(&world.path("there")), &read_tree(&world.path("copy")), "a copy");
+    assert_eq!(world.object(0, &["-C", "copy", "status"])["clean"], true);
+    assert_eq!(world.ok(&["-C", "copy", "tag"]), "t/1\n");
+    world.ok(&["-C", "copy", "fsck"]);
+    world.write("copy/a", "changed");
+    world.ok(&["-C", "copy", "commit"]);
 }
