@@ -277,6 +277,16 @@ fn contract_of_exit_statuses() {
         (0, &["log", "HEAD"]),
         (1, &["log", "HEAD~1"]),
         (1, &["commit", "--amend"]),
+        (0, &["tag"]),
+        (1, &["tag", "t"]),
+        (0, &["diff"]),
+        (1, &["diff", "--exit-code"]),
+        (0, &["diff", "HEAD"]),
+        (1, &["show"]),
+        (0, &["config"]),
+        (0, &["forget", "--keep-last", "1"]),
+        (0, &["gc"]),
+        (0, &["upgrade"]),
         (0, &["commit"]),
         // After it.
         (0, &["commit"]),
@@ -316,6 +326,65 @@ fn contract_of_exit_statuses() {
         (2, &["status", "--bad"]),
         (2, &["commit", "--bad"]),
         (1, &["commit", "-F", "nowhere"]),
+        (0, &["tag", "t"]),
+        (1, &["tag", "t"]),
+        (0, &["tag", "t", "--force"]),
+        (0, &["tag"]),
+        (0, &["log", "t"]),
+        (1, &["tag", "u", "nothing"]),
+        (2, &["tag", "HEAD"]),
+        (2, &["tag", "a..b"]),
+        (0, &["tag", "--delete", "t"]),
+        (1, &["tag", "--delete", "t"]),
+        (2, &["tag", "--delete"]),
+        (2, &["tag", "--bad"]),
+        (0, &["config"]),
+        (0, &["config", "show"]),
+        (0, &["config", "validate"]),
+        (0, &["config", "get", "node.name"]),
+        (2, &["config", "get", "nothing"]),
+        (0, &["config", "set", "node.name", "x"]),
+        (2, &["config", "set", "node.name", ""]),
+        (2, &["config", "set", "nothing", "x"]),
+        (2, &["config", "--bad"]),
+        (0, &["diff"]),
+        (0, &["diff", "HEAD", "HEAD", "--exit-code"]),
+        (0, &["diff", "HEAD", "HEAD", "--stat"]),
+        (1, &["diff", "nothing"]),
+        (2, &["diff", "nothing", "--exit-code"]),
+        (2, &["diff", "--stat", "--name-status"]),
+        (2, &["diff", "--bad"]),
+        (0, &["show"]),
+        (0, &["show", "HEAD", "--stat"]),
+        (1, &["show", "nothing"]),
+        (2, &["show", "--bad"]),
+        (0, &["du"]),
+        (0, &["du", "HEAD:dir"]),
+        (1, &["du", "HEAD:nothing"]),
+        (2, &["du", "-s", "-d", "1"]),
+        (2, &["du", "--bad"]),
+        (2, &["check-ignore"]),
+        (2, &["check-ignore", "../outside"]),
+        (2, &["-C", "nowhere", "check-ignore", "file"]),
+        (0, &["fsck", "--sample", "5%"]),
+        (2, &["fsck", "--sample", "200%"]),
+        (2, &["fsck", "--sample", "5%", "--quick"]),
+        (0, &["fsck", "--repair"]),
+        (0, &["forget", "--keep-last", "1", "--dry-run"]),
+        (0, &["forget", "--keep-last", "1"]),
+        (2, &["forget"]),
+        (2, &["forget", "--keep-last", "0"]),
+        (0, &["gc", "--dry-run"]),
+        (0, &["gc"]),
+        (2, &["gc", "--bad"]),
+        (0, &["upgrade"]),
+        (2, &["upgrade", "--bad"]),
+        (0, &["completions", "bash"]),
+        (2, &["completions", "tcsh"]),
+        (2, &["completions"]),
+        (0, &["man", "pages"]),
+        (1, &["man", "file"]),
+        (2, &["man"]),
         (0, &["version"]),
         (0, &["--version"]),
         (0, &["--help"]),
@@ -328,6 +397,29 @@ fn contract_of_exit_statuses() {
         assert_eq!(output.status.code(), Some(*status), "{args:?}: {err}");
         assert!(*status == 0 || args.contains(&"--exit-code") || !err.is_empty(), "{args:?} fails without a word");
     }
+    world.write(".filesyncignore", "*.left-out\n");
+    // As that of git: whether anything is left out.
+    assert_eq!(world.run(&["check-ignore", "some.left-out"]).status.code(), Some(0));
+    assert_eq!(world.run(&["check-ignore", "file"]).status.code(), Some(1));
+    assert_eq!(world.run(&["diff", "--exit-code"]).status.code(), Some(1));
+    // Settings that nobody understands are an error, and no damage.
+    let settings = std::fs::read(world.path(".filesync/config.toml")).expect("they can be read");
+    world.write(".filesync/config.toml", "[commit]\nauthro = 'x'\n");
+    for (status, args) in [
+        (1, ["config"].as_slice()),
+        (1, &["config", "validate"]),
+        (1, &["commit"]),
+        (1, &["fsck"]),
+        (1, &["fsck", "--quick"]),
+        (0, &["status"]),
+        (0, &["log"]),
+        (0, &["restore"]),
+        (0, &["gc"]),
+    ] {
+        let output = world.run(args);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    world.write(".filesync/config.toml", settings);
     // Something is left for the user.
     world.write("file", "in no commit");
     for args in [["restore"].as_slice(), &["restore", "--dry-run"], &["restore", "--delete"], &["--json", "restore"]] {
@@ -351,6 +443,12 @@ fn contract_of_status_five() {
         (0, ["log"].as_slice()),
         (0, &["ls", "-r"]),
         (0, &["status"]),
+        (0, &["du"]),
+        (0, &["tag", "t"]),
+        (0, &["config"]),
+        (0, &["diff", "HEAD~1", "HEAD", "--name-status"]),
+        (5, &["diff", "HEAD~1", "HEAD"]),
+        (5, &["show"]),
         (5, &["cat", "HEAD:file"]),
         (5, &["restore"]),
         (5, &["restore", "--to", "copy"]),
@@ -373,6 +471,12 @@ fn contract_of_status_five() {
         &["restore"],
         &["restore", "--to", "copy"],
         &["commit"],
+        &["diff"],
+        &["diff", "--exit-code"],
+        &["show"],
+        &["du"],
+        &["forget", "--keep-last", "1"],
+        &["gc"],
         &["fsck"],
         &["fsck", "--quick"],
     ] {

@@ -16,7 +16,9 @@ fn every_command(world: &World, limit: &str, big: &str) {
     let outside = TempDir::new();
     let new = outside.path().join("new");
     let copy = outside.path().join("copy");
-    let (new, copy) = (new.to_str().expect("UTF-8"), copy.to_str().expect("UTF-8"));
+    let pages = outside.path().join("pages");
+    let [new, copy, pages] = [&new, &copy, &pages].map(|path| path.to_str().expect("UTF-8"));
+    world.write(".filesyncignore", "*.left-out\n");
     let cat = format!("HEAD:{big}");
     let run = |args: &[&str]| {
         let output = limited(world, limit, args);
@@ -27,6 +29,14 @@ fn every_command(world: &World, limit: &str, big: &str) {
     for args in [
         ["init", new].as_slice(),
         &["version"],
+        &["completions", "bash"],
+        &["man", pages],
+        &["upgrade"],
+        &["config"],
+        &["config", "set", "node.name", "small"],
+        &["config", "validate"],
+        &["check-ignore", "-v", "some.left-out"],
+        &["diff"],
         &["commit", "--dry-run"],
         &["commit", "-m", "first"],
         &["status"],
@@ -54,6 +64,14 @@ fn every_command(world: &World, limit: &str, big: &str) {
         &["log", "--", big],
         &["ls", "-r", "HEAD~2"],
         &["ls", "-l", "HEAD~2"],
+        &["du", "HEAD~2"],
+        &["tag", "first", "HEAD~2"],
+        &["tag"],
+        &["diff", "first", "HEAD"],
+        &["diff", "first"],
+        &["diff", "--stat"],
+        &["show", "first", "--stat"],
+        &["show", "HEAD~1"],
         &["restore", "HEAD~2", "--delete", "--force", "--dry-run"],
         &["restore", "HEAD~2", "--delete", "--force"],
         &["restore", "HEAD~2", "--to", copy],
@@ -68,6 +86,21 @@ fn every_command(world: &World, limit: &str, big: &str) {
     }
     assert_same(&before, &read_tree(world.root()), limit);
     assert_same(&before, &read_tree(Path::new(copy)), limit);
+    // Most of what there is becomes garbage.
+    std::fs::remove_file(world.path(big)).expect("it is there");
+    for args in [
+        ["commit", "-m", "fourth"].as_slice(),
+        &["tag", "--delete", "first"],
+        &["forget", "--keep-last", "1"],
+        &["gc", "--dry-run"],
+        &["gc"],
+        &["fsck", "--quick"],
+        &["fsck"],
+        &["status"],
+        &["log"],
+    ] {
+        run(args);
+    }
 }
 
 #[test]
@@ -91,6 +124,24 @@ fn every_command_in_little_memory() {
     world.write("big", noise(1, 150 << 20));
     every_command(&world, MEMORY, "big");
 }
+
+/// What only reads, and needs no room for it.
+const READERS: [&[&str]; 14] = [
+    &["status"],
+    &["ls", "-r"],
+    &["log"],
+    &["fsck"],
+    &["cat", "HEAD:small"],
+    &["du"],
+    &["diff"],
+    &["diff", "HEAD~1", "HEAD", "--stat"],
+    &["show"],
+    &["tag"],
+    &["config", "validate"],
+    &["check-ignore", "filler"],
+    &["forget", "--keep-last", "1", "--dry-run"],
+    &["completions", "fish"],
+];
 
 /// A disk on which a restore has no room: nothing is lost or left over, and it goes on when there is room.
 #[test]
@@ -128,10 +179,24 @@ fn a_restore_on_a_full_disk() {
         }
         assert!(!mount.0.join(".filesync/journal").exists(), "{room}: the journal is still there");
         // What only reads goes on, and so does what has nothing to store.
-        for args in [["status"].as_slice(), &["ls", "-r"], &["log"], &["fsck"], &["cat", "HEAD:small"]] {
-            mount.ok(args);
-        }
+        READERS.iter().for_each(|args| drop(mount.ok(args)));
     }
+    left(0);
+    // What writes a little says so, and leaves what was.
+    let settings = mount.ok(&["config"]);
+    for args in [
+        ["tag", "t"].as_slice(),
+        &["config", "set", "node.name", "other"],
+        &["forget", "--keep-last", "1"],
+        &["man", "pages"],
+    ] {
+        let err = mount.fails(args);
+        assert!(err.contains("No space left on device"), "{args:?}: {err}");
+        left(0);
+    }
+    drop(std::fs::remove_dir_all(mount.0.join("pages")));
+    assert_eq!((mount.ok(&["config"]), mount.ok(&["tag"])), (settings, String::new()));
+    assert!(!mount.ok(&["log"]).contains("[expired]"));
     left(0);
     let err = mount.fails(&["init", "other"]);
     assert!(err.contains("No space left on device"), "{err}");
@@ -140,9 +205,7 @@ fn a_restore_on_a_full_disk() {
     // Without an index, there is no room to make it anew either.
     std::fs::remove_dir_all(mount.0.join(".filesync/index")).expect("it is there");
     left(0);
-    for args in [["status"].as_slice(), &["ls", "-r"], &["log"], &["fsck"], &["cat", "HEAD:small"]] {
-        mount.ok(args);
-    }
+    READERS.iter().for_each(|args| drop(mount.ok(args)));
     let err = mount.fails(&["commit", "--allow-empty"]);
     assert!(err.contains("No space left on device"), "{err}");
     std::fs::remove_file(mount.0.join("filler")).expect("it is there");
@@ -152,4 +215,43 @@ fn a_restore_on_a_full_disk() {
     assert_same(&second, &without_filler(), "in the end");
     mount.ok(&["commit", "--allow-empty"]);
     mount.ok(&["fsck"]);
+}
+
+/// A disk that is full of garbage: what is needed stays, and the room comes back.
+#[test]
+fn a_collection_on_a_full_disk() {
+    let Some(mount) = Mount::new(&["-t", "tmpfs", "-o", "size=40m", "tmpfs"]) else { return };
+    mount.ok(&["init"]);
+    let at = |name: &str| mount.0.join(name);
+    std::fs::write(at(".filesyncignore"), "filler\n").expect("there is room");
+    for round in 0..4 {
+        std::fs::write(at("garbage"), noise(round, 3 << 20)).expect("there is room");
+        std::fs::write(at(&format!("kept {round}")), noise(100 + round, 1 << 20)).expect("there is room");
+        mount.ok(&["commit"]);
+    }
+    std::fs::remove_file(at("garbage")).expect("it is there");
+    mount.ok(&["commit"]);
+    mount.ok(&["forget", "--keep-last", "1"]);
+    let free = || rustix::fs::statvfs(&mount.0).map(|stat| stat.f_bavail * stat.f_frsize).expect("it can be asked");
+    let tree = read_tree(&mount.0);
+    for room in [0, 64 << 10, 1 << 20] {
+        drop(std::fs::remove_file(at("filler")));
+        let len = usize::try_from(free().saturating_sub(room)).expect("it is small");
+        std::fs::write(at("filler"), vec![1; len]).expect("there is room");
+        let output = mount.run(&["gc"]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        let is_told = output.status.code() == Some(1) && err.contains("No space left on device");
+        assert!(output.status.success() || is_told, "{room}: {} {err}", output.status);
+        mount.ok(&["fsck"]);
+        for round in 0..4 {
+            let bytes = mount.run(&["cat", &format!("HEAD:kept {round}")]).stdout;
+            assert!(bytes == noise(100 + round, 1 << 20), "{room}: kept {round}");
+        }
+    }
+    std::fs::remove_file(at("filler")).expect("it is there");
+    mount.ok(&["gc"]);
+    mount.ok(&["fsck"]);
+    // 4 MiB of files, as much in the store, and what is around it.
+    assert!(free() > 26 << 20, "{} MiB are free", free() >> 20);
+    assert_same(&tree, &read_tree(&mount.0), "the working copy");
 }
