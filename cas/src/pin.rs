@@ -22,6 +22,8 @@ pub struct Pin {
     pub id: ContentHash,
     /// What must stay, with all that it refers to.
     pub roots: Vec<(Kind, ContentHash)>,
+    /// For whoever gave it: what lets it go. One line, or empty.
+    pub note: String,
 }
 
 fn path(id: &ContentHash) -> PathBuf {
@@ -35,6 +37,9 @@ pub fn put(vfs: &dyn Vfs, pin: &Pin) -> Result<(), PutError> {
     roots.dedup();
     let mut file = Builder::new(TITLE);
     roots.iter().for_each(|(kind, id)| file.line(&format!("root {} {id}", kind.0)));
+    if !pin.note.is_empty() {
+        file.line(&format!("note {}", pin.note.replace('\n', " ")));
+    }
     let path = path(&pin.id);
     replace(vfs, &path, &file.finish(), 0o644).map_err(|source| PutError::Io { path, source })
 }
@@ -59,17 +64,26 @@ pub fn all(vfs: &dyn Vfs) -> Result<Vec<Pin>, OpenError> {
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         let path = path(&id);
         let bytes = read_to_end(vfs, &path, FILE_LEN_MAX).map_err(io(&path))?;
-        let roots = decode(&bytes).map_err(|cause| OpenError::Damaged { path, cause })?;
-        pins.push(Pin { id, roots });
+        let (roots, note) = decode(&bytes).map_err(|cause| OpenError::Damaged { path, cause })?;
+        pins.push(Pin { id, roots, note });
     }
     pins.sort_by_key(|pin| pin.id);
     Ok(pins)
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<(Kind, ContentHash)>, String> {
+fn decode(bytes: &[u8]) -> Result<(Vec<(Kind, ContentHash)>, String), String> {
     let root = |line: &str| {
         let (kind, id) = line.strip_prefix("root ")?.split_once(' ')?;
         Some((Kind(kind.parse().ok()?), id.parse().ok()?))
     };
-    Lines::parse(bytes, TITLE)?.iter().map(|line| root(line).ok_or_else(|| format!("unknown line {line:?}"))).collect()
+    let (mut roots, mut note) = (Vec::new(), None);
+    for line in Lines::parse(bytes, TITLE)?.iter() {
+        match (line.strip_prefix("note "), root(line)) {
+            // The last line, and the only one of its sort.
+            (Some(found), _) if note.is_none() => note = Some(found.to_owned()),
+            (None, Some(root)) if note.is_none() => roots.push(root),
+            _ => return Err(format!("unknown line {line:?}")),
+        }
+    }
+    Ok((roots, note.unwrap_or_default()))
 }

@@ -8,6 +8,7 @@ mod cache;
 mod commit;
 mod condemned;
 mod damage;
+mod figures;
 mod frames;
 mod heal;
 mod limits;
@@ -29,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use figures::{PackSizes, Sizes};
 pub use pending::Claim;
 pub use read::Object;
 pub use relay::Accepted;

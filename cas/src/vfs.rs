@@ -23,8 +23,10 @@ mod parents;
 mod real;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub use real::RealVfs;
+pub use timing::{SYNC_BOUNDS, Syncs, syncs};
 
 /// A directory tree and everything that is done to it.
 ///

@@ -49,6 +49,11 @@ impl FrameCache {
         Some(Arc::clone(frame))
     }
 
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        *lock(&self.0) = Kept::default();
+    }
+
     /// Keeps a frame.
     pub fn put(&self, place: Place, frame: &Arc<Frame>) {
         let kept = &mut *lock(&self.0);

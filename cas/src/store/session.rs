@@ -141,6 +141,17 @@ impl Session<'_> {
         }
     }
 
+    /// Makes everything durable that was put so far, with the head as it is. The session goes on: what it claimed stays
+    /// until it ends, and by then something else must refer to it.
+    ///
+    /// All writers have been flushed before.
+    pub fn keep(&self) -> Result<(), PutError> {
+        if self.failed.load(Ordering::Acquire) || self.owed.load(Ordering::Acquire) > 0 {
+            return Err(PutError::Poisoned("objects of this session were not written".to_owned()));
+        }
+        self.store.inner.commit_as_is()
+    }
+
     /// Makes everything durable and moves the head to `head`; then `rows` go into the index, unsynced.
     ///
     /// All writers have been flushed before. On success the head is acknowledged (G1). On failure the head

@@ -18,6 +18,7 @@ use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, Reso
 use rustix::io::Errno;
 
 use super::parents::Parents;
+use super::timing::timed;
 use super::{FileKind, FileStat, FileTime, Open, Refused, Rename, Vfs, VfsFile, check_path, split_last};
 
 /// The kernel resolves at most PATH_MAX (4096) bytes in one call; longer paths go in pieces.
@@ -257,11 +258,11 @@ impl Vfs for RealVfs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let fd = self.open_beneath(path, DIR | OFlags::RDONLY, Mode::empty())?;
-        Ok(retry(|| sys::fsync(&fd))?)
+        timed(|| Ok(retry(|| sys::fsync(&fd))?))
     }
 
     fn sync_all_files(&self) -> io::Result<()> {
-        Ok(retry(|| sys::syncfs(&self.root))?)
+        timed(|| Ok(retry(|| sys::syncfs(&self.root))?))
     }
 
     fn stat(&self, path: &Path) -> io::Result<FileStat> {
@@ -324,11 +325,11 @@ impl VfsFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        timed(|| self.file.sync_data())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        timed(|| self.file.sync_all())
     }
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {

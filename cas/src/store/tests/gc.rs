@@ -173,7 +173,7 @@ fn pinned_is_kept() {
     let pinned = world.plan(64, 0, None, BIG);
     run(&world.writer(), &pinned).expect("stored");
     let id = ContentHash::of_chunk(b"a pin");
-    world.writer().pin(&Pin { id, roots: vec![(ROOT, pinned.head)] }).expect("pinned");
+    world.writer().pin(&Pin { id, roots: vec![(ROOT, pinned.head)], note: String::new() }).expect("pinned");
     let head = garbage(&mut world, 65, 3);
     let store = world.writer();
     collect(&store).expect("collected");
@@ -359,7 +359,7 @@ fn collections_beside_sessions() {
                     // As long as this session's root is pinned nobody may take anything of it away.
                     if round % 5 == 4 {
                         let id = planned.head;
-                        store.pin(&Pin { id, roots: vec![(ROOT, id)] }).expect("pinned");
+                        store.pin(&Pin { id, roots: vec![(ROOT, id)], note: String::new() }).expect("pinned");
                     }
                 }
                 done.fetch_add(1, Ordering::Relaxed);

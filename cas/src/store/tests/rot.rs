@@ -99,7 +99,9 @@ fn base() -> Base {
         let planned = world.plan(30, n, head, Size { chunks: 9, chunk_len: 5000 });
         let store = world.writer();
         run(&store, &planned).expect("stored");
-        store.pin(&Pin { id: ContentHash::of_chunk(b"pin"), roots: vec![(ROOT, planned.head)] }).expect("pinned");
+        store
+            .pin(&Pin { id: ContentHash::of_chunk(b"pin"), roots: vec![(ROOT, planned.head)], note: String::new() })
+            .expect("pinned");
         head = Some(planned.head);
     }
     assert!(world.sealed() >= 3, "{:?}", world.packs());
