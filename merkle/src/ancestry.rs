@@ -35,6 +35,24 @@ pub fn is_ancestor(source: &dyn NodeSource, ancestor: CommitId, of: CommitId) ->
     Ok(merge_base(source, ancestor, of)? == Some(ancestor))
 }
 
+/// Which commits the history of `a` has and that of `b` lacks, and the other way round, newest first. `None` is an empty
+/// history. For showing: with wrong clocks some may be named that both have.
+pub fn apart(
+    source: &dyn NodeSource,
+    a: Option<CommitId>,
+    b: Option<CommitId>,
+) -> Result<(Vec<CommitId>, Vec<CommitId>), WalkError> {
+    let mut painting = Painting::new(source);
+    painting.spread(a.as_slice(), b.as_slice())?;
+    let only = |paint: u8| {
+        let painted = painting.seen.iter().filter(|(_, commit)| commit.paint == paint);
+        let mut found: Vec<Candidate> = painted.map(|(id, commit)| (commit.time, *id)).collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.into_iter().map(|(_, id)| id).collect()
+    };
+    Ok((only(A), only(B)))
+}
+
 fn is_ancestor_of_any(source: &dyn NodeSource, id: CommitId, others: &[Candidate]) -> Result<bool, WalkError> {
     let others: Vec<_> = others.iter().map(|(_, other)| *other).collect();
     let found = Painting::new(source).run(&[id], &others)?;
@@ -76,6 +94,13 @@ impl<'s> Painting<'s> {
     /// No commit between an end and a best common ancestor is common itself, so none is stale, and paint has come all the
     /// way when only stale ones are left. A commit that gets new paint is queued again, whatever its time.
     fn run(mut self, a: &[CommitId], b: &[CommitId]) -> Result<Vec<Candidate>, WalkError> {
+        let mut met = self.spread(a, b)?;
+        met.retain(|(_, id)| self.seen.get(id).is_some_and(|commit| commit.paint & STALE == 0));
+        Ok(met)
+    }
+
+    /// Paints, and says where the two met.
+    fn spread(&mut self, a: &[CommitId], b: &[CommitId]) -> Result<Vec<Candidate>, WalkError> {
         a.iter().try_for_each(|id| self.paint(*id, A))?;
         b.iter().try_for_each(|id| self.paint(*id, B))?;
         let mut met = Vec::new();
@@ -101,7 +126,6 @@ impl<'s> Painting<'s> {
                 self.paint(parent, paint)?;
             }
         }
-        met.retain(|(_, id)| self.seen.get(id).is_some_and(|commit| commit.paint & STALE == 0));
         Ok(met)
     }
 
