@@ -127,6 +127,24 @@ impl Log {
         }
     }
 
+    /// Has a node that is the only voter stand for election at once, and waits until it leads and has applied all it has.
+    pub async fn lead_alone(&self, within: Duration) -> Result<(), ProposeError> {
+        let until = Instant::now() + within;
+        if self.leading().is_none() {
+            let electing = self.raft.trigger().elect().await;
+            electing.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.read_latest(left, |_| ()).await {
+                Ok(()) => return Ok(()),
+                Err(ReadError::Stopped(cause)) => return Err(ProposeError::Stopped(cause)),
+                Err(_) if left.is_zero() => return Err(ProposeError::Unknown(within)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5).min(left)).await,
+            }
+        }
+    }
+
     /// Writes a command to the log and waits until it is applied here. Only the leader can.
     ///
     /// `NotLeader` and `Unknown` do not say that it was not done: ask again with the same sequence number. Whether who asks

@@ -142,6 +142,11 @@ impl State {
 }
 
 impl Member {
+    /// Somebody of whom no more is known than where to ask.
+    pub fn known(key: PeerKey, addresses: Vec<String>) -> Self {
+        Self::new(key, "", Role::Candidate, &addresses)
+    }
+
     fn new(key: PeerKey, name: &str, role: Role, addresses: &[String]) -> Self {
         Self {
             key,
