@@ -79,7 +79,7 @@ impl Job {
 }
 
 /// What a fetch did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FetchStats {
     /// Metadata objects that came.
     pub nodes: u64,
@@ -97,6 +97,8 @@ pub struct FetchStats {
     pub whole_frames: u64,
     /// All frames.
     pub frames: u64,
+    /// Bytes of messages that came, by who sent them.
+    pub by_peer: BTreeMap<PeerKey, u64>,
     /// Requests for walks.
     pub walks: u64,
     /// Requests for objects.
@@ -192,7 +194,7 @@ impl<'s> Fetch<'s> {
 
     /// What has been done so far.
     pub fn stats(&self) -> FetchStats {
-        self.stats
+        self.stats.clone()
     }
 
     /// How many frames came from a peer.
@@ -217,6 +219,7 @@ impl<'s> Fetch<'s> {
     /// A message came from a peer.
     pub fn receive(&mut self, peer: &PeerKey, message: Message, len: usize, now: Moment) -> Result<(), FetchError> {
         self.stats.received += len as u64;
+        *self.stats.by_peer.entry(*peer).or_default() += len as u64;
         if !self.peers.contains(peer) {
             return Ok(());
         }

@@ -166,6 +166,11 @@ impl Guard {
         self.peers.get(key).is_some_and(|peer| peer.banned_until > now)
     }
 
+    /// Streams of all peers that are open.
+    pub fn streams(&self) -> u32 {
+        self.peers.values().flat_map(|peer| peer.streams).sum()
+    }
+
     /// How many peers are remembered.
     pub fn len(&self) -> usize {
         self.peers.len()

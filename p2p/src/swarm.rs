@@ -281,9 +281,12 @@ impl Swarm {
             self.pending.remove(&slot.id);
         }
         let Some(source) = self.sources.get_mut(peer) else { return };
+        // Only where it has come: a peer may owe the same by a second request, that of another who left. It will send it, too.
         for asked in &mut source.asked {
             for slot in slots {
-                asked.owed.remove(&slot.id);
+                if matches!(asked.owed.get(&slot.id), Some((Owed::Arrived, ..))) {
+                    asked.owed.remove(&slot.id);
+                }
             }
         }
         self.settle(peer);

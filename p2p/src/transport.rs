@@ -44,7 +44,8 @@ pub use config::{Answer, Answers, Caller, Config, ConnectError, Connection, Star
 /// This node on the network. Dropped, it is gone; [`Transport::shutdown`] takes leave first.
 pub struct Transport {
     inner: Arc<Inner>,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    handle: tokio::runtime::Handle,
     stop: watch::Sender<bool>,
     listening: Vec<SocketAddr>,
     key: PeerKey,
@@ -105,7 +106,8 @@ impl Transport {
         runtime.spawn(swarm_task::run(task, swarm, received, config.listen.clone(), ready));
         drop(entered);
         let listening = runtime.block_on(listening).map_err(|error| other(&error))??;
-        Ok(Self { inner, runtime: Some(runtime), stop, listening, key })
+        let (handle, runtime) = (runtime.handle().clone(), Mutex::new(Some(runtime)));
+        Ok(Self { inner, runtime, handle, stop, listening, key })
     }
 
     /// Our own key.
@@ -118,13 +120,14 @@ impl Transport {
         &self.listening
     }
 
-    fn runtime(&self) -> Result<&tokio::runtime::Runtime, ConnectError> {
-        self.runtime.as_ref().ok_or(ConnectError::Closed)
+    /// Where its tasks run, unless it has been shut down.
+    fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        lock(&self.runtime).is_some().then(|| self.handle.clone())
     }
 
     /// Connects to a peer, unless it is connected. Addresses are `host:port`; all are tried. Ends within 15 s. Not to be called on a runtime.
     pub fn connect(&self, peer: PeerKey, addresses: &[String]) -> Result<(), ConnectError> {
-        self.runtime()?.block_on(connect(&self.inner, peer, addresses))
+        self.runtime().ok_or(ConnectError::Closed)?.block_on(connect(&self.inner, peer, addresses))
     }
 
     /// As [`Transport::connect`], for who is on a runtime.
@@ -133,7 +136,7 @@ impl Transport {
         peer: PeerKey,
         addresses: Vec<String>,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send + 'static + use<> {
-        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.as_ref().map(|it| it.handle().clone()));
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime());
         async move {
             let Some(runtime) = runtime else { return Err(ConnectError::Closed) };
             let connected = runtime.spawn(async move { connect(&inner, peer, &addresses).await });
@@ -144,8 +147,8 @@ impl Transport {
     /// Keeps connections with these peers from now on, and with no others: dials them, and again when they are lost, with pauses of 0.2 s
     /// growing to 10 s. To be called again whenever members or their addresses change; connections that there are stay.
     pub fn keep(&self, peers: BTreeMap<PeerKey, Vec<String>>) {
-        if let Some(runtime) = &self.runtime {
-            keep::keep(&self.inner, runtime.handle(), peers);
+        if let Some(runtime) = self.runtime() {
+            keep::keep(&self.inner, &runtime, peers);
         }
     }
 
@@ -181,7 +184,7 @@ impl Transport {
         body: Vec<u8>,
         time: Duration,
     ) -> impl Future<Output = Result<(Status, Vec<u8>), CallError>> + Send + 'static + use<> {
-        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime.as_ref().map(|it| it.handle().clone()));
+        let (inner, runtime) = (Arc::clone(&self.inner), self.runtime());
         async move {
             let Some(runtime) = runtime else { return Err(CallError::Closed) };
             // On our own runtime, whatever the caller runs on.
@@ -199,7 +202,7 @@ impl Transport {
         body: Vec<u8>,
         time: Duration,
     ) -> Result<(Status, Vec<u8>), CallError> {
-        let runtime = self.runtime().map_err(|_| CallError::Closed)?;
+        let runtime = self.runtime().ok_or(CallError::Closed)?;
         runtime.block_on(self.call(peer, class, topic, body, time))
     }
 
@@ -214,20 +217,21 @@ impl Transport {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(&FetchStats),
     ) -> (Result<(), FetchError>, FetchStats) {
-        let Some(runtime) = &self.runtime else {
+        let Some(runtime) = self.runtime() else {
             return (Err(FetchError::NoPeers { last: None }), FetchStats::default());
         };
-        fetching::run(&self.inner, runtime.handle(), session, store, walk, peers, cancel, progress)
+        fetching::run(&self.inner, &runtime, session, store, walk, peers, cancel, progress)
     }
 
-    /// Takes leave: no new streams, those that are open get up to `time` to end, then connections are closed.
-    pub fn shutdown(mut self, time: Duration) {
+    /// Takes leave: no new streams, those that are open get up to `time` to end, then connections are closed. Afterwards it does
+    /// nothing more, and nothing of it holds the store. Not to be called on a runtime.
+    pub fn shutdown(&self, time: Duration) {
         self.stop.send_replace(true);
-        let Some(runtime) = self.runtime.take() else { return };
+        let Some(runtime) = lock(&self.runtime).take() else { return };
         let (done, ended) = oneshot::channel();
         drop(self.inner.commands.send(Command::Shutdown { time, done }));
         runtime.block_on(async {
-            let _ = tokio::time::timeout(time + Duration::from_secs(2), ended).await;
+            let _ = tokio::time::timeout(time + Duration::from_secs(1), ended).await;
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
@@ -236,7 +240,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = lock(&self.runtime).take() {
             runtime.shutdown_background();
         }
     }

@@ -182,3 +182,28 @@ fn shares_are_bounded() {
     assert_eq!(sizes.iter().sum::<usize>(), 3024);
     assert!(sizes[..32].iter().all(|size| *size == 32), "{sizes:?}");
 }
+
+/// A peer owes half of a late one's share, and then, when that one has left, all of it: the half comes twice.
+#[test]
+fn what_is_owed_twice_may_come_twice() {
+    let mut swarm = Swarm::default();
+    swarm.join(peer(1), second(0));
+    swarm.join(peer(2), second(0));
+    let wanted = wanted(0, 8, 1 << 20);
+    let all = slots(&wanted.wants);
+    swarm.offer(wanted);
+    swarm.close_share();
+    assert_eq!(ask(&mut swarm, second(0))[0].0, peer(1));
+    let at = second(0) + LATE;
+    let doubled = ask(&mut swarm, at);
+    let half = objects(&doubled[0].1);
+    assert!(doubled[0].0 == peer(2) && (1..8).contains(&half), "{doubled:?}");
+    swarm.leave(&peer(1));
+    assert_eq!(objects(&ask(&mut swarm, at)[0].1), 8);
+    for slots in [&all[8 - half..], &all] {
+        swarm.arrived(&peer(2), slots, at).expect("it was asked for");
+        swarm.stored(&peer(2), slots);
+        swarm.ended(&peer(2), u32::try_from(slots.len()).expect("few"), at).expect("all of it came");
+    }
+    assert!(swarm.is_empty());
+}

@@ -65,6 +65,7 @@ fn breaking_off_anywhere_leaves_nothing() {
         raw.send(&mut stream, &asked[..cut]);
     }
     let shared = there.shared.as_ref().expect("it is on the network");
-    until("all of it is forgotten", || shared.guard().is_empty());
+    // At most a strike is remembered of one that fell silent in the middle of a message.
+    until("no stream is counted any more", || shared.guard().streams() == 0);
     until("no connection is left", || there.net().connections().is_empty());
 }
