@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 
 use filesync_merkle::RepoPath;
 
@@ -291,19 +291,22 @@ fn tree(random: &mut Random, root: &TempDir) {
     }
 }
 
-/// Where git keeps its own: nowhere near the trees.
-fn git_dir() -> &'static TempDir {
-    static DIR: LazyLock<TempDir> = LazyLock::new(|| {
+thread_local! {
+    static GIT_DIR: TempDir = {
         let dir = TempDir::new();
         let init = Command::new("git").args(["init", "-q", "--bare", "--template="]).arg(dir.root()).status();
         assert!(init.unwrap().success());
         dir
-    });
-    &DIR
+    };
+}
+
+/// Where git keeps its own: nowhere near the trees. Each test has one, which goes with its thread.
+fn git_dir() -> PathBuf {
+    GIT_DIR.with(|dir| dir.root().to_owned())
 }
 
 fn git(root: &TempDir, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    git_with_index(root, &git_dir().path("index"), arguments, input)
+    git_with_index(root, &git_dir().join("index"), arguments, input)
 }
 
 fn git_with_index(root: &TempDir, index: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -311,7 +314,7 @@ fn git_with_index(root: &TempDir, index: &Path, arguments: &[&str], input: &[u8]
         .current_dir(root.root())
         .args(["-c", "core.excludesFile=/dev/null", "-c", "core.ignoreCase=false"])
         .args(arguments)
-        .env("GIT_DIR", git_dir().root())
+        .env("GIT_DIR", git_dir())
         .env("GIT_WORK_TREE", root.root())
         .env("GIT_INDEX_FILE", index)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -497,7 +500,6 @@ fn as_git_on_random_trees() {
             scope.spawn(move || (first + part..first + count).step_by(2).for_each(compare));
         }
     });
-    let _ = std::fs::remove_dir_all(git_dir().root());
 }
 
 /// Rule, path, whether that is a directory, whether it is left out.
