@@ -28,6 +28,7 @@ Exit status:
   1  failed; nothing was changed beyond what the message says
   2  usage
   3  done, but something is left for you (files skipped or unreadable)
+  4  whether it was done is not known
   5  damage found in the store
   128 + its number after a signal
 
@@ -76,11 +77,16 @@ pub enum When {
     Never,
 }
 
+/// Set by `serve --detach` for the process that it starts, and by nobody else.
+pub const DETACHED: &str = "FILESYNC_DETACHED";
+
 /// What is in the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `FILESYNC_DIR`: the root of the repository.
     pub repository: Option<PathBuf>,
+    /// This is the process that `serve --detach` left running.
+    pub detached: bool,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
     pub plain: bool,
 }
@@ -90,6 +96,7 @@ impl Environment {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             repository: set("FILESYNC_DIR").map(PathBuf::from),
+            detached: set(DETACHED).is_some(),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod cat;
 mod check_ignore;
+mod clone;
 mod commit;
 mod completions;
 mod config;
@@ -11,12 +12,17 @@ mod forget;
 mod fsck;
 mod gc;
 mod init;
+pub mod invite;
 mod log;
 mod ls;
 mod man;
+mod peers;
 mod restore;
+mod serve;
 mod show;
 mod status;
+mod stop;
+mod sync;
 mod tag;
 mod upgrade;
 mod version;
@@ -47,6 +53,12 @@ pub enum Command {
     Forget(forget::ForgetArgs),
     Gc(gc::GcArgs),
     Fsck(fsck::FsckArgs),
+    Clone(clone::CloneArgs),
+    Sync(sync::SyncArgs),
+    Invite(invite::InviteArgs),
+    Peers(peers::PeersArgs),
+    Serve(serve::ServeArgs),
+    Stop(stop::StopArgs),
     Upgrade(upgrade::UpgradeArgs),
     Version(version::VersionArgs),
 }
@@ -72,6 +84,12 @@ impl Command {
             Self::Forget(args) => forget::run(&args, context),
             Self::Gc(args) => gc::run(&args, context),
             Self::Fsck(args) => fsck::run(&args, context),
+            Self::Clone(args) => clone::run(args, context),
+            Self::Sync(args) => sync::run(&args, context),
+            Self::Invite(args) => invite::run(&args, context),
+            Self::Peers(args) => peers::run(&args, context),
+            Self::Serve(args) => serve::run(args, context),
+            Self::Stop(_) => stop::run(context),
             Self::Upgrade(_) => upgrade::run(context),
             Self::Version(_) => version::run(context),
         }

@@ -2,9 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use filesync_repo::{ErrorKind, OpenOptions, Repo, Target};
+use filesync_repo::{ClusterAnswer, ClusterRequest, Command, ErrorKind, OpenOptions, Repo, Silent, Target};
 
 use crate::args::{Environment, Global, When};
 use crate::error::Failure;
@@ -48,21 +48,26 @@ impl Context {
         width.ok().filter(|width| *width > 0).unwrap_or(80)
     }
 
-    /// `command` is what a second writer is told about the first.
-    pub fn open_writer(&self, command: &str) -> Result<Repo, Failure> {
-        Ok(Repo::open_writer(&self.root()?, command, &self.open_options(), &self.progress)?)
+    /// For hints: nothing is said of what is wrong, nor twice.
+    pub fn peek(&self) -> Option<Repo> {
+        Repo::open_reader(&self.root().ok()?, &self.open_options(), &Silent).ok()
     }
 
-    /// Paths as the user writes them, from the working directory, to paths from the root of `repo`.
-    pub fn paths_in(&self, repo: &Repo, words: &[OsString]) -> Result<Vec<Vec<u8>>, Failure> {
+    /// Carries out a command that writes: by the daemon if there is one.
+    pub fn carry_out<C: Command>(&self, command: C) -> Result<C::Result, Failure> {
+        Ok(filesync_repo::carry_out(&self.root()?, command, &self.open_options(), &self.progress)?)
+    }
+
+    /// Paths as the user writes them, from the working directory, to paths from the root of a repository.
+    pub fn paths_in(&self, root: &Path, words: &[OsString]) -> Result<Vec<Vec<u8>>, Failure> {
         if words.is_empty() {
             return Ok(Vec::new());
         }
         let directory = working_directory()?;
         // The working directory is spelled without symlinks; the root may have been named through some.
-        let plain = repo.root().canonicalize();
-        let plain = plain.as_deref().unwrap_or(repo.root());
-        words.iter().map(|word| paths::from_root(word, &directory, &[plain, repo.root()])).collect()
+        let plain = root.canonicalize();
+        let plain = plain.as_deref().unwrap_or(root);
+        words.iter().map(|word| paths::from_root(word, &directory, &[plain, root])).collect()
     }
 
     /// Adds the hint for those who named a path of `REV:PATH` from the working directory.
@@ -70,7 +75,7 @@ impl Context {
         let find = || {
             let (rev, path) = target.filter(|_| error.kind() == ErrorKind::NotFound)?.split_once(':')?;
             std::fs::symlink_metadata(path).ok()?;
-            let from_root = self.paths_in(repo, &[path.into()]).ok()?.pop()?;
+            let from_root = self.paths_in(repo.root(), &[path.into()]).ok()?.pop()?;
             let meant = String::from_utf8(from_root).ok().filter(|meant| meant != path)?;
             Some(format!("paths behind a colon are from the root: {}", quote::shell(&format!("{rev}:{meant}"))))
         };
@@ -78,16 +83,30 @@ impl Context {
         Failure::Repo { error, hint }
     }
 
-    fn root(&self) -> Result<PathBuf, Failure> {
+    /// The root of the repository.
+    pub fn root(&self) -> Result<PathBuf, Failure> {
         match &self.environment.repository {
             Some(root) => Ok(root.clone()),
             None => Ok(Repo::discover(&working_directory()?)?),
         }
     }
 
-    fn open_options(&self) -> OpenOptions {
+    /// Has this repository's node carry out something: by the daemon if there is one.
+    pub fn ask_cluster(&self, request: &ClusterRequest) -> Result<ClusterAnswer, Failure> {
+        let answer = filesync_repo::cluster::carry_out(&self.root()?, request, &self.open_options(), &self.progress);
+        self.progress.finish();
+        Ok(answer?)
+    }
+
+    /// How it is opened.
+    pub fn open_options(&self) -> OpenOptions {
         OpenOptions { allow_foreign: self.global.allow_foreign, lock_timeout: self.global.lock_timeout }
     }
+}
+
+/// What a daemon of another version may answer.
+pub fn misunderstood() -> Failure {
+    Failure::Local { message: "cannot understand what the daemon answered".to_owned(), hint: None }
 }
 
 fn working_directory() -> Result<PathBuf, Failure> {

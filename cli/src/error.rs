@@ -10,6 +10,7 @@ use crate::{json, quote};
 pub const STATUS_FAILED: u8 = 1;
 const STATUS_USAGE: u8 = 2;
 const STATUS_LEFT: u8 = 3;
+const STATUS_NO_QUORUM: u8 = 4;
 const STATUS_DAMAGE: u8 = 5;
 const SIGPIPE: u8 = 13;
 
@@ -23,6 +24,8 @@ pub enum Exit {
     Usage,
     /// Something is left for the user.
     Left,
+    /// No quorum, or the outcome is not known.
+    NoQuorum,
     /// The store is damaged.
     Damage,
 }
@@ -34,6 +37,7 @@ impl Exit {
             Self::Differs => 1,
             Self::Usage => STATUS_USAGE,
             Self::Left => STATUS_LEFT,
+            Self::NoQuorum => STATUS_NO_QUORUM,
             Self::Damage => STATUS_DAMAGE,
         }
     }
@@ -48,6 +52,8 @@ pub enum Failure {
     Local { message: String, hint: Option<String> },
     /// The façade's, with a hint of ours that goes before its own.
     Repo { error: filesync_repo::Error, hint: Option<String> },
+    /// What another process of ours said at its end.
+    Told { status: u8, message: String, hint: Option<String> },
     /// Results cannot be written. A closed pipe is no reason to say anything.
     Output(io::Error),
     /// Any of them, in a command where status 1 means "differs".
@@ -74,6 +80,14 @@ impl Failure {
         Self::ApartFromDiffers(Box::new(self))
     }
 
+    /// Has a failure of the façade looked at by who knows a hint for it.
+    pub fn with_hint(self, hint: impl FnOnce(filesync_repo::Error) -> Self) -> Self {
+        match self {
+            Self::Repo { error, hint: None } => hint(error),
+            other => other,
+        }
+    }
+
     /// What to say and how to end. After a signal, whatever failed failed because of it.
     pub fn report(&self, signal: Option<u8>) -> Report {
         if let Some(signal) = signal {
@@ -82,6 +96,7 @@ impl Failure {
         match self {
             Self::Usage { message, hint } => Report::new(STATUS_USAGE, message, hint.clone()),
             Self::Local { message, hint } => Report::new(STATUS_FAILED, message, hint.clone()),
+            Self::Told { status, message, hint } => Report::new(*status, message, hint.clone()),
             Self::Repo { error, hint } => {
                 Report::new(status_of(error.kind()), &error.to_string(), hint.clone().or_else(|| error.hint()))
             }
@@ -102,6 +117,7 @@ fn status_of(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => STATUS_USAGE,
         ErrorKind::Damage => STATUS_DAMAGE,
+        ErrorKind::NoQuorum | ErrorKind::Unknown => STATUS_NO_QUORUM,
         // A request to cancel comes from a signal, and that was looked at before.
         ErrorKind::Failed | ErrorKind::Busy | ErrorKind::NotFound | ErrorKind::Cancelled => STATUS_FAILED,
     }
@@ -180,6 +196,7 @@ mod tests {
             (ErrorKind::Busy, 1),
             (ErrorKind::NotFound, 1),
             (ErrorKind::Damage, 5),
+            (ErrorKind::Unknown, 4),
         ];
         for (kind, status) in kinds {
             assert_eq!(status_of(kind), status, "{kind:?}");

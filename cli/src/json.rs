@@ -4,6 +4,7 @@
 //! A path that is not UTF-8 is there twice: lossy under its own name, and in base64 under `…_bytes`. For a list
 //! of paths, `…_bytes` is a list of the same length, `null` where the path is UTF-8, and left out if all are.
 
+mod cluster;
 mod house;
 mod look;
 
@@ -14,18 +15,21 @@ use filesync_repo as repo;
 use filesync_repo::Timestamp;
 use serde::Serialize;
 
+pub use self::cluster::{Cloned, Invited, OpenInvite, Peer, Revoked, Sync};
 pub use self::house::{Forget, Gc, Upgrade};
 use crate::time::rfc3339;
 
 mod config;
 mod ignore;
 mod man;
+mod service;
 mod tag;
 
 pub use config::{Setting, Valid};
 pub use ignore::IgnoreAnswer;
 pub use look::*;
 pub use man::Man;
+pub use service::{Serve, Stop};
 pub use tag::Tag;
 
 const VERSION: u32 = 1;

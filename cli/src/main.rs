@@ -13,6 +13,7 @@ mod diffstat;
 mod docs;
 mod error;
 mod json;
+mod log;
 mod output;
 mod patch;
 mod paths;

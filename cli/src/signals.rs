@@ -6,9 +6,8 @@
 //! [`IMPATIENCE`] gets the end at once.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const IMPATIENCE: Duration = Duration::from_millis(500);
 
 static RECEIVED: OnceLock<u8> = OnceLock::new();
+static WAITING: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
 /// Begins to listen.
 pub fn watch() -> io::Result<()> {
@@ -32,6 +32,15 @@ pub fn watch() -> io::Result<()> {
     let mut signals = Signals::new(wanted)?;
     thread::Builder::new().name("signals".into()).spawn(move || listen(&mut signals))?;
     Ok(())
+}
+
+/// Runs something when a signal comes, or at once if one has come. For one command, once.
+pub fn on_signal(run: impl FnOnce() + Send + 'static) {
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    if received().is_some() {
+        return run();
+    }
+    *waiting = Some(Box::new(run));
 }
 
 /// The signal that ends this process, once there is one.
@@ -58,6 +67,9 @@ fn listen(signals: &mut Signals) {
                 let number = u8::try_from(signal).unwrap_or(0);
                 RECEIVED.get_or_init(|| number);
                 filesync_repo::cancel::request();
+                if let Some(run) = WAITING.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    run();
+                }
                 cut_off_later(number);
             }
             Some(first) if first.elapsed() >= IMPATIENCE => low_level::exit(128 + signal),

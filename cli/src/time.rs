@@ -14,6 +14,13 @@ pub fn rfc3339(time: Timestamp) -> String {
     format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", time.nanos())
 }
 
+/// Milliseconds since 1970, as [`rfc3339`].
+pub fn of_millis(millis: u64) -> String {
+    let secs = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+    let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    rfc3339(Timestamp::new(secs, nanos).unwrap_or_default())
+}
+
 /// As git's log: `Sun Nov 22 16:51:00 2026 +0100`.
 pub fn for_log(time: Timestamp) -> String {
     local(time, "%a %b %-d %H:%M:%S %Y %z")

@@ -15,6 +15,7 @@ use filesync_merkle::{
     Commit, CommitId, Entry, Mode, Name, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
 };
 
+use crate::cancel;
 use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind};
@@ -151,10 +152,11 @@ fn parents(head: Option<&(CommitId, Commit)>, amend: bool) -> Vec<CommitId> {
     }
 }
 
-fn author(repo: &Repo, request: &CommitRequest) -> Result<String, Error> {
+/// Who commits: what was said, or what is configured.
+pub fn author(repo: &Repo, request: &CommitRequest) -> Result<String, Error> {
     let author = match &request.author {
         Some(author) => author.clone(),
-        None => Config::load(&**repo.store.vfs())?.author(),
+        None => Config::load(&**repo.store.vfs())?.author(request.author_default.as_deref()),
     };
     config::check_author(&author)
         .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the author {author:?}: {why}")))?;
@@ -172,7 +174,8 @@ fn unreadable(paths: &[Unreadable]) -> Error {
     Error::new(ErrorKind::Failed, message).with_hint("--partial commits the rest")
 }
 
-fn now() -> Timestamp {
+/// The time of a commit that is made now.
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos()).unwrap_or_default()
 }
@@ -229,8 +232,11 @@ fn snapshot<'a>(
             // Without it there is no time left to be shown, and no more.
             drop(named.spawn_scoped(scope, move || estimate(AFTER, again, stop, observer)));
         }
+        let (ingest, token) = (&ingest, cancel::current());
         let spawn = |number| {
-            std::thread::Builder::new().name(format!("ingest-{number}")).spawn_scoped(scope, || ingest.work()).ok()
+            let token = token.clone();
+            let work = move || token.scope(|| ingest.work());
+            std::thread::Builder::new().name(format!("ingest-{number}")).spawn_scoped(scope, work).ok()
         };
         let workers: Vec<_> = (0..threads()).filter_map(spawn).collect();
         if workers.is_empty() {
@@ -506,7 +512,7 @@ impl Consumer for Snapshot<'_> {
                     Read::Gone => self.remove(&name, old.as_ref()),
                     Read::Failed(cause) => self.give_up(&name, cause),
                     Read::Opened(_) | Read::Abandoned => {
-                        crate::cancel::check()?;
+                        cancel::check()?;
                         Err(Error::new(ErrorKind::Failed, "the commit was given up"))
                     }
                 },

@@ -82,8 +82,11 @@ fn read_files(
     let chunker = Chunker::new(repo.store.parameters().chunks);
     let (ingest, feeder) = Ingest::new(root.as_fd(), Some(repo.node_source()), Target::Ids, chunker, observer);
     let walked = std::thread::scope(|scope| {
+        let (ingest, token) = (&ingest, crate::cancel::current());
         let spawn = |number| {
-            std::thread::Builder::new().name(format!("read-{number}")).spawn_scoped(scope, || ingest.work()).ok()
+            let token = token.clone();
+            let work = move || token.scope(|| ingest.work());
+            std::thread::Builder::new().name(format!("read-{number}")).spawn_scoped(scope, work).ok()
         };
         let workers: Vec<_> = (0..threads()).filter_map(spawn).collect();
         if workers.is_empty() {

@@ -14,6 +14,7 @@ use std::path::Path;
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_merkle::commit::AUTHOR_LEN_MAX;
 
+use crate::daemon::LogSettings;
 use crate::error::{Error, ErrorKind};
 
 pub use command::config;
@@ -39,11 +40,27 @@ struct Setting {
 const AUTHOR: &str = "commit.author";
 const NODE_NAME: &str = "node.name";
 
+const LOG_FORMAT: &str = "log.format";
+const LOG_LEVEL: &str = "log.level";
+const EXPOSE_HTTP: &str = "serve.expose_http";
+
 /// All that can be set, by key.
-static SETTINGS: [Setting; 2] = [
+static SETTINGS: [Setting; 5] = [
     Setting { key: AUTHOR, check: check_author, default: default_author },
+    Setting { key: LOG_FORMAT, check: check_log_format, default: || "text".to_owned() },
+    Setting { key: LOG_LEVEL, check: check_log_level, default: || "info".to_owned() },
     Setting { key: NODE_NAME, check: check_node_name, default: host },
+    Setting { key: EXPOSE_HTTP, check: check_yes_no, default: || "no".to_owned() },
 ];
+
+/// How the daemon logs, and who may see its figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// How it logs.
+    pub log: LogSettings,
+    /// Whether HTTP may be answered on other addresses than loopback.
+    pub expose_http: bool,
+}
 
 fn setting(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
@@ -59,9 +76,22 @@ impl Config {
         file::parse(&read(vfs)?).map_err(file::Wrong::into_error)
     }
 
-    /// Who commits, unless a commit says otherwise.
-    pub fn author(&self) -> String {
-        self.0.get(AUTHOR).cloned().unwrap_or_else(default_author)
+    /// Who commits, unless a commit says otherwise; `default`, or user@host, if nothing is set.
+    pub fn author(&self, default: Option<&str>) -> String {
+        let set = self.0.get(AUTHOR).map(String::as_str).or(default);
+        set.map_or_else(default_author, str::to_owned)
+    }
+
+    /// Where and how the daemon listens and logs.
+    pub fn service(&self) -> ServiceSettings {
+        let is = |key: &str, word: &str| self.0.get(key).is_some_and(|value| value == word);
+        ServiceSettings {
+            log: LogSettings {
+                json: is(LOG_FORMAT, "json"),
+                level: self.0.get(LOG_LEVEL).cloned().unwrap_or_else(|| "info".to_owned()),
+            },
+            expose_http: is(EXPOSE_HTTP, "yes"),
+        }
     }
 
     /// What this node is called.
@@ -96,6 +126,19 @@ pub fn check_node_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
+fn check_log_format(format: &str) -> Result<(), &'static str> {
+    if matches!(format, "text" | "json") { Ok(()) } else { Err("it is text or json") }
+}
+
+fn check_log_level(level: &str) -> Result<(), &'static str> {
+    let known = matches!(level, "error" | "warn" | "info" | "debug" | "trace");
+    if known { Ok(()) } else { Err("it is error, warn, info, debug or trace") }
+}
+
+fn check_yes_no(word: &str) -> Result<(), &'static str> {
+    if matches!(word, "yes" | "no") { Ok(()) } else { Err("it is yes or no") }
+}
+
 fn read(vfs: &dyn Vfs) -> Result<String, Error> {
     let failed = |cause: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot read {SHOWN}: {cause}"));
     match read_to_end(vfs, Path::new(PATH), LEN_MAX) {
@@ -111,7 +154,7 @@ fn write(vfs: &dyn Vfs, text: &str, mode: u32) -> Result<(), Error> {
 }
 
 /// user@host, or as much of it as the system tells.
-fn default_author() -> String {
+pub fn default_author() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| is_plain(user));
     let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
     format!("{user}@{}", host())

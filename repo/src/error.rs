@@ -7,11 +7,12 @@ use std::path::Path;
 use filesync_cas::rows::RowError;
 use filesync_cas::{GetError, OpenError, PutError};
 use filesync_merkle::{EditError, InvalidError, WalkError};
+use serde::{Deserialize, Serialize};
 
 use crate::scan::ScanError;
 
 /// What sort of failure it is: decides the exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// It could not be done.
     Failed,
@@ -25,10 +26,14 @@ pub enum ErrorKind {
     NotFound,
     /// The user asked to stop.
     Cancelled,
+    /// No majority of the voters, or nobody at all, could be reached.
+    NoQuorum,
+    /// It is not known whether it was done.
+    Unknown,
 }
 
 /// Why a command failed. Shown as `what failed: path or peer: cause`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     message: String,

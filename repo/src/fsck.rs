@@ -17,12 +17,13 @@ use filesync_merkle::{
     Walk, WalkError, WalkVisitor,
 };
 
+use crate::daemon;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::history;
 use crate::identity::{self, Identity};
 use crate::repo::{OpenOptions, Repo};
-use crate::request::{DamagedObject, Event, FsckRequest, FsckResult, Observer, SignatureState, Silent};
+use crate::request::{DamagedObject, Event, FsckRequest, FsckResult, Observer, Request, SignatureState, Silent};
 use crate::roots::Roots;
 
 /// Paths that are named for one object.
@@ -51,6 +52,8 @@ struct Hurt {
 /// Looks at everything, and notes what is damaged so that the next commit that has the bytes stores it again.
 fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<(FsckResult, Hurt), Error> {
     let depth = depth(request)?;
+    // A store that has been open for long has objects in memory that are bad on the disk by now.
+    repo.store.forget_frames();
     let bytes = match depth {
         Depth::Sample { share, .. } => repo.store.packs_len() / 10_000 * u64::from(share),
         _ => repo.store.packs_len(),
@@ -334,7 +337,13 @@ fn record(repo: &Repo, bad: impl Iterator<Item = ContentHash>) {
     let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
     if repo.store.is_writable() {
         drop(repo.store.record_damage(bad));
-    } else if let Ok(writer) = Repo::open_writer(repo.root(), "fsck", &options, &Silent) {
-        drop(writer.store.record_damage(bad));
+        return;
+    }
+    match Repo::open_writer(repo.root(), "fsck", &options, &Silent) {
+        Ok(writer) => drop(writer.store.record_damage(bad)),
+        Err(error) if error.kind() == ErrorKind::Busy => {
+            drop(daemon::ask_in_passing(repo.root(), &Request::RecordDamage(bad.collect()), &Silent));
+        }
+        Err(_) => {}
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use filesync_cas::gc::{Fate, Gc, GcError, GcReport, Plan};
 use filesync_cas::rows::RowBatch;
 
+use crate::cancel;
 use crate::error::{Error, ErrorKind};
 use crate::repo::Repo;
 use crate::request::{Event, GcRequest, GcResult, Observer};
@@ -40,9 +41,11 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
 
 /// Tells of what is done, and ends it when the user wants that.
 pub fn step(observer: &dyn Observer) -> impl Fn(u64, u64) -> ControlFlow<()> + Sync + '_ {
-    |items, bytes| {
+    // The steps are taken on threads of the store.
+    let token = cancel::current();
+    move |items, bytes| {
         observer.event(Event::Advance { bytes, items });
-        if crate::cancel::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if token.scope(cancel::requested) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

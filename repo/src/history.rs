@@ -7,6 +7,7 @@ use filesync_cas::ContentHash;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{Commit, CommitId, Entry, FirstParents, RepoPath, Touch, Touches, TreeLink, WalkError, lookup};
 
+use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::identity;
@@ -62,7 +63,12 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
     match base {
         "HEAD" => return Ok(repo.head()),
         "main" => {
-            return Err(Error::new(ErrorKind::NotFound, "cannot find revision main: never in touch with a cluster"));
+            let remote = Remote::read(&**repo.store.vfs())?;
+            let held = remote.and_then(|remote| remote.held).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "cannot find revision main: never in touch with a cluster")
+                    .with_hint("`filesync sync` gets in touch")
+            })?;
+            return Ok(Some(held));
         }
         _ => {}
     }

@@ -52,6 +52,11 @@ impl Identity {
         replace(vfs, Path::new(PATH), &file.finish(), 0o600).map_err(|error| Error::io("cannot write identity", &error))
     }
 
+    /// What the key is made of, for the network.
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// The public key: what names this node.
     pub fn node(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()

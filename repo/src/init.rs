@@ -27,7 +27,16 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
         })?,
     };
     let name = request.name.clone().unwrap_or_else(config::host);
-    config::check_node_name(&name)
+    let codec = if request.no_compression { Codec::None } else { Codec::Zstd };
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    init_with(dir, &Params::new(ContentHash::from_bytes(random), chunks, codec), &name)
+}
+
+/// As [`init`], of a repository that is there elsewhere, or is named already.
+pub fn init_with(dir: &Path, params: &Params, name: &str) -> Result<InitResult, Error> {
+    config::check_node_name(name)
         .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}: {why}")))?;
     make_dir(dir)?;
     let root = std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error))?;
@@ -40,14 +49,10 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
         return Err(exists());
     }
     remove_unfinished(&root);
-    let mut random = [0; 32];
-    getrandom::fill(&mut random)
-        .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
-    let repository = ContentHash::from_bytes(random);
+    let repository = params.repository;
     let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
     let identity = Identity::generate()?;
-    let params = Params::new(repository, chunks, if request.no_compression { Codec::None } else { Codec::Zstd });
-    let made = fill(&root, &unfinished, &params, &identity, &name).and_then(|()| {
+    let made = fill(&root, &unfinished, params, &identity, name).and_then(|()| {
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(),
             _ => Error::path("cannot write", &root.join(STORE_DIR), &error),

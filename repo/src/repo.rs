@@ -257,7 +257,7 @@ impl Repo {
         result
     }
 
-    fn pass_warnings(&self, observer: &dyn Observer) {
+    pub(crate) fn pass_warnings(&self, observer: &dyn Observer) {
         for message in self.store.take_warnings() {
             observer.event(Event::Warning(Warning { path: None, message }));
         }

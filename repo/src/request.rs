@@ -1,24 +1,31 @@
 //! Every command as data: one typed request, a stream of typed events, one typed result.
 //!
-//! Text, `--json` and, later, the daemon's HTTP API are views of the values here. Paths are bytes from the
+//! Text, `--json` and what goes to and from the daemon are views of the values here. Paths are bytes from the
 //! root of the repository; ids are typed; times are [`Timestamp`].
 
+mod cluster;
 mod house;
 mod look;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use cluster::*;
 pub use house::*;
 
 use filesync_cas::ContentHash;
 use filesync_merkle::{CommitId, Entry, Node, Timestamp, TreeId};
+use serde::{Deserialize, Serialize};
 
 pub use look::*;
 
+mod any;
 mod config;
 mod ignore;
 mod tag;
+mod wire;
+
+pub use any::{Answer, Command, Request};
 
 pub use config::{ConfigRequest, ConfigSetting, ConfigSource};
 pub use ignore::{CheckIgnoreRequest, IgnoreAnswer, IgnoreRule};
@@ -44,12 +51,13 @@ impl Observer for Silent {
 }
 
 /// What happens while a command runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A phase of the work begins ("commit", "restore", "fsck" …); totals are `None` while unknown.
     Phase {
         /// What is done, as a present participle: "committing".
-        what: &'static str,
+        #[serde(with = "wire")]
+        what: wire::Word,
         /// Bytes to be done.
         bytes: Option<u64>,
         /// Files or objects to be done.
@@ -74,9 +82,10 @@ pub enum Event {
 }
 
 /// A warning, with the path that it is about if there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// Path from the root of the repository.
+    #[serde(with = "wire")]
     pub path: Option<Vec<u8>>,
     /// What is the matter: "skipped: a socket".
     pub message: String,
@@ -105,12 +114,14 @@ pub struct InitResult {
 }
 
 /// `commit`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CommitRequest {
     /// Made from the changes if not said.
     pub message: Option<String>,
-    /// The configured author, or user@host, if not said.
+    /// The configured author if not said.
     pub author: Option<String>,
+    /// Who it is if none is configured either; user@host of this process if not said.
+    pub author_default: Option<String>,
     /// Replaces the head, with its parents.
     pub amend: bool,
     /// Commits even if nothing changed.
@@ -126,13 +137,16 @@ pub struct CommitRequest {
 }
 
 /// What `commit` did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CommitResult {
     /// The new commit; none if nothing changed, or in a dry run.
+    #[serde(with = "wire")]
     pub commit: Option<CommitId>,
     /// The root of its tree.
+    #[serde(with = "wire")]
     pub tree: Option<TreeId>,
     /// Its parents.
+    #[serde(with = "wire")]
     pub parents: Vec<CommitId>,
     /// Its message.
     pub message: String,
@@ -161,23 +175,24 @@ pub struct CommitResult {
 }
 
 /// A path that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     /// Which.
+    #[serde(with = "wire")]
     pub path: Vec<u8>,
     /// Why.
     pub cause: String,
 }
 
 /// `status`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StatusRequest {
     /// Reads every file again.
     pub no_cache: bool,
 }
 
 /// How a path differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// Not there before.
     Added,
@@ -208,13 +223,15 @@ impl ChangeKind {
 }
 
 /// One changed path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// How.
     pub kind: ChangeKind,
     /// Where.
+    #[serde(with = "wire")]
     pub path: Vec<u8>,
     /// Where it was, if it was renamed.
+    #[serde(with = "wire")]
     pub from: Option<Vec<u8>>,
     /// What was there; none if nothing was, or if it cannot be read now.
     pub old: Option<Side>,
@@ -235,13 +252,15 @@ impl Change {
 }
 
 /// What `status` found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StatusResult {
     /// The head.
+    #[serde(with = "wire")]
     pub head: Option<CommitId>,
     /// Up to which place in the order of publishes the rest is known; none if never in touch with a cluster.
     pub as_of: Option<u64>,
     /// What the cluster shows; none if never in touch.
+    #[serde(with = "wire")]
     pub main: Option<CommitId>,
     /// Local commits that are not published; `None` if never in touch.
     pub ahead: Option<u64>,
@@ -250,6 +269,7 @@ pub struct StatusResult {
     /// Changes, by path.
     pub changes: Vec<Change>,
     /// Conflict copies in the working copy.
+    #[serde(with = "wire")]
     pub conflicts: Vec<Vec<u8>>,
 }
 
@@ -336,7 +356,7 @@ pub struct LsRequest {
 }
 
 /// What an entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
     /// A file that nobody may execute.
     File,
@@ -403,11 +423,12 @@ pub struct CatRequest {
 }
 
 /// `restore`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// What to restore; the head if not said.
     pub rev: Option<String>,
     /// Into a new or empty directory instead of the working copy.
+    #[serde(with = "wire")]
     pub to: Option<PathBuf>,
     /// Sync what `to` got.
     pub fsync: bool,
@@ -418,11 +439,12 @@ pub struct RestoreRequest {
     /// Only say what would be done.
     pub dry_run: bool,
     /// Only these (from the root of the repository).
+    #[serde(with = "wire")]
     pub paths: Vec<Vec<u8>>,
 }
 
 /// What `restore` did, or would do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RestoreResult {
     /// Paths written.
     pub written: u64,
@@ -431,6 +453,7 @@ pub struct RestoreResult {
     /// Paths that were as they should be.
     pub unchanged: u64,
     /// Paths left alone, or kept aside, since they hold what is in no commit.
+    #[serde(with = "wire")]
     pub skipped: Vec<Vec<u8>>,
     /// Paths that could not be written since the store is damaged.
     pub damaged: Vec<Unreadable>,
@@ -443,16 +466,18 @@ pub struct RestoreResult {
 }
 
 /// A step that `restore --dry-run` shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
     /// "write", "delete" or "skip".
-    pub action: &'static str,
+    #[serde(with = "wire")]
+    pub action: wire::Word,
     /// Where.
+    #[serde(with = "wire")]
     pub path: Vec<u8>,
 }
 
 /// `fsck`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct FsckRequest {
     /// Checks and closure only; nothing is decompressed.
     pub quick: bool,
@@ -463,7 +488,7 @@ pub struct FsckRequest {
 }
 
 /// What `fsck` found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct FsckResult {
     /// Objects that were looked at.
     pub objects: u64,
@@ -489,14 +514,17 @@ impl FsckResult {
 }
 
 /// A damaged or missing object and whom it affects.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DamagedObject {
     /// Which.
+    #[serde(with = "wire")]
     pub id: ContentHash,
     /// "chunk", "tree" …
-    pub kind: &'static str,
+    #[serde(with = "wire")]
+    pub kind: wire::Word,
     /// What is wrong with it.
     pub cause: String,
     /// Paths as `COMMIT:PATH`-free bytes from the root, of commits that refer to it (at most 1000).
+    #[serde(with = "wire")]
     pub paths: Vec<Vec<u8>>,
 }

@@ -38,7 +38,7 @@ use crate::roots::Roots;
 use crate::stat_cache::StatCache;
 
 pub use apply::apply;
-pub use command::{finish_journal, finish_journal_if_free, restore};
+pub use command::{conflict_names, finish_journal, finish_journal_if_free, restore};
 pub use decide::Flags;
 pub use directory::to_directory;
 pub use filesync_merkle::ConflictTag;

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use filesync_cas::{ContentHash, pin};
-use filesync_merkle::CommitId;
+use filesync_merkle::{CommitId, PubId};
 
+use crate::cluster::outbox::Outbox;
+use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::history;
@@ -16,6 +18,8 @@ use crate::repo::Repo;
 pub struct Roots {
     /// Head, tags, what a restore that was cut off is to bring back, and pinned commits. Their trees stay.
     pub commits: HashSet<CommitId>,
+    /// The end of the order of publishes, as far as it is here: with those before it, it stays.
+    pub step: Option<PubId>,
     /// Of what they lead to, the commits that have expired. Never one of the roots.
     pub expired: HashSet<CommitId>,
 }
@@ -35,22 +39,27 @@ impl Roots {
         }
         let pinned = pin::all(vfs)?.into_iter().flat_map(|pin| pin.roots);
         commits.extend(pinned.filter(|(kind, _)| *kind == CommitId::KIND).map(|(_, id)| CommitId(id)));
+        let remote = Remote::read(vfs)?;
+        commits.extend(remote.as_ref().and_then(|remote| remote.held));
+        commits.extend(Outbox::read(vfs)?.sending.and_then(|sending| sending.new));
+        let step = remote.and_then(|remote| remote.step);
         let mut expired: HashSet<CommitId> = Expired::read(vfs)?.0.into_iter().collect();
         expired.retain(|id| !commits.contains(id));
-        Ok(Self { commits, expired })
+        Ok(Self { commits, step, expired })
     }
 
     /// Of a repository in which nothing but the head is known.
     pub fn of_head(head: Option<CommitId>) -> Self {
-        Self { commits: head.into_iter().collect(), expired: HashSet::new() }
+        Self { commits: head.into_iter().collect(), step: None, expired: HashSet::new() }
     }
 
     /// As the store wants them.
     pub fn for_collection(&self) -> filesync_cas::gc::Roots {
         let ids = |commits: &HashSet<CommitId>| commits.iter().map(|id| id.0).collect::<HashSet<ContentHash>>();
+        let commits = self.commits.iter().map(|id| (CommitId::KIND, id.0));
         filesync_cas::gc::Roots {
             head: CommitId::KIND,
-            objects: self.commits.iter().map(|id| (CommitId::KIND, id.0)).collect(),
+            objects: commits.chain(self.step.map(|step| (PubId::KIND, step.0))).collect(),
             shallow: ids(&self.expired),
         }
     }

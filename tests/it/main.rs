@@ -1,7 +1,9 @@
 //! All integration tests, in one binary.
 
 mod cli;
+mod cluster;
 mod crash;
+mod daemon;
 mod damage;
 mod format_reader;
 mod golden;

@@ -7,6 +7,8 @@ mod race;
 mod shape;
 mod small;
 
+pub use limits::{Mount, noise};
+
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,7 +23,7 @@ fn set_mtime(path: &Path, secs: i64, nanos: u32) {
 }
 
 /// Makes a FIFO.
-fn make_fifo(path: &Path) {
+pub fn make_fifo(path: &Path) {
     let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o644), 0).expect("a FIFO can be made");
 }

@@ -223,7 +223,7 @@ impl Ran {
 
     /// Whether there was a panic, a signal, or no end.
     pub fn is_broken(&self) -> bool {
-        let known = matches!(self.status, Some(0 | 1 | 2 | 3 | 5));
+        let known = matches!(self.status, Some(0..=5));
         !known || self.err.contains("internal error") || self.err.contains("panicked")
     }
 }

@@ -41,7 +41,7 @@ pub fn run(args: &CheckIgnoreArgs, context: &mut Context) -> Result<Exit, Failur
     if args.non_matching && !verbose && !context.global.json {
         return Err(Failure::usage("check-ignore: -n only makes sense with -v"));
     }
-    let mut paths = context.paths_in(&repo, &args.paths)?;
+    let mut paths = context.paths_in(repo.root(), &args.paths)?;
     for (path, word) in paths.iter_mut().zip(&args.paths) {
         if word.as_encoded_bytes().ends_with(b"/") && !path.is_empty() {
             path.push(b'/');

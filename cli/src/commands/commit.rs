@@ -67,6 +67,7 @@ pub fn run(args: CommitArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = CommitRequest {
         message,
         author: args.author,
+        author_default: None,
         amend: args.amend,
         allow_empty: args.allow_empty,
         partial: args.partial,
@@ -74,7 +75,7 @@ pub fn run(args: CommitArgs, context: &mut Context) -> Result<Exit, Failure> {
         no_cache: args.no_cache,
         dry_run: args.dry_run,
     };
-    let result = context.open_writer("commit")?.commit(&request, &context.progress);
+    let result = context.carry_out(request);
     context.progress.finish();
     let result = result?;
     if context.global.json {

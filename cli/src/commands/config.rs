@@ -13,8 +13,11 @@ use crate::{json, quote};
 ///
 /// They stand in `.filesync/config.toml`, which may be edited by hand; comments stay when a setting is changed.
 ///
-///   commit.author   who commits, unless a commit says otherwise (default: user@host)
-///   node.name       what this node is called (default: the host's name)
+///   commit.author       who commits, unless a commit says otherwise (default: user@host)
+///   log.format          how `serve` logs: text or json (default: text)
+///   log.level           what it logs at least: error, warn, info, debug, trace (default: info)
+///   node.name           what this node is called (default: the host's name)
+///   serve.expose_http   whether `serve --http` may be reached from elsewhere: yes or no (default: no)
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -55,13 +58,16 @@ pub fn run(args: ConfigArgs, context: &mut Context) -> Result<Exit, Failure> {
     let action = args.action.unwrap_or(Action::Show);
     let is_validation = matches!(action, Action::Validate);
     let is_get = matches!(action, Action::Get { .. });
-    let (repo, request) = match action {
+    let request = match action {
         // To list all settings is to check them all.
-        Action::Show | Action::Validate => (context.open_reader()?, ConfigRequest::Show),
-        Action::Get { key } => (context.open_reader()?, ConfigRequest::Get { key }),
-        Action::Set { key, value } => (context.open_writer("config")?, ConfigRequest::Set { key, value }),
+        Action::Show | Action::Validate => ConfigRequest::Show,
+        Action::Get { key } => ConfigRequest::Get { key },
+        Action::Set { key, value } => ConfigRequest::Set { key, value },
     };
-    let settings = repo.config(&request);
+    let settings = match &request {
+        ConfigRequest::Set { .. } => context.carry_out(request.clone()),
+        _ => context.open_reader()?.config(&request).map_err(Failure::from),
+    };
     context.progress.finish();
     let settings = settings?;
     let chatty = context.is_chatty();

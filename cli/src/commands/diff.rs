@@ -59,7 +59,7 @@ pub fn run(args: DiffArgs, context: &mut Context) -> Result<Exit, Failure> {
     let mut revs = revs.into_iter().map(|rev| revision(Some(rev)));
     let (from, to) = (revs.next().transpose()?.flatten(), revs.next().transpose()?.flatten());
     let repo = context.open_reader()?;
-    let paths = context.paths_in(&repo, &paths)?;
+    let paths = context.paths_in(repo.root(), &paths)?;
     let mut view = View::new(form, context);
     let request = DiffRequest { from, to, paths, contents: view.wants_contents() };
     let mut seen = Seen::default();

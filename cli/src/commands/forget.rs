@@ -40,8 +40,10 @@ pub struct ForgetArgs {
 pub fn run(args: &ForgetArgs, context: &mut Context) -> Result<Exit, Failure> {
     let ForgetArgs { keep_last, keep_within, keep_tagged, dry_run } = *args;
     let request = ForgetRequest { keep_last, keep_within, keep_tagged, dry_run };
-    let repo = if dry_run { context.open_reader()? } else { context.open_writer("forget")? };
-    let result = repo.forget(&request, &context.progress);
+    let result = match dry_run {
+        true => context.open_reader()?.forget(&request, &context.progress).map_err(Failure::from),
+        false => context.carry_out(request),
+    };
     context.progress.finish();
     let result = result?;
     if context.global.json {

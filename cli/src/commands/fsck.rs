@@ -39,8 +39,11 @@ pub struct FsckArgs {
 
 pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
     let FsckArgs { quick, sample, repair } = *args;
-    let repo = if repair { context.open_writer("fsck")? } else { context.open_reader()? };
-    let result = repo.fsck(&FsckRequest { quick, sample, repair }, &context.progress);
+    let request = FsckRequest { quick, sample, repair };
+    let result = match repair {
+        true => context.carry_out(request),
+        false => context.open_reader()?.fsck(&request, &context.progress).map_err(Failure::from),
+    };
     context.progress.finish();
     let result = result?;
     if context.global.json {
@@ -54,7 +57,7 @@ pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
         return Ok(Exit::Damage);
     }
     // A mistake in the settings is no damage, and all is not well either.
-    repo.config(&ConfigRequest::Show)?;
+    context.open_reader()?.config(&ConfigRequest::Show)?;
     Ok(Exit::Done)
 }
 

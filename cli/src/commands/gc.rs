@@ -27,8 +27,11 @@ pub struct GcArgs {
 
 pub fn run(args: &GcArgs, context: &mut Context) -> Result<Exit, Failure> {
     let dry_run = args.dry_run;
-    let repo = if dry_run { context.open_reader()? } else { context.open_writer("gc")? };
-    let result = repo.gc(&GcRequest { dry_run }, &context.progress);
+    let request = GcRequest { dry_run };
+    let result = match dry_run {
+        true => context.open_reader()?.gc(&request, &context.progress).map_err(Failure::from),
+        false => context.carry_out(request),
+    };
     context.progress.finish();
     let result = result?;
     if context.global.json {

@@ -41,7 +41,7 @@ pub struct LogArgs {
 pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
     let LogArgs { rev, limit, reverse, nul, paths: words } = args;
     let repo = context.open_reader()?;
-    let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(&repo, &words)? };
+    let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(repo.root(), &words)? };
     context.progress.finish();
     let (as_json, verbose) = (context.global.json, context.global.verbose > 0);
     let mut out = context.output.stream();

@@ -49,15 +49,23 @@ pub struct RestoreArgs {
 pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
     let RestoreArgs { rev, to, fsync, delete, force, dry_run, paths } = args;
     let rev = revision(rev)?;
-    let repo = if to.is_some() || dry_run { context.open_reader()? } else { context.open_writer("restore")? };
     let words = paths;
-    let paths = context.paths_in(&repo, &words)?;
+    let paths = context.paths_in(&context.root()?, &words)?;
+    let word = rev.clone();
     let request = RestoreRequest { rev, to, fsync, delete, force, dry_run, paths };
-    let result = repo.restore(&request, &context.progress);
+    let result = match request.to.is_some() || dry_run {
+        true => context.open_reader()?.restore(&request, &context.progress).map_err(Failure::from),
+        false => context.carry_out(request),
+    };
     context.progress.finish();
-    let result = result.map_err(|error| match hint_at_revision(&repo, &words) {
-        Some(hint) if error.kind() == ErrorKind::NotFound => Failure::Repo { error, hint: Some(hint) },
-        _ => hint_at_path(error, request.rev.as_deref()),
+    let result = result.map_err(|failure| {
+        failure.with_hint(|error| {
+            let repo = context.peek().filter(|_| error.kind() == ErrorKind::NotFound);
+            match repo.and_then(|repo| hint_at_revision(&repo, &words)) {
+                Some(hint) => Failure::Repo { error, hint: Some(hint) },
+                None => hint_at_path(error, word.as_deref()),
+            }
+        })
     })?;
     if context.global.json {
         context.output.json(&json::Restore::new(&result, dry_run))

@@ -47,13 +47,12 @@ pub fn run(args: TagArgs, context: &mut Context) -> Result<Exit, Failure> {
         Some(name) if delete => TagRequest::Delete { name },
         Some(name) => TagRequest::Make { name, rev, force },
     };
-    let repo = match &request {
-        TagRequest::List => context.open_reader()?,
-        TagRequest::Make { .. } | TagRequest::Delete { .. } => context.open_writer("tag")?,
+    let tags = match &request {
+        TagRequest::List => context.open_reader()?.tag(&request).map_err(Failure::from),
+        TagRequest::Make { .. } | TagRequest::Delete { .. } => context.carry_out(request.clone()),
     };
-    let tags = repo.tag(&request);
     context.progress.finish();
-    let tags = tags.map_err(|error| hint_at_path(error, word.as_deref()))?;
+    let tags = tags.map_err(|failure| failure.with_hint(|error| hint_at_path(error, word.as_deref())))?;
     if context.global.json {
         tags.iter().try_for_each(|tag| context.output.json(&json::Tag::new(tag)))
     } else {

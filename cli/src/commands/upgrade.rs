@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use filesync_repo::UpgradeRequest;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -15,7 +16,7 @@ use crate::json;
 pub struct UpgradeArgs {}
 
 pub fn run(context: &mut Context) -> Result<Exit, Failure> {
-    let result = context.open_writer("upgrade")?.upgrade()?;
+    let result = context.carry_out(UpgradeRequest {})?;
     let written = if context.global.json {
         context.output.json(&json::Upgrade::new(&result))
     } else if context.is_chatty() {

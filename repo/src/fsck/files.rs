@@ -50,7 +50,11 @@ pub fn check(
         }
     };
     std::thread::scope(|scope| {
-        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let token = crate::cancel::current();
+        let spawn = |_| {
+            let token = token.clone();
+            std::thread::Builder::new().spawn_scoped(scope, move || token.scope(work)).ok()
+        };
         let others: Vec<_> = (1..crate::commit::threads()).filter_map(spawn).collect();
         let here = work();
         let panicked = || Err(Error::new(ErrorKind::Failed, "a thread that reads files failed"));

@@ -1,7 +1,11 @@
 //! `config` as data.
 
+use serde::{Deserialize, Serialize};
+
+use super::wire;
+
 /// `config`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ConfigRequest {
     /// All settings.
     Show,
@@ -20,10 +24,11 @@ pub enum ConfigRequest {
 }
 
 /// A setting as it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigSetting {
     /// Which.
-    pub key: &'static str,
+    #[serde(with = "wire")]
+    pub key: wire::Word,
     /// What it is.
     pub value: String,
     /// Who says so.
@@ -31,7 +36,7 @@ pub struct ConfigSetting {
 }
 
 /// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigSource {
     /// The repository's file of settings.
     File,

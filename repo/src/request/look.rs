@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use filesync_merkle::{Entry, Node, Totals};
+use serde::{Deserialize, Serialize};
 
 use super::{Change, EntryKind, LogEntry};
 use crate::error::{Error, ErrorKind};
@@ -34,7 +35,7 @@ impl Target {
 }
 
 /// What stands on one side of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// What it is.
     pub kind: EntryKind,

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{ConflictTag, Context, Flags};
 use crate::config::Config;
+use crate::daemon;
 use crate::error::{Error, ErrorKind};
 use crate::history::commit_of;
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::repo::{OpenOptions, Repo, STORE_DIR, request_paths};
-use crate::request::{Event, Observer, RestoreRequest, RestoreResult, Warning};
+use crate::request::{Event, Observer, Request, RestoreRequest, RestoreResult, Warning};
 use crate::roots::Roots;
 
 /// Carries out a restore.
@@ -80,7 +81,11 @@ pub fn finish_journal_if_free(repo: &Repo, observer: &dyn Observer) -> Result<()
         Ok(writer) => finish_journal(&writer, observer),
         Err(error) => {
             let message = match error.kind() {
-                ErrorKind::Busy => "a restore is under way".to_owned(),
+                ErrorKind::Busy => match daemon::ask_in_passing(repo.root(), &Request::FinishJournal, observer) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => "a restore is under way".to_owned(),
+                    Err(error) => format!("a restore was interrupted and cannot be finished now: {error}"),
+                },
                 _ => format!("a restore was interrupted and cannot be finished now: {error}"),
             };
             observer.event(Event::Warning(Warning { path: None, message }));
@@ -89,17 +94,22 @@ pub fn finish_journal_if_free(repo: &Repo, observer: &dyn Observer) -> Result<()
     }
 }
 
-fn with_context<T>(
-    repo: &Repo,
-    observer: &dyn Observer,
-    run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
+/// What conflict copies are called by: this node, and now.
+pub fn conflict_names(repo: &Repo) -> (String, String) {
     let vfs = &**repo.store.vfs();
     let name = Config::load(vfs).ok().map(|config| config.node_name());
     // Neither is needed to restore; a copy can be named without.
     let id = || Identity::load(vfs).ok().map(|identity| filesync_cas::hash::hex(&identity.node()[..4]));
     let node = name.or_else(id).unwrap_or_else(|| "local".to_owned());
-    let date = date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    (node, date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()))
+}
+
+fn with_context<T>(
+    repo: &Repo,
+    observer: &dyn Observer,
+    run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (node, date) = conflict_names(repo);
     let fd = repo.work_fd()?;
     let head_tree = match repo.head_tree() {
         Ok(tree) => tree,

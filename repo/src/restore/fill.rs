@@ -206,7 +206,8 @@ impl Shared<'_> {
             for number in 0..threads {
                 let ahead = (self.filler.sync == Sync::Later).then(|| ask.clone());
                 let receiver = &receiver;
-                let work = move || self.work(receiver, ahead);
+                let token = crate::cancel::current();
+                let work = move || token.scope(|| self.work(receiver, ahead));
                 std::thread::Builder::new().name(format!("restore-{number}")).spawn_scoped(scope, work)?;
             }
             drop(ask);

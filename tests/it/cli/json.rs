@@ -260,7 +260,9 @@ impl Checker {
         let output = world.command(&["--json"]).args(args).output().expect("the program runs");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(status), "{args:?}\n{out}{err}");
-        let name = args[0].to_str().expect("a command").to_owned();
+        let name = args[0].to_str().expect("a command");
+        // Another name for the same.
+        let name = if name == "checkout" { "restore" } else { name }.to_owned();
         let long = args.get(1).and_then(|word| word.to_str()).map(|word| format!("{name} {word}"));
         let section = long.filter(|long| self.page.sections.contains_key(long)).unwrap_or_else(|| name.clone());
         if self.page.section(&section).form != Form::Nothing && (!out.is_empty() || matches!(status, 0 | 3)) {
@@ -287,6 +289,7 @@ fn every_command_prints_what_the_page_says() {
     looking_and_changing(c);
     what_cannot_be_read(c);
     damage(c);
+    with_others(c);
     for command in commands() {
         assert!(checker.ran.contains(&command), "{command} has no sample here, and perhaps no section in docs/json.md");
     }
@@ -381,7 +384,7 @@ fn what_cannot_be_read(c: &mut Checker) {
     if is_root() {
         let _ = std::os::unix::fs::chown(world.path("open"), Some(filesync_tests::world::PLAIN_USER), None);
     }
-    std::fs::set_permissions(world.path("closed"), std::fs::Permissions::from_mode(0)).expect("it can be set");
+    std::fs::set_permissions(world.path("closed"), std::fs::Permissions::from_mode(0o000)).expect("it can be set");
     c.run(&world, 1, &["commit"]);
     c.run(&world, 3, &["commit", "--partial"]);
 }
@@ -406,6 +409,32 @@ fn damage(c: &mut Checker) {
     c.run(&world, 5, &["restore", "--to", "copy"]);
     c.run(&world, 5, &["tag"]);
     c.run(&world, 0, &["tag", "--delete", "t"]);
+}
+
+/// Two nodes, and both sides of a file.
+fn with_others(c: &mut Checker) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let address = socket.expect("there are ports").to_string();
+    let one = World::repository();
+    one.write("file", "bytes");
+    one.commit();
+    c.run(&one, 0, &["serve", "--detach", "--listen", &address]);
+    c.run(&one, 0, &["sync"]);
+    let line = one.ok(&["invite"]);
+    let two = World::empty();
+    c.run(&two, 0, &["clone", line.trim(), "."]);
+    c.run(&one, 0, &["invite", "--role", "reader"]);
+    c.run(&one, 0, &["invite", "list"]);
+    let id = one.json(&["invite", "list"])[0]["id"].as_str().expect("an id").to_owned();
+    c.run(&one, 0, &["invite", "revoke", &id]);
+    c.run(&one, 0, &["peers"]);
+    for world in [&one, &two] {
+        world.write("file", world.root().as_os_str().as_encoded_bytes());
+        world.commit();
+    }
+    c.run(&one, 0, &["sync"]);
+    c.run(&two, 3, &["sync"]);
+    c.run(&one, 0, &["stop"]);
 }
 
 /// The test above would be worth nothing if it let these pass.

@@ -1,0 +1,91 @@
+//! `peers`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use filesync_repo::{ClusterAnswer, ClusterRequest, Peer, PeersRequest};
+
+use super::invite::RoleWord;
+use crate::context::{Context, misunderstood};
+use crate::error::{Exit, Failure};
+use crate::{json, quote, units};
+
+/// Show the members: role, address, who is reachable, who leads, who holds the head
+///
+/// NODE is a number, a name, or the beginning of a key.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync peers
+  filesync peers promote server-2    make a voter of it, and of another candidate: voters come in pairs
+  filesync peers demote server-2 --role writer
+  filesync peers remove laptop")]
+pub struct PeersArgs {
+    #[command(subcommand)]
+    command: Option<PeersCommand>,
+    /// How long to wait for a quorum, or for bytes that do not come
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "60s", global = true)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+enum PeersCommand {
+    /// End a membership
+    Remove {
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+    /// Have a candidate vote
+    Promote {
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// Also if that makes an even number of voters
+        #[arg(long)]
+        even: bool,
+    },
+    /// Make something less of a member
+    Demote {
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// What it is to be: writer or reader
+        #[arg(long, value_name = "ROLE", value_enum, hide_possible_values = true)]
+        role: RoleWord,
+    },
+}
+
+pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let request = match &args.command {
+        None => PeersRequest::List,
+        Some(PeersCommand::Remove { node }) => PeersRequest::Remove { node: node.clone() },
+        Some(PeersCommand::Promote { node, even }) => PeersRequest::Promote { node: node.clone(), even: *even },
+        Some(PeersCommand::Demote { node, role }) if *role != RoleWord::Voter => {
+            PeersRequest::Demote { node: node.clone(), role: role.role() }
+        }
+        Some(PeersCommand::Demote { .. }) => {
+            return Err(Failure::usage("peers demote: --role is writer or reader"));
+        }
+    };
+    let ClusterAnswer::Peers(peers) = context.ask_cluster(&ClusterRequest::Peers(request, args.timeout))? else {
+        return Err(misunderstood());
+    };
+    if context.global.json {
+        peers.iter().try_for_each(|peer| context.output.json(&json::Peer::new(peer)))
+    } else {
+        peers.iter().try_for_each(|peer| context.output.write_all(line(peer).as_bytes()))
+    }
+    .map_err(Failure::Output)?;
+    Ok(Exit::Done)
+}
+
+fn line(peer: &Peer) -> String {
+    let leader = if peer.is_leader { ", leads" } else { "" };
+    let state = match (peer.is_reachable, peer.holds_head) {
+        (false, _) => "not reachable".to_owned(),
+        (true, Some(true)) => format!("holds the head{leader}"),
+        (true, _) => format!("behind{leader}"),
+    };
+    let name = quote::name(peer.name.as_bytes());
+    let addresses = if peer.addresses.is_empty() { "-".to_owned() } else { peer.addresses.join(" ") };
+    format!("{:3}  {name:16} {:9} {addresses:21} {state}\n", peer.node, peer.role)
+}

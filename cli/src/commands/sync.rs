@@ -1,0 +1,135 @@
+//! `sync`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use filesync_repo::{ClusterAnswer, ClusterRequest, Strategy, SyncOutcome, SyncRequest, SyncResult};
+
+use super::commit::short;
+use crate::context::{Context, misunderstood};
+use crate::error::{Exit, Failure};
+use crate::output::Paint;
+use crate::{json, quote, units};
+
+/// Publish local commits, and bring the working copy up to date
+///
+/// What is published comes here; what was committed here is published once a majority of the voters hold it. Where both
+/// sides moved they are merged: different files by themselves, the same file by --strategy. Uncommitted changes are never
+/// overwritten. Without a quorum it ends with status 4 within the time, and the commit is safe here.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  filesync sync                      both ways
+  filesync sync --commit             commit what has changed first
+  filesync sync --pull               only take what is published")]
+pub struct SyncArgs {
+    /// Say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Only take what is published
+    #[arg(long, conflicts_with = "push")]
+    pull: bool,
+    /// Only publish; the working copy stays as it is
+    #[arg(long)]
+    push: bool,
+    /// Where both sides changed the same path: copies (the published version stays, ours beside it), ours, theirs, fail
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = How::Copies, hide_possible_values = true)]
+    strategy: How,
+    /// Commit uncommitted changes first
+    #[arg(long)]
+    commit: bool,
+    /// How long to wait for a quorum, or for bytes that do not come
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "60s")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum How {
+    Copies,
+    Ours,
+    Theirs,
+    Fail,
+}
+
+pub fn run(args: &SyncArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let request = SyncRequest {
+        dry_run: args.dry_run,
+        pull_only: args.pull,
+        push_only: args.push,
+        strategy: match args.strategy {
+            How::Copies => Strategy::Copies,
+            How::Ours => Strategy::Ours,
+            How::Theirs => Strategy::Theirs,
+            How::Fail => Strategy::Fail,
+        },
+        commit: args.commit,
+        timeout: args.timeout,
+    };
+    match context.ask_cluster(&ClusterRequest::Sync(request))? {
+        ClusterAnswer::Sync(result) => show(&result, context),
+        _ => Err(misunderstood()),
+    }
+}
+
+/// Shows what came of it, and how that ends.
+pub fn show(result: &SyncResult, context: &mut Context) -> Result<Exit, Failure> {
+    if context.global.json {
+        context.output.json(&json::Sync::new(result))
+    } else {
+        let mut shown = left(result);
+        if context.is_chatty() {
+            shown.push_str(&text(result, context.output.paint));
+        }
+        context.output.write_all(shown.as_bytes())
+    }
+    .map_err(Failure::Output)?;
+    Ok(exit(result))
+}
+
+fn exit(result: &SyncResult) -> Exit {
+    match result.outcome {
+        SyncOutcome::Unknown | SyncOutcome::Refused => Exit::NoQuorum,
+        SyncOutcome::Conflicts => Exit::Left,
+        SyncOutcome::Done if result.is_local => Exit::Left,
+        SyncOutcome::Done => Exit::Done,
+    }
+}
+
+/// What is left for the user: said even if he wants to hear of nothing else.
+fn left(result: &SyncResult) -> String {
+    let line = |what: &str, path: &Vec<u8>| format!("{what} {}\n", quote::name(path));
+    let conflicts = result.conflicts.iter().map(|path| line("conflict", path));
+    let skipped = result.skipped.iter().map(|path| line("skipped", path));
+    let mut out: String = conflicts.chain(skipped).collect();
+    if let Some(cause) = &result.cause {
+        out.push_str(&format!("{}\n", quote::line(cause)));
+    }
+    if result.is_local {
+        out.push_str("local commits stay local: this node may only read\n");
+    }
+    out
+}
+
+fn text(result: &SyncResult, paint: Paint) -> String {
+    let mut out = String::new();
+    let id = |id: &filesync_repo::CommitId| paint.id(&short(&id.to_string()));
+    if let Some(merged) = &result.merged {
+        out.push_str(&format!("merged as {}\n", id(merged)));
+    }
+    let commits = |count: usize| units::count(count as u64, "commit");
+    match (result.published.len(), result.pulled.len()) {
+        (0, 0) => out.push_str("up to date\n"),
+        (published, 0) => out.push_str(&format!("published {}\n", commits(published))),
+        (0, pulled) => out.push_str(&format!("took {}\n", commits(pulled))),
+        (published, pulled) => out.push_str(&format!("published {}, took {}\n", commits(published), commits(pulled))),
+    }
+    if result.bytes_received > 0 {
+        out.push_str(&format!(
+            " {} came in {}\n",
+            units::show_bytes(result.bytes_received),
+            units::show_duration(result.elapsed)
+        ));
+    }
+    out
+}

@@ -1,0 +1,162 @@
+//! Results of commands that speak with other nodes.
+
+use filesync_repo as repo;
+use serde::Serialize;
+
+use super::{Name, ids, names, seconds};
+use crate::commands::invite::word;
+use crate::time::of_millis;
+
+#[derive(Serialize)]
+pub struct Sync {
+    outcome: &'static str,
+    cause: Option<String>,
+    published: Vec<String>,
+    pulled: Vec<String>,
+    head: Option<String>,
+    merged: Option<String>,
+    conflicts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflicts_bytes: Option<Vec<Option<String>>>,
+    skipped: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped_bytes: Option<Vec<Option<String>>>,
+    bytes_sent: u64,
+    bytes_received: u64,
+    chunks_sent: u64,
+    chunks_received: u64,
+    round_trips: u64,
+    peers: Vec<PeerBytes>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct PeerBytes {
+    node: u64,
+    bytes: u64,
+}
+
+impl Sync {
+    pub fn new(result: &repo::SyncResult) -> Self {
+        let (conflicts, conflicts_bytes) = names(&result.conflicts);
+        let (skipped, skipped_bytes) = names(&result.skipped);
+        Self {
+            outcome: result.outcome.word(),
+            cause: result.cause.clone(),
+            published: ids(&result.published),
+            pulled: ids(&result.pulled),
+            head: result.head.map(|id| id.to_string()),
+            merged: result.merged.map(|id| id.to_string()),
+            conflicts,
+            conflicts_bytes,
+            skipped,
+            skipped_bytes,
+            bytes_sent: result.bytes_sent,
+            bytes_received: result.bytes_received,
+            chunks_sent: result.chunks_sent,
+            chunks_received: result.chunks_received,
+            round_trips: result.round_trips,
+            peers: result.peers.iter().map(|(node, bytes)| PeerBytes { node: *node, bytes: *bytes }).collect(),
+            seconds: seconds(result.elapsed),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Cloned {
+    node: u64,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    #[serde(flatten)]
+    synced: Sync,
+}
+
+impl Cloned {
+    pub fn new(result: &repo::CloneResult) -> Self {
+        let name = Name::new(result.path.as_os_str().as_encoded_bytes());
+        Self { node: result.node, path: name.text, path_bytes: name.bytes, synced: Sync::new(&result.synced) }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Invited {
+    invite: String,
+    id: String,
+    role: &'static str,
+    uses: u32,
+    expires: Option<String>,
+}
+
+impl Invited {
+    pub fn new(invited: &repo::Invited) -> Self {
+        Self {
+            invite: invited.line.clone(),
+            id: invited.id.clone(),
+            role: word(invited.role),
+            uses: invited.uses,
+            expires: invited.expires.map(of_millis),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct OpenInvite {
+    id: String,
+    role: &'static str,
+    uses: u32,
+    expires: Option<String>,
+    by: u64,
+}
+
+impl OpenInvite {
+    pub fn new(invite: &repo::OpenInvite) -> Self {
+        Self {
+            id: invite.id.clone(),
+            role: word(invite.role),
+            uses: invite.uses,
+            expires: invite.expires.map(of_millis),
+            by: invite.by,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Revoked {
+    revoked: String,
+}
+
+impl Revoked {
+    pub fn new(id: &str) -> Self {
+        Self { revoked: id.to_owned() }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Peer {
+    node: u64,
+    name: String,
+    peer_id: String,
+    role: &'static str,
+    addresses: Vec<String>,
+    reachable: bool,
+    leader: bool,
+    applied_index: Option<u64>,
+    holds_head: Option<bool>,
+}
+
+impl Peer {
+    pub fn new(peer: &repo::Peer) -> Self {
+        Self {
+            node: peer.node,
+            name: peer.name.clone(),
+            peer_id: peer.key.clone(),
+            role: peer.role,
+            addresses: peer.addresses.clone(),
+            reachable: peer.is_reachable,
+            leader: peer.is_leader,
+            applied_index: peer.applied_index,
+            holds_head: peer.holds_head,
+        }
+    }
+}

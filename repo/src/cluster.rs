@@ -1,0 +1,29 @@
+//! The cluster: this repository as one of many that are the same.
+//!
+//! A [`Node`] joins what the other crates know: agreement on small facts (`filesync_raft_log`), exchange of objects
+//! (`filesync_p2p`), and the store. Promise: what a ref of the cluster shows is held by a majority of the voters (G4), there
+//! is one order of publishes (G3), and a `sync` that is cut off loses nothing.
+
+mod answer;
+mod calls;
+mod core;
+mod follow;
+mod hold;
+mod invite;
+mod jobs;
+mod join;
+mod lead;
+mod member;
+mod members;
+mod node;
+pub(crate) mod outbox;
+mod part;
+pub(crate) mod remote;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use join::clone;
+pub use node::{Node, NodeOptions, Told};
+pub use part::{ClusterPart, carry_out};

@@ -1,0 +1,163 @@
+//! Answers to what members ask.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use filesync_p2p::message::Status;
+use filesync_p2p::peer::Class;
+use filesync_p2p::transport::{self, Answers, Caller};
+use filesync_raft_log::command::{Admit, Command, Outcome};
+use filesync_raft_log::error::{ProposeError, ReadError};
+use filesync_raft_log::ids::{self, NodeId};
+use filesync_raft_log::{Log, Sender, State, TryStatus};
+
+use super::calls::{About, Answer, Call, TryState, decode, encode};
+use super::core::Core;
+use super::{hold, lead};
+
+/// How long the log may take to decide something.
+pub const DECIDE: Duration = Duration::from_secs(10);
+
+/// Answers of a node, as long as it lives.
+pub struct Answering(pub Weak<Core>);
+
+impl Answers for Answering {
+    fn answer(&self, caller: Caller, topic: u16, body: Vec<u8>) -> transport::Answer {
+        let core = self.0.upgrade();
+        Box::pin(async move {
+            let Some(core) = core.filter(|core| !core.is_stopping()) else { return (Status::Busy, Vec::new()) };
+            // On the runtime of the log, whose timers and tasks it needs.
+            let runtime = core.runtime.clone();
+            let answering = runtime.spawn(async move { answer(&core, caller, topic, &body).await });
+            answering.await.unwrap_or((Status::Failed, Vec::new()))
+        })
+    }
+}
+
+async fn answer(core: &Arc<Core>, caller: Caller, topic: u16, body: &[u8]) -> (Status, Vec<u8>) {
+    if caller.class == Class::Raft {
+        let Some(log) = core.log.get() else { return (Status::Refused, Vec::new()) };
+        let sender = Sender { key: ids::PeerKey(caller.key.0), is_vouched_for: false };
+        return match log.handle(sender, body).await {
+            Ok(answer) => (Status::Done, answer),
+            Err(_) => (Status::Failed, Vec::new()),
+        };
+    }
+    let call = match decode::<Call>(body) {
+        // What was allowed is the topic.
+        Ok(call) if call.topic() == topic => call,
+        _ => return (Status::Failed, Vec::new()),
+    };
+    let answer = match (core.view.member(&caller.key), call) {
+        (_, Call::Join(admit)) => join(core, admit).await,
+        (Some(node), call) => answer_call(core, node, call).await,
+        (None, _) => return (Status::Refused, Vec::new()),
+    };
+    (Status::Done, encode(&answer))
+}
+
+/// Answers a member, or this node itself.
+pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
+    match call {
+        Call::About => Answer::About(about(core)),
+        Call::Join(admit) => join(core, admit).await,
+        Call::Publish { seq, change } => lead::publish(core, from, seq, change).await,
+        // A receipt is for the leader that asks for it.
+        Call::Hold { id, .. } if id.leader.node != from => Answer::Failed("a try of another leader".to_owned()),
+        Call::Hold { id, commit } => hold::hold(core, hold::Asked { id, commit }, vec![from]).await,
+        call => match core.log.get() {
+            None => Answer::NotLeader(None),
+            Some(log) => answer_by_log(core, log, from, call).await,
+        },
+    }
+}
+
+async fn answer_by_log(core: &Arc<Core>, log: &Log, from: NodeId, call: Call) -> Answer {
+    match call {
+        Call::Facts => match facts(log).await {
+            Ok(state) => Answer::Facts(Box::new(state)),
+            Err(error) => read_failed(error),
+        },
+        Call::Wanted(id) => match log.try_status(id, DECIDE).await {
+            Ok(TryStatus::Open) => Answer::Try(TryState::Open),
+            Ok(TryStatus::Decided) => Answer::Try(TryState::Decided),
+            Ok(TryStatus::Unknown) => Answer::Try(TryState::Unknown),
+            Err(error) => read_failed(error),
+        },
+        Call::HeldAsOf => match log.flush() {
+            Ok(flushed) => Answer::HeldAsOf(core.held_as_of().min(flushed.map_or(0, |index| index.0))),
+            Err(error) => Answer::Failed(error.to_string()),
+        },
+        Call::Propose(command) if speaks_for(&command) == Some(from) => proposed(log.propose(command, DECIDE).await),
+        Call::Propose(Command::Cancel { intent }) if core.view.read(|state| state.is_voter(from)) => {
+            proposed(log.propose(Command::Cancel { intent }, DECIDE).await)
+        }
+        _ => Answer::Failed("not to be asked for by a member".to_owned()),
+    }
+}
+
+/// For whom a command speaks, if a member may ask for it at all.
+fn speaks_for(command: &Command) -> Option<NodeId> {
+    match command {
+        Command::Invite(invite) => Some(invite.by),
+        Command::Intent(intent) => Some(intent.by),
+        Command::Revoke { by, .. } | Command::Remove { by, .. } | Command::SetRole { by, .. } => Some(*by),
+        Command::SetAddresses { node, .. }
+        | Command::SetPartial { node, .. }
+        | Command::Deficient { node }
+        | Command::Whole { node } => Some(*node),
+        Command::Found(_) | Command::Publish(_) | Command::Admit(_) | Command::Ready(_) | Command::Cancel { .. } => {
+            None
+        }
+    }
+}
+
+/// Lets somebody in. Who does not lead asks on; what is signed by the invite's key is for nobody else, whoever carries it.
+async fn join(core: &Arc<Core>, admit: Admit) -> Answer {
+    let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
+    match log.propose(Command::Admit(admit.clone()), DECIDE).await {
+        Ok(Outcome::Admitted(node)) => {
+            let state = log.read(State::clone);
+            core.view.update(state.clone());
+            Answer::Joined(node, Box::new(state))
+        }
+        Err(ProposeError::NotLeader { leader: Some(leader) }) if leader != core.number => {
+            match core.call(leader, &Call::Join(admit), DECIDE).await {
+                Ok(answer) => answer,
+                Err(error) => Answer::Unknown(error.to_string()),
+            }
+        }
+        answer => proposed(answer),
+    }
+}
+
+/// What is true now, as of everything that was acknowledged before.
+async fn facts(log: &Log) -> Result<State, ReadError> {
+    log.read_latest(DECIDE, State::clone).await
+}
+
+fn about(core: &Core) -> About {
+    let applied = core.view.read(super::remote::index_of);
+    let log = core.log.get();
+    let applied = log.map_or(applied, |log| log.read(super::remote::index_of));
+    let held = core.remote().held.map(|id| ids::Id(*id.0.as_bytes()));
+    About { applied, held, leader: log.and_then(Log::leader) }
+}
+
+fn read_failed(error: ReadError) -> Answer {
+    match error {
+        ReadError::NotLeader { leader } => Answer::NotLeader(leader),
+        error => Answer::Unknown(error.to_string()),
+    }
+}
+
+/// What came of a proposal.
+pub fn proposed(answer: Result<Outcome, ProposeError>) -> Answer {
+    match answer {
+        Ok(outcome) => Answer::Outcome(outcome),
+        Err(ProposeError::NotLeader { leader }) => Answer::NotLeader(leader),
+        Err(ProposeError::Refused(refusal)) => Answer::Outcome(Outcome::Refused(refusal)),
+        Err(error @ ProposeError::Busy) => Answer::Failed(error.to_string()),
+        Err(error) => Answer::Unknown(error.to_string()),
+    }
+}

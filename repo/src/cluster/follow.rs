@@ -1,0 +1,191 @@
+//! What a node does by itself: bring here what is published, let go what need not be held, and, where it leads, carry on
+//! changes of voters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use filesync_cas::{ContentHash, Session};
+use filesync_merkle::{CommitId, Pub, PubId};
+use filesync_raft_log::command::{Command, Ready};
+use filesync_raft_log::ids::{Id, LogIndex, NodeId};
+use filesync_raft_log::state::{Step, majority};
+use filesync_raft_log::{Driven, Log, State};
+
+use super::answer::DECIDE;
+use super::calls::{Answer, Call};
+use super::core::Core;
+use super::hold;
+use super::jobs::Progress;
+use super::remote::{index_of, main_of};
+use crate::error::{Error, ErrorKind};
+
+/// The longest time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait after something failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// The object of a step, as the log names it.
+pub fn step_object(step: &Step) -> Pub {
+    let commit = |id: Option<Id>| id.map(|id| CommitId::from_bytes(id.0));
+    Pub {
+        ref_name: step.change.name.as_str().to_owned(),
+        log_index: step.index.0,
+        old: commit(step.change.expected),
+        new: commit(step.change.new),
+        prev: step.prev.map(|id| PubId::from_bytes(id.0)),
+    }
+}
+
+/// Names a step by its object. The log's names of refs are what the object allows, so that there always is one.
+pub fn step_id(step: &Step) -> Id {
+    let id = step_object(step).id().unwrap_or_else(|_| PubId::from_bytes([0; 32]));
+    Id(*id.0.as_bytes())
+}
+
+/// Follows the log until everything ends. Blocks: for a thread of its own.
+pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
+    let Some(log) = core.log.get() else { return };
+    let mut applied = log.watch_applied();
+    let mut released = Instant::now();
+    while !core.is_stopping() {
+        applied.borrow_and_update();
+        let done = bring_here(core, log).and_then(|()| {
+            // Pins may wait: what they cost is room.
+            if released.elapsed() < LOOK {
+                return Ok(());
+            }
+            released = Instant::now();
+            hold::release(core, log)
+        });
+        let wait = match done {
+            Ok(()) => LOOK,
+            Err(error) => {
+                told(&error);
+                AFTER_FAILURE
+            }
+        };
+        drop(core.wait(async { tokio::time::timeout(wait, applied.changed()).await }));
+    }
+}
+
+/// Brings what is published here, and the order of publishes; then what this node knows is durable.
+pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let state = log.read(State::clone);
+    let steps = log.unwritten_steps();
+    core.view.update(state.clone());
+    let (index, main) = (index_of(&state), main_of(&state));
+    let known = core.remote().clone();
+    let is_new = known.held != main || !steps.is_empty() || differ(&known.state, &state);
+    if is_new {
+        let session = core.repo.store.session()?;
+        if let Some(main) = main.filter(|main| known.held != Some(*main)) {
+            hold::fetch_closure(core, &session, main, &sources(core, log), &Progress::default())?;
+        }
+        let mut writer = session.writer();
+        let mut last = known.step;
+        for step in &steps {
+            last = Some(write_step(&mut writer, &step_object(&step.step))?);
+        }
+        writer.flush()?;
+        drop(writer);
+        session.keep()?;
+        let mut remote = core.remote();
+        remote.state = state;
+        (remote.held, remote.held_index, remote.step) = (main, index, last);
+        remote.write(&**core.repo.store.vfs())?;
+        drop(remote);
+        drop::<Session<'_>>(session);
+        if let Some(last) = steps.last() {
+            log.steps_written(last.step.index);
+        }
+    }
+    core.held_as_of.fetch_max(index, Ordering::AcqRel);
+    Ok(())
+}
+
+fn write_step(writer: &mut filesync_cas::store::FrameWriter<'_>, step: &Pub) -> Result<PubId, Error> {
+    let id: ContentHash = writer.store(PubId::KIND, &step.encode()?)?;
+    Ok(PubId(id))
+}
+
+/// Whether something is to be kept of a state, and not only the index that it is as of.
+fn differ(known: &State, now: &State) -> bool {
+    known.members != now.members
+        || known.voters != now.voters
+        || known.refs != now.refs
+        || known.invites != now.invites
+        || known.change != now.change
+}
+
+/// Who should have what is published: the leader first.
+fn sources(core: &Core, log: &Log) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = log.leader().into_iter().collect();
+    log.read(|state| {
+        for node in state.voters.iter().flatten() {
+            if !nodes.contains(node) {
+                nodes.push(*node);
+            }
+        }
+    });
+    nodes.retain(|node| *node != core.number);
+    nodes
+}
+
+/// Carries on what a leader has to, until everything ends. Blocks: for a thread of its own.
+pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
+    let Some(log) = core.log.get() else { return };
+    while !core.is_stopping() {
+        if log.leading().is_some()
+            && let Err(error) = drive_once(core, log)
+        {
+            told(&error);
+        }
+        let mut applied = log.watch_applied();
+        applied.borrow_and_update();
+        drop(core.wait(async { tokio::time::timeout(LOOK, applied.changed()).await }));
+    }
+}
+
+fn drive_once(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let failed =
+        |error: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot change voters: {error}"));
+    if let Some(ready) = is_ready(core, log) {
+        drop(core.wait(log.propose(Command::Ready(ready), DECIDE))?.map_err(|error| failed(&error))?);
+    }
+    loop {
+        match core.wait(log.drive(DECIDE))? {
+            Ok(Driven::Nothing) => return Ok(()),
+            Ok(_) => {}
+            // Somebody else leads by now, or a step of before is not through yet.
+            Err(
+                filesync_raft_log::error::ProposeError::NotLeader { .. } | filesync_raft_log::error::ProposeError::Busy,
+            ) => return Ok(()),
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+}
+
+/// What shows that a change of voters may come into force: once it is so.
+fn is_ready(core: &Arc<Core>, log: &Log) -> Option<Ready> {
+    let (change, voters) = log.read(|state| (state.change.clone(), state.voters.clone()));
+    let change = change.filter(|change| !change.is_ready)?;
+    let asked = change.target.iter().map(|node| async {
+        let answer = if *node == core.number {
+            super::answer::answer_call(core, core.number, Call::HeldAsOf).await
+        } else {
+            core.call(*node, &Call::HeldAsOf, DECIDE).await.ok()?
+        };
+        match answer {
+            Answer::HeldAsOf(index) if index >= change.index.0 => Some((*node, LogIndex(index))),
+            _ => None,
+        }
+    });
+    let receipts = core.wait(futures::future::join_all(asked)).ok()?;
+    let receipts: BTreeMap<NodeId, LogIndex> = receipts.into_iter().flatten().collect();
+    let is_voter = |node: &NodeId| voters.iter().any(|set| set.contains(node));
+    let added = change.target.iter().filter(|node| !is_voter(node)).all(|node| receipts.contains_key(node));
+    let enough = receipts.len() >= majority(change.target.len());
+    (added && enough).then_some(Ready { intent: change.id, receipts })
+}

@@ -1,0 +1,181 @@
+//! Holding: fetching the closure of a commit, and promising with a durable pin to keep it for one try to publish it.
+//!
+//! Order: everything synced, then the pin, its directory synced, then the answer. The pin names the try: it goes when that is
+//! decided and the decision is on disk, or when its leader says that it will never be ([`release`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filesync_cas::pin::{self, Pin};
+use filesync_cas::{ContentHash, Session};
+use filesync_merkle::CommitId;
+use filesync_merkle::history::read_commit;
+use filesync_raft_log::Log;
+use filesync_raft_log::command::TryId;
+use filesync_raft_log::ids::{self, Id, LeaderId, NodeId};
+
+use super::calls::{Answer, Call, TryState};
+use super::core::Core;
+use super::jobs::Progress;
+use super::remote::index_of;
+use crate::error::{Error, ErrorKind};
+use crate::identity;
+use crate::request::SignatureState;
+
+/// What a pin is for: a commit, for one try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The try.
+    pub id: TryId,
+    /// What.
+    pub commit: Id,
+}
+
+impl Asked {
+    /// As the note of a pin.
+    fn note(&self) -> String {
+        let TryId { client, leader, nonce } = self.id;
+        format!("try {client} {} {} {nonce}", leader.term, leader.node)
+    }
+
+    fn pin(&self) -> Pin {
+        let commit = ContentHash::from_bytes(self.commit.0);
+        let note = self.note();
+        let name = [commit.as_bytes(), note.as_bytes()].concat();
+        let id = ContentHash::of_metadata("filesync pin of a try v1", &name);
+        Pin { id, roots: vec![(CommitId::KIND, commit)], note }
+    }
+
+    /// What the note of a pin says; none if it is for something else.
+    fn of(pin: &Pin) -> Option<Self> {
+        let mut words = pin.note.strip_prefix("try ")?.split(' ').map(str::parse);
+        let mut word = || words.next()?.ok();
+        let client = NodeId(word()?);
+        let leader = LeaderId { term: word()?, node: NodeId(word()?) };
+        let nonce = word()?;
+        let (_, commit) = pin.roots.first()?;
+        Some(Self { id: TryId { client, leader, nonce }, commit: Id(*commit.as_bytes()) })
+    }
+}
+
+/// Holds, and answers when it is durable; asked again while it is at it, it goes on.
+pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answer {
+    let begin = |progress: Progress| {
+        let core = Arc::clone(core);
+        async move {
+            let holding = tokio::task::spawn_blocking(move || hold_now(&core, &asked, &sources, &progress));
+            match holding.await {
+                Ok(Ok(())) => Answer::Held,
+                Ok(Err(error)) => Answer::Failed(error.to_string()),
+                Err(_) => Answer::Failed("the node is shutting down".to_owned()),
+            }
+        }
+    };
+    core.holds.run(asked.id, begin).await
+}
+
+/// Holds. Blocks, and must not be called on a worker of a runtime.
+pub fn hold_now(core: &Arc<Core>, asked: &Asked, sources: &[NodeId], progress: &Progress) -> Result<(), Error> {
+    let commit = CommitId::from_bytes(asked.commit.0);
+    let session = core.repo.store.session()?;
+    fetch_closure(core, &session, commit, sources, progress)?;
+    check_signatures(core, commit)?;
+    session.keep()?;
+    core.repo.store.pin(&asked.pin())?;
+    Ok(())
+}
+
+/// Brings the closure of a commit here: what is not below what is held. All of it is claimed by the session.
+pub fn fetch_closure(
+    core: &Arc<Core>,
+    session: &Session<'_>,
+    commit: CommitId,
+    sources: &[NodeId],
+    progress: &Progress,
+) -> Result<(), Error> {
+    // The base is what this node holds itself, and never what somebody else says.
+    let base = core.remote().held.filter(|held| *held != commit);
+    let peers = core.wait(core.connect_all(sources))?;
+    core.fetch(session, commit, base, &peers, &mut |stats| progress.set(stats.received)).map(drop)
+}
+
+/// Every commit that is to be published was signed by who was a member at some time.
+fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
+    let mut open = vec![head];
+    let mut seen = std::collections::HashSet::new();
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) || core.view.is_published(&id) {
+            continue;
+        }
+        let commit = read_commit(core.repo.node_source(), &id)?;
+        let is_member = core.state().member_by_key(ids::PeerKey(commit.node)).is_some();
+        if !is_member || identity::verify(&commit, core.repo.repository()) != SignatureState::Good {
+            let message = format!("cannot hold commit {id}: no member has signed it");
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+        open.extend(commit.parents);
+    }
+    Ok(())
+}
+
+/// How long a leader may take to say what it knows of a try.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Lets go what is decided. What is durable of the state is brought up to date first, and what was published has another
+/// root by now: `held` of the remote file.
+pub fn release(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let tries: Vec<(Pin, Asked)> = {
+        let pins = pin::all(&**core.repo.store.vfs())?;
+        pins.into_iter().filter_map(|pin| Asked::of(&pin).map(|asked| (pin, asked))).collect()
+    };
+    if tries.is_empty() {
+        return Ok(());
+    }
+    // What was published has another root once it is held as of an index that contains it.
+    let applied = log.read(index_of);
+    if core.held_as_of() < applied {
+        return Ok(());
+    }
+    let ids: Vec<TryId> = tries.iter().map(|(_, asked)| asked.id).collect();
+    let released = log.released(&ids).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+    for ((pin, asked), is_decided) in tries.into_iter().zip(released) {
+        if is_decided || will_never_be(core, log, asked.id) {
+            core.repo.store.unpin(&pin.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the leader of a try says that it will never be in the log.
+fn will_never_be(core: &Arc<Core>, log: &Log, id: TryId) -> bool {
+    if log.leader() != Some(id.leader.node) {
+        // Another leads: its first entry decides.
+        return false;
+    }
+    let call = Call::Wanted(id);
+    let answer = core.wait(async {
+        if id.leader.node == core.number {
+            Ok(super::answer::answer_call(core, core.number, call).await)
+        } else {
+            core.call(id.leader.node, &call, ASK).await
+        }
+    });
+    matches!(answer, Ok(Ok(Answer::Try(TryState::Unknown))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_says_what_it_is_for() {
+        let leader = LeaderId { term: 7, node: NodeId(3) };
+        let id = TryId { client: NodeId(9), leader, nonce: u64::MAX };
+        let asked = Asked { id, commit: Id([5; 32]) };
+        assert_eq!(Asked::of(&asked.pin()), Some(asked));
+        let other = Asked { id: TryId { nonce: 1, ..id }, ..asked };
+        assert_ne!(asked.pin().id, other.pin().id);
+        let foreign = Pin { note: "another use".to_owned(), ..asked.pin() };
+        assert_eq!(Asked::of(&foreign), None);
+    }
+}

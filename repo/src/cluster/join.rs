@@ -1,0 +1,144 @@
+//! Joining a cluster with an invite, and fetching what it has.
+//!
+//! Cut off anywhere, the same command goes on: the directory names the repository, the identity is kept, an invite asked for
+//! twice by the same node is used once, and what has arrived is there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use filesync_cas::vfs::RealVfs;
+use filesync_p2p::peer::PeerKey;
+use filesync_raft_log::command::Outcome;
+use filesync_raft_log::ids::{self, NodeId};
+use filesync_raft_log::{State, state::Member};
+
+use super::calls::{Answer, Call};
+use super::core::{CallFailure, Core};
+use super::invite::InviteLine;
+use super::member::{self, Membership};
+use super::node::Node;
+use super::remote::Remote;
+use super::sync;
+use crate::config;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::init;
+use crate::repo::{OpenOptions, Repo, STORE_DIR};
+use crate::request::{CloneRequest, CloneResult, Observer};
+
+/// How long one member may take to answer.
+const ANSWER: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(300);
+
+/// Joins with an invite and brings what is published into a directory, which is made if it is missing.
+pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Observer) -> Result<CloneResult, Error> {
+    let began = Instant::now();
+    let line = InviteLine::decode(&request.invite)?;
+    let params = line.params()?;
+    let root = prepare(&request.dir, &line, request.name.as_deref(), &params)?;
+    let repo = Arc::new(Repo::open_writer(&root, "clone", options, observer)?);
+    let node = match member::read(&**repo.store.vfs())? {
+        Some(_) => Node::start(Arc::clone(&repo), &super::NodeOptions::default(), Arc::new(|_| {}))?,
+        None => join(&repo, &line, request.timeout)?,
+    };
+    let synced = sync::bring_up_to_date(&node, request.timeout, observer);
+    let number = node.number();
+    node.shutdown();
+    let synced = synced?;
+    Ok(CloneResult { node: number.0, path: root, synced, elapsed: began.elapsed() })
+}
+
+/// Makes the repository, or finds the one that an earlier call made.
+fn prepare(
+    dir: &Path,
+    line: &InviteLine,
+    name: Option<&str>,
+    params: &filesync_cas::Params,
+) -> Result<std::path::PathBuf, Error> {
+    if dir.join(STORE_DIR).symlink_metadata().is_ok() {
+        let vfs = RealVfs::open(&dir.join(STORE_DIR)).map_err(|error| Error::path("cannot open", dir, &error))?;
+        let found = filesync_cas::Store::params(&vfs)?;
+        if *found.repository.as_bytes() != line.repository.0 {
+            let message = format!("cannot clone to {}: it is another repository", dir.display());
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+        return std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error));
+    }
+    let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        let message = format!("cannot clone to {}: it is not empty", dir.display());
+        return Err(Error::new(ErrorKind::Failed, message));
+    }
+    let name = name.map_or_else(config::host, str::to_owned);
+    init::init_with(dir, params, &name).map(|made| made.path)
+}
+
+/// Asks the members that the invite names to let this node in; what it then is, is durable.
+fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, Error> {
+    let vfs = Arc::clone(repo.store.vfs());
+    let identity = Identity::load(&*vfs)?;
+    let name = config::Config::load(&*vfs)?.node_name();
+    let admit = line.admit(ids::PeerKey(identity.node()), &name, Vec::new());
+    // Nobody but those whom the invite names is known yet.
+    let mut state = State::new(line.repository);
+    for door in &line.doors {
+        state.members.insert(door.node, Member::known(door.key, door.addresses.clone()));
+    }
+    let knocking = Node::assemble(Arc::clone(repo), NodeId(0), Remote::new(state), &[])?;
+    let core = Arc::clone(&knocking.core);
+    let asked = core.wait(ask_to_join(&core, line, &Call::Join(admit), timeout));
+    drop(core);
+    knocking.shutdown();
+    let (number, state) = asked??;
+    let remote = Remote::new(state);
+    remote.write(&*vfs)?;
+    member::write(&*vfs, Membership { node: number, has_log: false })?;
+    Node::assemble(Arc::clone(repo), number, remote, &[])
+}
+
+async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Duration) -> Result<(NodeId, State), Error> {
+    let until = Instant::now() + timeout;
+    let failed = |cause: String| Error::new(ErrorKind::NoQuorum, format!("cannot join: {cause}"));
+    if line.doors.iter().all(|door| door.addresses.is_empty()) {
+        return Err(failed("the invite names no address".to_owned()));
+    }
+    let mut last = String::new();
+    loop {
+        for door in &line.doors {
+            let peer = PeerKey(door.key.0);
+            let answer = match core.connect(peer, &door.addresses).await {
+                Ok(()) => core.call_peer(peer, call, ANSWER).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(Answer::Joined(number, state)) => return Ok((number, *state)),
+                Ok(Answer::Outcome(Outcome::Refused(refusal))) => {
+                    return Err(Error::new(ErrorKind::Failed, format!("cannot join: {refusal}")));
+                }
+                // Where no invite is open, strangers are not heard at all.
+                Err(CallFailure::Refused) => {
+                    last = "refused: the invite has expired, or is used up or revoked".to_owned()
+                }
+                Ok(Answer::NotLeader(_)) => last = "no node leads".to_owned(),
+                Ok(Answer::Unknown(cause) | Answer::Failed(cause)) => last = cause,
+                Ok(_) => last = "no answer to what was asked".to_owned(),
+                Err(error) => last = format!("{}: {error}", door.addresses.join(", ")),
+            }
+        }
+        if Instant::now() >= until {
+            return Err(failed(last));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// What came of a command that the cluster was asked for.
+pub fn decided(answer: Answer) -> Result<Outcome, Error> {
+    match answer {
+        Answer::Outcome(Outcome::Refused(refusal)) => Err(Error::new(ErrorKind::Failed, refusal.to_string())),
+        Answer::Outcome(outcome) => Ok(outcome),
+        Answer::Failed(cause) => Err(Error::new(ErrorKind::Failed, cause)),
+        other => Err(Error::new(ErrorKind::Failed, format!("an answer to something else: {other:?}"))),
+    }
+}

@@ -1,0 +1,75 @@
+//! `member`: which number this node has in its cluster. It never changes, and is never used again for another.
+
+use std::io;
+use std::path::Path;
+
+use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_raft_log::ids::NodeId;
+
+use crate::error::{Error, ErrorKind};
+
+const PATH: &str = "member";
+const TITLE: &str = "filesync member 1";
+
+/// What this node is in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// Its number.
+    pub node: NodeId,
+    /// It takes part in the log, and has promised things there: without its part of the log it must not start.
+    pub has_log: bool,
+}
+
+/// What is known; none if this node has not joined a cluster and has not founded one.
+pub fn read(vfs: &dyn Vfs) -> Result<Option<Membership>, Error> {
+    let path = Path::new(PATH);
+    let bytes = match read_to_end(vfs, path, 4096) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::path("cannot read", path, &error)),
+    };
+    decode(&bytes).map(Some).map_err(|cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}")))
+}
+
+fn decode(bytes: &[u8]) -> Result<Membership, String> {
+    let lines = Lines::parse(bytes, TITLE)?;
+    let mut lines = lines.iter();
+    let number = lines.next().and_then(|line| line.strip_prefix("node ")?.parse().ok());
+    let node = NodeId(number.ok_or("no number in it")?);
+    let has_log = match lines.next() {
+        None => false,
+        Some("log") => true,
+        Some(line) => return Err(format!("unknown line {line:?}")),
+    };
+    Ok(Membership { node, has_log })
+}
+
+/// Makes it durable.
+pub fn write(vfs: &dyn Vfs, membership: Membership) -> Result<(), Error> {
+    let mut file = Builder::new(TITLE);
+    file.line(&format!("node {}", membership.node));
+    if membership.has_log {
+        file.line("log");
+    }
+    let path = Path::new(PATH);
+    replace(vfs, path, &file.finish(), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_cas::testing::LossVfs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let vfs = LossVfs::new();
+        assert_eq!(read(&vfs).unwrap(), None);
+        for has_log in [false, true] {
+            let membership = Membership { node: NodeId(12), has_log };
+            write(&vfs, membership).unwrap();
+            assert_eq!(read(&vfs).unwrap(), Some(membership));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Who belongs: inviting, promoting, removing, and how everybody is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use filesync_raft_log::State;
+use filesync_raft_log::command::{Command, Intent, Invite, Outcome, Role};
+use filesync_raft_log::ids::{InviteKey, Millis, NodeId};
+
+use super::calls::{About, Answer, Call};
+use super::core::Core;
+use super::invite::{Door, InviteLine};
+use super::join::decided;
+use super::node::{Node, now_millis};
+use crate::error::{Error, ErrorKind};
+use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
+
+/// How long a member may take to say how it is.
+const HOW_ARE_YOU: Duration = Duration::from_secs(2);
+/// How long to wait between looks at a change of voters.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Makes an invite: the line is shown once, and the cluster knows no more than the public half of its key.
+pub fn invite(node: &Node, request: &InviteRequest) -> Result<Invited, Error> {
+    let core = &node.core;
+    let state = facts(core, request.timeout)?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    let doors: Vec<Door> = doors(&state);
+    if doors.is_empty() {
+        let error = Error::new(ErrorKind::Failed, "cannot invite: no voter says where it is reached");
+        return Err(error.with_hint("`filesync serve` on a voter makes it listen"));
+    }
+    let params = core.repo.store.parameters();
+    let line = InviteLine {
+        repository: state.repository,
+        seed,
+        role: request.role,
+        chunk_size: params.chunks.avg,
+        is_compressed: params.codec == filesync_cas::Codec::Zstd,
+        doors,
+    };
+    let lives = request.expires.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
+    let expires = lives.map(|lives| Millis(now_millis().saturating_add(lives)));
+    let invite = Invite { key: line.public(), role: request.role, uses: request.uses, expires, by: core.number };
+    propose(core, Command::Invite(invite), request.timeout)?;
+    let id = line.public().to_string();
+    Ok(Invited { line: line.encode()?, id, role: request.role, uses: request.uses, expires: expires.map(|at| at.0) })
+}
+
+/// Voters that say where they are reached.
+fn doors(state: &State) -> Vec<Door> {
+    let voters: BTreeSet<NodeId> = state.voters.iter().flatten().copied().collect();
+    let door = |node: &NodeId| {
+        let member = state.member(*node).ok()?;
+        let addresses = member.addresses.clone();
+        (!addresses.is_empty()).then_some(Door { node: *node, key: member.key, addresses })
+    };
+    voters.iter().filter_map(door).collect()
+}
+
+/// Invites that can still be used.
+pub fn invites(node: &Node, timeout: Duration) -> Result<Vec<OpenInvite>, Error> {
+    let state = facts(&node.core, timeout)?;
+    let shown = state.invites.iter().filter(|(_, open)| open.uses > 0);
+    Ok(shown
+        .map(|(key, open)| OpenInvite {
+            id: key.to_string(),
+            role: open.role,
+            uses: open.uses,
+            expires: open.expires.map(|at| at.0),
+            by: open.by.0,
+        })
+        .collect())
+}
+
+/// Ends an invite: `id` is its id or the beginning of it.
+pub fn revoke(node: &Node, id: &str, timeout: Duration) -> Result<String, Error> {
+    let state = facts(&node.core, timeout)?;
+    let found: Vec<InviteKey> = state.invites.keys().filter(|key| key.to_string().starts_with(id)).copied().collect();
+    let key = match found.as_slice() {
+        [key] if id.len() >= 4 => *key,
+        [] => return Err(Error::new(ErrorKind::NotFound, format!("cannot revoke {id}: no invite of that id"))),
+        _ => return Err(Error::new(ErrorKind::NotFound, format!("cannot revoke {id}: several invites begin with it"))),
+    };
+    propose(&node.core, Command::Revoke { key, by: node.core.number }, timeout)?;
+    Ok(key.to_string())
+}
+
+/// Carries out `peers`.
+pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<Vec<Peer>, Error> {
+    let core = &node.core;
+    match request {
+        PeersRequest::List => {}
+        PeersRequest::Remove { node: word } => {
+            let state = facts(core, timeout)?;
+            let wanted = find(&state, word)?;
+            if state.is_voter(wanted) {
+                let target = without(&state, wanted)?;
+                change_voters(core, target, true, timeout)?;
+            }
+            propose(core, Command::Remove { node: wanted, by: core.number }, timeout)?;
+        }
+        PeersRequest::Promote { node: word, even } => {
+            let state = facts(core, timeout)?;
+            let wanted = find(&state, word)?;
+            let target = with(&state, wanted, *even)?;
+            change_voters(core, target, *even, timeout)?;
+        }
+        PeersRequest::Demote { node: word, role } => {
+            let state = facts(core, timeout)?;
+            let wanted = find(&state, word)?;
+            if state.is_voter(wanted) {
+                change_voters(core, without(&state, wanted)?, true, timeout)?;
+            }
+            propose(core, Command::SetRole { node: wanted, role: *role, by: core.number }, timeout)?;
+        }
+    }
+    list(core, timeout)
+}
+
+fn propose(core: &Arc<Core>, command: Command, timeout: Duration) -> Result<Outcome, Error> {
+    decided(core.wait(core.ask_leader(&Call::Propose(command), timeout))??)
+}
+
+/// What is true now.
+pub fn facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
+    match core.wait(core.ask_leader(&Call::Facts, timeout))?? {
+        Answer::Facts(state) => {
+            core.view.update((*state).clone());
+            Ok(*state)
+        }
+        other => Err(Error::new(ErrorKind::Failed, format!("an answer to something else: {other:?}"))),
+    }
+}
+
+/// A member by its number, name, or the beginning of its key.
+fn find(state: &State, word: &str) -> Result<NodeId, Error> {
+    let is_it = |node: &NodeId, name: &str, key: &str| {
+        node.to_string() == word || name == word || (word.len() >= 4 && key.starts_with(word))
+    };
+    let there = state.members.iter().filter(|(_, member)| !member.is_removed);
+    let mut found = there.filter(|(node, member)| is_it(node, &member.name, &member.key.to_string()));
+    match (found.next(), found.next()) {
+        (Some((node, _)), None) => Ok(*node),
+        (None, _) => Err(Error::new(ErrorKind::NotFound, format!("cannot find member {word}: no node of that name"))),
+        (Some(_), Some(_)) => {
+            let message = format!("cannot tell which member {word} is: several go by it");
+            Err(Error::new(ErrorKind::NotFound, message).with_hint("`filesync peers` shows their numbers"))
+        }
+    }
+}
+
+/// The voters with one more, and with a second one so that their number stays odd.
+fn with(state: &State, wanted: NodeId, is_even_meant: bool) -> Result<BTreeSet<NodeId>, Error> {
+    let failed = |cause: String| Error::new(ErrorKind::Failed, format!("cannot promote node {wanted}: {cause}"));
+    let mut target: BTreeSet<NodeId> = state.voters.last().cloned().unwrap_or_default();
+    if !target.insert(wanted) {
+        return Err(failed("it votes already".to_owned()));
+    }
+    if target.len().is_multiple_of(2) && !is_even_meant {
+        let is_candidate = |node: &NodeId| {
+            !target.contains(node)
+                && state.member(*node).is_ok_and(|it| it.role == Role::Candidate && !it.is_partial && !it.is_deficient)
+        };
+        let second = state.members.keys().find(|node| is_candidate(node)).copied();
+        let hint = "candidates are promoted in pairs: invite another voter, or say --even";
+        target.insert(second.ok_or_else(|| {
+            failed(format!("{} voters bear no more failures than {}", target.len(), target.len() - 1)).with_hint(hint)
+        })?);
+    }
+    Ok(target)
+}
+
+/// The voters without one.
+fn without(state: &State, wanted: NodeId) -> Result<BTreeSet<NodeId>, Error> {
+    let mut target: BTreeSet<NodeId> = state.voters.last().cloned().unwrap_or_default();
+    target.remove(&wanted);
+    if target.is_empty() {
+        let message = format!("cannot do without node {wanted}: it is the only voter");
+        return Err(Error::new(ErrorKind::Failed, message));
+    }
+    Ok(target)
+}
+
+/// Says what voters are wanted, and waits until they vote.
+fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, timeout: Duration) -> Result<(), Error> {
+    let until = Instant::now() + timeout;
+    let intent = Intent { target: target.clone(), is_even_allowed: is_even, by: core.number };
+    propose(core, Command::Intent(intent), timeout)?;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let state = facts(core, left.max(LOOK))?;
+        if state.voters == [target.clone()] {
+            return Ok(());
+        }
+        if left.is_zero() {
+            let message =
+                "the change of voters is under way and not in force yet: a candidate must first hold everything";
+            return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync peers` shows how far it is"));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// How everybody is. What is not reached is shown by what the log says of it.
+fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
+    let state = match facts(core, timeout) {
+        Ok(state) => state,
+        // Then what was known last, with who is reachable now.
+        Err(error) if error.kind() == ErrorKind::NoQuorum => core.state(),
+        Err(error) => return Err(error),
+    };
+    let main = super::remote::main_of(&state);
+    let nodes: Vec<NodeId> = state.members.iter().filter(|(_, it)| !it.is_removed).map(|(node, _)| *node).collect();
+    let asked = nodes.iter().map(|node| async move {
+        if *node == core.number {
+            return match super::answer::answer_call(core, core.number, Call::About).await {
+                Answer::About(about) => Some(about),
+                _ => None,
+            };
+        }
+        match core.call(*node, &Call::About, HOW_ARE_YOU).await {
+            Ok(Answer::About(about)) => Some(about),
+            _ => None,
+        }
+    });
+    let abouts: Vec<Option<About>> = core.wait(futures::future::join_all(asked))?;
+    let leader = abouts.iter().flatten().max_by_key(|about| (about.leader.is_some(), about.applied));
+    let leader = leader.and_then(|about| about.leader);
+    let shown = nodes.iter().zip(&abouts).filter_map(|(node, about)| {
+        let member = state.members.get(node)?;
+        Some(Peer {
+            node: node.0,
+            name: member.name.clone(),
+            key: member.key.to_string(),
+            role: if state.is_voter(*node) { "voter" } else { word(member.role) },
+            addresses: member.addresses.clone(),
+            is_reachable: about.is_some(),
+            is_leader: leader == Some(*node),
+            applied_index: about.as_ref().map(|about| about.applied),
+            holds_head: about.as_ref().map(|about| about.held.map(|id| id.0) == main.map(|id| *id.0.as_bytes())),
+        })
+    });
+    Ok(shown.collect())
+}
+
+/// The word for a role that does not vote.
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Reader => "reader",
+        Role::Writer => "writer",
+        Role::Candidate => "candidate",
+    }
+}

@@ -1,0 +1,365 @@
+//! A node of a cluster: started, it answers members, follows the log where it takes part in it, and carries out what its
+//! user asks for.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use filesync_cas::vfs::{FileKind, Vfs};
+use filesync_p2p::guard::{Guard, Limits};
+use filesync_p2p::peer::{Access, PeerKey};
+use filesync_p2p::serve::{Me, Shared};
+use filesync_p2p::transport::{Answers, Config as NetConfig, Transport};
+use filesync_raft_log::command::{Command, Founder, Role};
+use filesync_raft_log::error::OpenError;
+use filesync_raft_log::ids::{self, Millis, NodeId, RepositoryId};
+use filesync_raft_log::{Log, Mode, Options, Parts, State};
+
+use super::answer::Answering;
+use super::calls::Call;
+use super::core::{Core, RaftNetwork};
+use super::jobs::Jobs;
+use super::member::{self, Membership};
+use super::remote::Remote;
+use super::view::View;
+use super::{follow, join};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::objects::StoreNodes;
+use crate::repo::{Repo, STORE_DIR};
+
+/// Where the log of a node lies, in `.filesync`.
+const RAFT_DIR: &str = "raft";
+/// How long a node that is alone may take until it leads.
+const LEAD: Duration = Duration::from_secs(15);
+/// How long those who are being answered get when a node ends.
+const LEAVE: Duration = Duration::from_millis(200);
+
+/// How to start.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// Where to listen. Nowhere: then the node is a client of others, unless it is alone.
+    pub listen: Vec<SocketAddr>,
+    /// The repository was moved, and the original is gone.
+    pub moved: bool,
+}
+
+/// Told of what goes wrong in the background.
+pub type Told = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// A node that runs. Dropped, it ends; [`Node::shutdown`] takes leave first.
+pub struct Node {
+    pub(super) core: Arc<Core>,
+    runtime: Option<tokio::runtime::Runtime>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("number", &self.core.number).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Starts, and founds a cluster of one if this repository never belonged to any. The repository is open for writing.
+    pub fn start(repo: Arc<Repo>, options: &NodeOptions, told: Told) -> Result<Self, Error> {
+        let vfs = Arc::clone(repo.store.vfs());
+        let membership = member::read(&*vfs)?;
+        let remote = Remote::read(&*vfs)?;
+        if membership.is_none() && remote.is_some() {
+            let message = "cannot start: this repository has not finished joining its cluster";
+            return Err(Error::new(ErrorKind::Failed, message).with_hint("run the same `filesync clone` again"));
+        }
+        let repository = RepositoryId(*repo.repository().as_bytes());
+        let remote = remote.unwrap_or_else(|| Remote::new(State::new(repository)));
+        let number = membership.map_or(NodeId(1), |it| it.node);
+        let node = Self::assemble(Arc::clone(&repo), number, remote, &options.listen)?;
+        node.open_log(membership, options)?.run(told)
+    }
+
+    /// A node with a network, and with no part in a log yet.
+    pub(super) fn assemble(
+        repo: Arc<Repo>,
+        number: NodeId,
+        remote: Remote,
+        listen: &[SocketAddr],
+    ) -> Result<Self, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot start: {error}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
+        let identity = Identity::load(&**repo.store.vfs())?;
+        let view = Arc::new(View::new(StoreNodes(Arc::clone(&repo.store)), remote.state.clone()));
+        let access: Arc<dyn Access> = Arc::clone(&view) as Arc<dyn Access>;
+        let me = Me { repository: *repo.repository(), epoch: 1, nonce: nonce()? };
+        let shared = Arc::new(Shared { me, access, guard: Mutex::new(Guard::new(Limits::default())) });
+        let held_as_of = AtomicU64::new(remote.held_index);
+        let core = Arc::new(Core {
+            number,
+            key: PeerKey(identity.node()),
+            view,
+            log: OnceLock::new(),
+            transport: OnceLock::new(),
+            runtime: runtime.handle().clone(),
+            remote: Mutex::new(remote),
+            held_as_of,
+            publishes: Jobs::default(),
+            holds: Jobs::default(),
+            stopping: Arc::new(AtomicBool::new(false)),
+            stop: tokio::sync::watch::Sender::new(false),
+            repo,
+        });
+        let mut config = NetConfig::new(identity.seed());
+        config.listen = listen.to_vec();
+        let answers: Arc<dyn Answers> = Arc::new(Answering(Arc::downgrade(&core)));
+        let store = Arc::clone(&core.repo.store);
+        let transport = Transport::start(&config, shared, store, answers).map_err(|error| failed(&error))?;
+        drop(core.transport.set(transport));
+        Ok(Self { core, runtime: Some(runtime), threads: Vec::new() })
+    }
+
+    fn open_log(self, membership: Option<Membership>, options: &NodeOptions) -> Result<Self, Error> {
+        let core = &self.core;
+        let is_candidate = core.view.read(|state| state.member(core.number).is_ok_and(|it| it.role == Role::Candidate));
+        let is_alone = core.view.read(|state| match state.voters.as_slice() {
+            [] => state.members.is_empty(),
+            [set] => set.len() == 1 && set.contains(&core.number),
+            _ => false,
+        });
+        let takes_part = is_alone || (is_candidate && !options.listen.is_empty());
+        if membership.is_some() && !takes_part {
+            return Ok(self);
+        }
+        let has_log = membership.is_some_and(|it| it.has_log);
+        let log = self.open(has_log, options.moved)?;
+        drop(core.log.set(log));
+        if membership.is_none() {
+            self.found()?;
+        }
+        if !has_log {
+            member::write(&**core.repo.store.vfs(), Membership { node: core.number, has_log: true })?;
+        }
+        if is_alone {
+            self.await_lead()?;
+        }
+        Ok(self)
+    }
+
+    fn open(&self, has_log: bool, moved: bool) -> Result<Log, Error> {
+        let core = &self.core;
+        let vfs = &**core.repo.store.vfs();
+        let dir = core.repo.root().join(STORE_DIR).join(RAFT_DIR);
+        let io = |error: std::io::Error| Error::path("cannot write", &dir, &error);
+        let open = |mode| {
+            let network = Arc::new(RaftNetwork(Arc::downgrade(core)));
+            let repository = RepositoryId(*core.repo.repository().as_bytes());
+            let clock = Arc::new(|| Millis(now_millis()));
+            let parts = Parts {
+                repository,
+                node: core.number,
+                network,
+                step_id: follow::step_id,
+                options: Options::new(clock),
+            };
+            core.runtime.block_on(Log::open(&dir, mode, parts))
+        };
+        let opened = match (has_log, moved) {
+            (true, false) => open(Mode::Open),
+            (true, true) => open(Mode::Moved),
+            (false, _) => {
+                // Nobody was promised anything by what a start that was cut off left.
+                if vfs.stat(Path::new(RAFT_DIR)).is_ok() {
+                    remove_tree(vfs, Path::new(RAFT_DIR)).map_err(io)?;
+                }
+                vfs.mkdir(Path::new(RAFT_DIR), 0o700).map_err(io)?;
+                vfs.sync_dir(Path::new("")).map_err(io)?;
+                open(Mode::Create)
+            }
+        };
+        opened.map_err(|error| {
+            let kind = if matches!(error, OpenError::Damaged { .. }) { ErrorKind::Damage } else { ErrorKind::Failed };
+            Error::new(kind, format!("cannot start: {error}"))
+        })
+    }
+
+    fn found(&self) -> Result<(), Error> {
+        let core = &self.core;
+        let name = Config::load(&**core.repo.store.vfs())?.node_name();
+        let founder = Founder { key: ids::PeerKey(core.key.0), name, addresses: self.addresses() };
+        let log = core.log.get().ok_or_else(|| Error::new(ErrorKind::Failed, "no log"))?;
+        let founded = core.wait(log.found(founder, LEAD))?;
+        founded.map_err(|error| Error::new(ErrorKind::Failed, format!("cannot found a cluster: {error}")))
+    }
+
+    /// Who is alone leads as soon as he stands for election.
+    fn await_lead(&self) -> Result<(), Error> {
+        let core = &self.core;
+        let Some(log) = core.log.get() else { return Ok(()) };
+        core.wait(log.lead_alone(LEAD))?
+            .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start: {error}")))?;
+        follow::bring_here(core, log)
+    }
+
+    fn run(mut self, told: Told) -> Result<Self, Error> {
+        if self.core.log.get().is_none() {
+            return Ok(self);
+        }
+        let failed = |error: std::io::Error| Error::new(ErrorKind::Failed, format!("cannot start a thread: {error}"));
+        type Work = fn(&Arc<Core>, &dyn Fn(&Error));
+        for (name, work) in [("follow", follow::follow as Work), ("drive", follow::drive)] {
+            let (core, told) = (Arc::clone(&self.core), Arc::clone(&told));
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            self.threads.push(thread.spawn(move || work(&core, &*told)).map_err(failed)?);
+        }
+        Ok(self)
+    }
+
+    /// Has everything that is under way end soon.
+    pub fn stop(&self) {
+        self.core.stop();
+    }
+
+    /// Whether it is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.core.is_stopping()
+    }
+
+    /// Whether it does what it is there for, or why not yet.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.core.log.get() {
+            Some(log) if log.leader().is_none() => Err("no node leads".to_owned()),
+            Some(_) if self.core.remote().main() != self.core.remote().held => {
+                Err("what is published is not here yet".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds figures in Prometheus' text format.
+    pub fn metrics(&self, out: &mut dyn std::fmt::Write) {
+        let (core, mut figures) = (&self.core, Vec::new());
+        let remote = core.remote().clone();
+        let held = remote.held == remote.main();
+        figures.push(("filesync_cluster_index", remote.index()));
+        figures.push(("filesync_cluster_held_index", core.held_as_of()));
+        figures.push(("filesync_cluster_holds_head", u64::from(held)));
+        figures.push(("filesync_cluster_members", remote.state.members.len() as u64));
+        if let Some(log) = core.log.get() {
+            let status = log.status();
+            figures.push(("filesync_raft_term", status.term));
+            figures.push(("filesync_raft_applied_index", status.applied.map_or(0, |index| index.0)));
+            figures.push(("filesync_raft_leading", u64::from(status.leading.is_some())));
+            figures.push(("filesync_raft_leader", status.leader.map_or(0, |node| node.0)));
+        }
+        if let Some(transport) = core.transport.get() {
+            let connected = transport.connections().into_iter().filter(|it| it.is_connected).count();
+            figures.push(("filesync_peers_connected", connected as u64));
+        }
+        for (name, value) in figures {
+            // A string takes everything.
+            let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
+        }
+    }
+
+    /// This node's number.
+    pub fn number(&self) -> NodeId {
+        self.core.number
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.core.transport.get().map(|it| it.listening().to_vec()).unwrap_or_default()
+    }
+
+    /// Where others reach it: where it listens, and if that is everywhere, by the addresses of this machine.
+    pub fn addresses(&self) -> Vec<String> {
+        let reach = |listening: SocketAddr| match listening.ip() {
+            ip if !ip.is_unspecified() => vec![listening],
+            IpAddr::V4(_) => {
+                own_ip("0.0.0.0:0", "192.0.2.1:9").map(|ip| SocketAddr::new(ip, listening.port())).into_iter().collect()
+            }
+            IpAddr::V6(_) => own_ip("[::]:0", "[2001:db8::1]:9")
+                .map(|ip| SocketAddr::new(ip, listening.port()))
+                .into_iter()
+                .collect(),
+        };
+        self.listening().into_iter().flat_map(reach).map(|address| address.to_string()).collect()
+    }
+
+    /// Tells the cluster where this node is reached, if it has moved.
+    pub fn announce(&self, within: Duration) -> Result<(), Error> {
+        let (core, addresses) = (&self.core, self.addresses());
+        let known = core.state().members.get(&core.number).map(|member| member.addresses.clone());
+        if known.as_ref() == Some(&addresses) {
+            return Ok(());
+        }
+        let call = Call::Propose(Command::SetAddresses { node: core.number, addresses });
+        join::decided(core.wait(core.ask_leader(&call, within))??).map(drop)
+    }
+
+    /// Takes leave: what is being answered gets a moment, the log is closed in order.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.core.stop();
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+        if let Some(runtime) = self.runtime.take() {
+            if let Some(log) = self.core.log.get() {
+                let _ = runtime.block_on(async { tokio::time::timeout(LEAVE, log.shut_down()).await });
+            }
+            if let Some(transport) = self.core.transport.get() {
+                transport.shutdown(LEAVE);
+            }
+            runtime.shutdown_timeout(LEAVE);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The address that this machine would use to reach the world; nothing is sent.
+fn own_ip(from: &str, to: &str) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Milliseconds since 1970.
+pub fn now_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tells one process from another.
+fn nonce() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    Ok(u64::from_le_bytes(bytes) | 1)
+}
+
+fn remove_tree(vfs: &dyn Vfs, dir: &Path) -> std::io::Result<()> {
+    for (name, kind) in vfs.list(dir)? {
+        let path = dir.join(name);
+        match kind {
+            FileKind::Dir => remove_tree(vfs, &path)?,
+            _ => vfs.unlink(&path)?,
+        }
+    }
+    vfs.rmdir(dir)
+}

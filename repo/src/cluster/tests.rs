@@ -1,0 +1,206 @@
+//! Several nodes in one process, over loopback.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use filesync_cas::testing::Rng;
+
+use super::{Node, NodeOptions};
+use crate::repo::{OpenOptions, Repo};
+use crate::request::{
+    CloneRequest, CommitRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role, Silent, SyncOutcome,
+    SyncRequest, SyncResult,
+};
+
+const TIME: Duration = Duration::from_secs(30);
+
+/// A directory that goes with its owner.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(filesync_cas::vfs::temp_name().unwrap());
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.0.join(path)).ok()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn open(dir: &Path) -> Arc<Repo> {
+    let options = OpenOptions { lock_timeout: TIME, ..OpenOptions::default() };
+    Arc::new(Repo::open_writer(dir, "test", &options, &Silent).unwrap())
+}
+
+fn serve(dir: &Path) -> Node {
+    let listen: Vec<SocketAddr> = vec!["127.0.0.1:0".parse().unwrap()];
+    let told = Arc::new(|error: &crate::Error| eprintln!("told: {error}"));
+    let node = Node::start(open(dir), &NodeOptions { listen, moved: false }, told).unwrap();
+    node.announce(TIME).unwrap();
+    node
+}
+
+/// For one command, as without a daemon.
+fn client<T>(dir: &Path, run: impl FnOnce(&Node) -> T) -> T {
+    let node = Node::start(open(dir), &NodeOptions::default(), Arc::new(|_| {})).unwrap();
+    let result = run(&node);
+    node.shutdown();
+    result
+}
+
+fn sync_now(node: &Node) -> SyncResult {
+    super::sync::sync(node, &SyncRequest { timeout: TIME, ..SyncRequest::default() }, &Silent).unwrap()
+}
+
+fn commit(repo: &Repo) {
+    repo.commit(&CommitRequest::default(), &Silent).unwrap();
+}
+
+fn founded() -> Dir {
+    let dir = Dir::new();
+    Repo::init(&dir.0, &InitRequest { name: Some("one".to_owned()), ..InitRequest::default() }).unwrap();
+    dir.write("a/file", "first");
+    dir.write("large", Rng::new(1).bytes(1_500_000));
+    dir
+}
+
+fn invite(node: &Node, role: Role) -> String {
+    super::members::invite(node, &InviteRequest { role, expires: Some(TIME), uses: 1, timeout: TIME }).unwrap().line
+}
+
+fn join(invite: String, name: &str) -> Dir {
+    let dir = Dir::new();
+    let path = dir.0.join("repo");
+    let request = CloneRequest { invite, dir: path.clone(), name: Some(name.to_owned()), timeout: TIME };
+    let cloned = super::clone(&request, &OpenOptions::default(), &Silent).unwrap();
+    assert_eq!(cloned.path, std::fs::canonicalize(path).unwrap());
+    dir
+}
+
+fn peers(node: &Node) -> Vec<Peer> {
+    super::members::peers(node, &PeersRequest::List, TIME).unwrap()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + TIME;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}: not within {TIME:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn alone_a_node_publishes_to_itself() {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let first = client(&dir.0, sync_now);
+    assert_eq!((first.outcome, first.published.len()), (SyncOutcome::Done, 1));
+    assert_eq!(client(&dir.0, sync_now).published, []);
+    dir.write("a/file", "second");
+    commit(&open(&dir.0));
+    let second = client(&dir.0, sync_now);
+    assert_eq!(second.published.len(), 1);
+    let status = open(&dir.0).status(&Default::default(), &Silent).unwrap();
+    assert_eq!((status.main, status.ahead, status.behind), (second.head, Some(0), Some(0)));
+}
+
+#[test]
+fn who_joins_gets_everything_and_publishes() {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    let two = join(invite(&one, Role::Writer), "two");
+    assert_eq!(two.read("repo/large"), dir.read("large"));
+    let other = two.0.join("repo");
+    two.write("repo/from two", "hello");
+    commit(&open(&other));
+    let synced = client(&other, sync_now);
+    assert_eq!((synced.outcome, synced.published.len()), (SyncOutcome::Done, 1));
+    let taken = sync_now(&one);
+    assert_eq!((taken.pulled.len(), taken.published.len()), (1, 0), "{taken:?}");
+    assert_eq!(dir.read("from two").as_deref(), Some(&b"hello"[..]));
+    one.shutdown();
+}
+
+#[test]
+fn both_sides_move_and_nothing_is_lost() {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    let two = join(invite(&one, Role::Writer), "two");
+    let other = two.0.join("repo");
+    two.write("repo/a/file", "from two");
+    two.write("repo/only two", "2");
+    commit(&open(&other));
+    dir.write("a/file", "from one");
+    dir.write("only one", "1");
+    commit(&one.core.repo);
+    assert_eq!(sync_now(&one).published.len(), 1);
+    let merged = client(&other, sync_now);
+    assert_eq!(merged.outcome, SyncOutcome::Conflicts);
+    assert_eq!(merged.conflicts, [b"a/file".to_vec()]);
+    assert_eq!(two.read("repo/a/file").as_deref(), Some(&b"from one"[..]));
+    let copies: Vec<_> = std::fs::read_dir(other.join("a")).unwrap().flatten().map(|it| it.file_name()).collect();
+    let copy = copies.iter().find(|name| name.to_string_lossy().contains(".conflict-two-")).unwrap();
+    assert_eq!(std::fs::read(other.join("a").join(copy)).unwrap(), b"from two");
+    sync_now(&one);
+    for file in ["only one", "only two", "a/file"] {
+        assert_eq!(dir.read(file), two.read(&format!("repo/{file}")), "{file}");
+    }
+    one.shutdown();
+}
+
+#[test]
+fn three_vote_and_one_may_die() {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    let others = [join(invite(&one, Role::Candidate), "two"), join(invite(&one, Role::Candidate), "three")];
+    let mut nodes: Vec<Node> = others.iter().map(|dir| serve(&dir.0.join("repo"))).collect();
+    let promoted =
+        super::members::peers(&one, &PeersRequest::Promote { node: "two".to_owned(), even: false }, TIME).unwrap();
+    assert_eq!(promoted.iter().filter(|peer| peer.role == "voter").count(), 3, "{promoted:?}");
+    let writer = join(invite(&one, Role::Writer), "four");
+    eventually("all hold the head", || peers(&one).iter().take(3).all(|peer| peer.holds_head == Some(true)));
+    one.shutdown();
+    let path = writer.0.join("repo");
+    writer.write("repo/after", "it died");
+    commit(&open(&path));
+    let synced = client(&path, sync_now);
+    assert_eq!((synced.outcome, synced.published.len()), (SyncOutcome::Done, 1));
+    let one = serve(&dir.0);
+    eventually("it comes back", || {
+        sync_now(&one);
+        dir.read("after").as_deref() == Some(&b"it died"[..])
+    });
+    nodes.drain(..).for_each(Node::shutdown);
+    // One of three is no majority.
+    dir.write("alone", "1");
+    commit(&one.core.repo);
+    let request = SyncRequest { timeout: Duration::from_secs(3), ..SyncRequest::default() };
+    let kind = match super::sync::sync(&one, &request, &Silent) {
+        Err(error) => error.kind(),
+        Ok(result) => panic!("{result:?}"),
+    };
+    assert_eq!(kind, crate::ErrorKind::NoQuorum);
+    one.shutdown();
+}

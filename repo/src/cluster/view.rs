@@ -1,0 +1,171 @@
+//! Who may ask this node for what: decided from what it knows of the cluster, at every request.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use filesync_merkle::history::read_commit;
+use filesync_merkle::{CommitId, PubId};
+use filesync_p2p::message::topics;
+use filesync_p2p::peer::{Access, PeerKey, Role, Root, Scope};
+use filesync_raft_log::ids::{self, NodeId};
+use filesync_raft_log::{State, command};
+
+use super::remote::index_of;
+use crate::objects::StoreNodes;
+
+/// What a node goes by when it is asked.
+pub struct View {
+    nodes: StoreNodes,
+    state: RwLock<State>,
+    published: Mutex<Published>,
+    /// Commits that are not published and that voters and candidates may have: what this node publishes, or holds for a try.
+    offered: Mutex<Vec<(u64, CommitId)>>,
+}
+
+/// Commits that are known to be published: those that refs lead to, and their ancestors.
+#[derive(Default)]
+struct Published {
+    heads: HashSet<CommitId>,
+    commits: HashSet<CommitId>,
+}
+
+/// Keeps a commit on offer.
+pub struct Offer<'a> {
+    view: &'a View,
+    number: u64,
+}
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        lock(&self.view.offered).retain(|(number, _)| *number != self.number);
+    }
+}
+
+impl View {
+    /// Begins with a state.
+    pub fn new(nodes: StoreNodes, state: State) -> Self {
+        Self { nodes, state: RwLock::new(state), published: Mutex::default(), offered: Mutex::default() }
+    }
+
+    /// Looks at the state.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a later state for the one it knows; never an earlier one.
+    pub fn update(&self, state: State) {
+        let mut known = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if index_of(&state) >= index_of(&known) {
+            *known = state;
+        }
+    }
+
+    /// The member with a key.
+    pub fn member(&self, peer: &PeerKey) -> Option<NodeId> {
+        self.read(|state| {
+            let (node, member) = state.member_by_key(ids::PeerKey(peer.0))?;
+            (!member.is_removed).then_some(node)
+        })
+    }
+
+    /// The key of a member, and where it is reached.
+    pub fn address(&self, node: NodeId) -> Option<(PeerKey, Vec<String>)> {
+        self.read(|state| {
+            let member = state.member(node).ok()?;
+            Some((PeerKey(member.key.0), member.addresses.clone()))
+        })
+    }
+
+    /// Lets voters and candidates have a commit that is not published, as long as the offer lives.
+    pub fn offer(&self, commit: CommitId) -> Offer<'_> {
+        let mut offered = lock(&self.offered);
+        let number = offered.last().map_or(0, |(number, _)| number + 1);
+        offered.push((number, commit));
+        Offer { view: self, number }
+    }
+
+    /// Whether a commit is one of those that refs lead to, or before one.
+    pub fn is_published(&self, commit: &CommitId) -> bool {
+        let heads: Vec<CommitId> =
+            self.read(|state| state.refs.values().map(|id| CommitId::from_bytes(id.0)).collect());
+        let mut published = lock(&self.published);
+        if heads.contains(commit) || published.commits.contains(commit) {
+            return true;
+        }
+        for head in heads {
+            if published.heads.insert(head) {
+                published.add(&self.nodes, head);
+            }
+        }
+        published.commits.contains(commit)
+    }
+
+    fn is_offered(&self, commit: &CommitId) -> bool {
+        lock(&self.offered).iter().any(|(_, offered)| offered == commit)
+    }
+
+    fn is_step(&self, step: &PubId) -> bool {
+        self.read(|state| state.last_step.is_some_and(|last| last.0 == *step.0.as_bytes()))
+    }
+}
+
+impl Published {
+    /// Adds a commit and its ancestors. What is not here yet ends the way, and is looked for again with the next head.
+    fn add(&mut self, nodes: &StoreNodes, head: CommitId) {
+        let mut open = vec![head];
+        while let Some(id) = open.pop() {
+            if self.commits.contains(&id) {
+                continue;
+            }
+            match read_commit(nodes, &id) {
+                Ok(commit) => {
+                    self.commits.insert(id);
+                    open.extend(commit.parents);
+                }
+                Err(_) => {
+                    self.heads.remove(&head);
+                }
+            }
+        }
+    }
+}
+
+impl Access for View {
+    fn role(&self, peer: &PeerKey) -> Role {
+        self.read(|state| match state.member_by_key(ids::PeerKey(peer.0)) {
+            Some((node, member)) if !member.is_removed => match member.role {
+                command::Role::Reader => Role::Reader,
+                command::Role::Writer => Role::Writer,
+                command::Role::Candidate if state.is_voter(node) => Role::Voter,
+                command::Role::Candidate => Role::Candidate,
+            },
+            _ => Role::Stranger,
+        })
+    }
+
+    fn expects_joiners(&self) -> bool {
+        self.read(|state| !state.invites.is_empty())
+    }
+
+    fn scope(&self, peer: &PeerKey, root: &Root) -> Scope {
+        let role = self.role(peer);
+        let may = match root {
+            Root::Commit(commit) => (role >= Role::Candidate && self.is_offered(commit)) || self.is_published(commit),
+            Root::Pub(step) => self.is_step(step),
+        };
+        if role >= Role::Reader && may { Scope::All } else { Scope::Nothing }
+    }
+
+    fn may_call(&self, peer: &PeerKey, topic: u16) -> bool {
+        let role = self.role(peer);
+        match topic {
+            topics::PUBLISH => role >= Role::Writer,
+            topics::HOLD | topics::WANTED => role >= Role::Candidate,
+            _ => role >= Role::Reader,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,285 @@
+//! Commands that speak with other nodes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use filesync_merkle::CommitId;
+use serde::{Deserialize, Serialize};
+
+use super::wire;
+pub use filesync_raft_log::command::Role;
+
+/// What to do where both sides changed the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Strategy {
+    /// The published version stays at its path, and ours beside it.
+    #[default]
+    Copies,
+    /// Ours.
+    Ours,
+    /// The published one.
+    Theirs,
+    /// Nothing: it fails.
+    Fail,
+}
+
+/// `sync`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// Says what would be done.
+    pub dry_run: bool,
+    /// Takes what is published, and publishes nothing.
+    pub pull_only: bool,
+    /// Publishes, and leaves the working copy as it is.
+    pub push_only: bool,
+    /// What to do about conflicts.
+    pub strategy: Strategy,
+    /// Commits what is not committed first.
+    pub commit: bool,
+    /// How long to wait for a quorum, and for bytes that do not come.
+    pub timeout: Duration,
+}
+
+impl Default for SyncRequest {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            pull_only: false,
+            push_only: false,
+            strategy: Strategy::Copies,
+            commit: false,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How a `sync` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SyncOutcome {
+    /// Both sides are the same.
+    #[default]
+    Done,
+    /// They are, and something is left for the user.
+    Conflicts,
+    /// It was refused: nothing was published.
+    Refused,
+    /// It is not known whether it was published. The next `sync` finds out.
+    Unknown,
+}
+
+impl SyncOutcome {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Conflicts => "conflicts",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What `sync` did.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SyncResult {
+    /// How it ended.
+    pub outcome: SyncOutcome,
+    /// Why, if it is not done.
+    pub cause: Option<String>,
+    /// Commits that became visible to all.
+    #[serde(with = "wire")]
+    pub published: Vec<CommitId>,
+    /// Published commits that were not here before.
+    #[serde(with = "wire")]
+    pub pulled: Vec<CommitId>,
+    /// The head now.
+    #[serde(with = "wire")]
+    pub head: Option<CommitId>,
+    /// The merge that was made, if one was.
+    #[serde(with = "wire")]
+    pub merged: Option<CommitId>,
+    /// Paths on which the sides did not agree.
+    #[serde(with = "wire")]
+    pub conflicts: Vec<Vec<u8>>,
+    /// Paths that were left alone since they hold what is in no commit.
+    #[serde(with = "wire")]
+    pub skipped: Vec<Vec<u8>>,
+    /// Local commits that stay local: this node may only read.
+    pub is_local: bool,
+    /// Bytes of messages that were sent to fetch.
+    pub bytes_sent: u64,
+    /// Bytes of messages that came.
+    pub bytes_received: u64,
+    /// Objects that were served to others meanwhile.
+    pub chunks_sent: u64,
+    /// Objects of files that came.
+    pub chunks_received: u64,
+    /// Requests that were waited for, one after the other.
+    pub round_trips: u64,
+    /// Bytes by who sent them.
+    pub peers: Vec<(u64, u64)>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// `clone`.
+#[derive(Debug, Clone)]
+pub struct CloneRequest {
+    /// The line that was handed over.
+    pub invite: String,
+    /// Where to.
+    pub dir: PathBuf,
+    /// What this node is called; the host's name if not said.
+    pub name: Option<String>,
+    /// How long to wait for a quorum, and for bytes that do not come.
+    pub timeout: Duration,
+}
+
+/// What `clone` made.
+#[derive(Debug, Clone)]
+pub struct CloneResult {
+    /// This node's number.
+    pub node: u64,
+    /// The root of the repository.
+    pub path: PathBuf,
+    /// What came.
+    pub synced: SyncResult,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// `invite`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InviteRequest {
+    /// As what.
+    pub role: Role,
+    /// For how long; `None` is for ever.
+    pub expires: Option<Duration>,
+    /// How many may use it.
+    pub uses: u32,
+    /// How long to wait for a quorum.
+    pub timeout: Duration,
+}
+
+/// An invite that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// The line to hand over.
+    pub line: String,
+    /// Names it, for revoking.
+    pub id: String,
+    /// As what.
+    pub role: Role,
+    /// How many may use it.
+    pub uses: u32,
+    /// Until when, in milliseconds since 1970.
+    pub expires: Option<u64>,
+}
+
+/// An invite that can be used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenInvite {
+    /// Names it.
+    pub id: String,
+    /// As what.
+    pub role: Role,
+    /// How many may use it still.
+    pub uses: u32,
+    /// Until when, in milliseconds since 1970.
+    pub expires: Option<u64>,
+    /// Which node issued it.
+    pub by: u64,
+}
+
+/// `peers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum PeersRequest {
+    /// How everybody is.
+    List,
+    /// Ends a membership.
+    Remove {
+        /// Number, name, or beginning of the key.
+        node: String,
+    },
+    /// Makes a voter.
+    Promote {
+        /// Number, name, or beginning of the key.
+        node: String,
+        /// An even number of voters is meant.
+        even: bool,
+    },
+    /// Makes something less.
+    Demote {
+        /// Number, name, or beginning of the key.
+        node: String,
+        /// What.
+        role: Role,
+    },
+}
+
+/// A member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its number.
+    pub node: u64,
+    /// What it is called.
+    pub name: String,
+    /// Its key, as hex.
+    pub key: String,
+    /// "voter", "candidate", "writer" or "reader".
+    #[serde(with = "wire")]
+    pub role: wire::Word,
+    /// Where it says that it is reached.
+    pub addresses: Vec<String>,
+    /// Whether it answered.
+    pub is_reachable: bool,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// The last entry that it has applied.
+    pub applied_index: Option<u64>,
+    /// Whether it holds what is published.
+    pub holds_head: Option<bool>,
+}
+
+/// Everything that a node of a cluster is asked for by its own user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterRequest {
+    /// `sync`.
+    Sync(SyncRequest),
+    /// `invite`.
+    Invite(InviteRequest),
+    /// `invite list`; how long to wait for a quorum.
+    Invites(Duration),
+    /// `invite revoke`: which, and how long to wait for a quorum.
+    Revoke(String, Duration),
+    /// `peers`, and how long to wait for a quorum.
+    Peers(PeersRequest, Duration),
+}
+
+impl ClusterRequest {
+    /// The command, for those who wait for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Sync(_) => "sync",
+            Self::Invite(_) | Self::Invites(_) | Self::Revoke(..) => "invite",
+            Self::Peers(..) => "peers",
+        }
+    }
+}
+
+/// What came of a [`ClusterRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterAnswer {
+    /// Of [`ClusterRequest::Sync`].
+    Sync(SyncResult),
+    /// Of [`ClusterRequest::Invite`].
+    Invited(Invited),
+    /// Of [`ClusterRequest::Invites`].
+    Invites(Vec<OpenInvite>),
+    /// Of [`ClusterRequest::Revoke`]: the whole id.
+    Revoked(String),
+    /// Of [`ClusterRequest::Peers`].
+    Peers(Vec<Peer>),
+}

@@ -1,0 +1,276 @@
+//! Several nodes as processes of their own, over loopback.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use filesync_cas::testing::Rng;
+use filesync_tests::model::{assert_same, read_tree};
+use filesync_tests::world::World;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon that listens for peers. Killed in the end.
+struct Daemon(Child);
+
+impl Daemon {
+    #[track_caller]
+    fn start(world: &World, address: &str) -> Self {
+        let mut command = world.command(&["serve", "--listen", address]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut said).expect("it can be read");
+        assert!(said.contains(&child.id().to_string()), "it does not serve: {said:?}");
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        kill_process(pid, signal).expect("it can be sent");
+    }
+
+    /// As a power cut has it.
+    fn kill(mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it has ended");
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        let began = Instant::now();
+        self.signal(Signal::TERM);
+        let status = self.0.wait().expect("it has ended");
+        assert!(status.success() && began.elapsed() < Duration::from_secs(6), "{status} after {:?}", began.elapsed());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// An address that is free at the moment.
+fn address() -> String {
+    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("there are ports").to_string()
+}
+
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came to that: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A repository with something in it, named.
+fn founder() -> World {
+    let world = World::empty();
+    world.ok(&["init", "--name", "one"]);
+    world.write("text/a", "first\n");
+    world.write("large", Rng::new(7).bytes(2_000_000));
+    for n in 0..50_u64 {
+        world.write(format!("many/{n}"), Rng::new(n).bytes(3_000));
+    }
+    world.commit();
+    world
+}
+
+#[track_caller]
+fn invite(world: &World, role: &str) -> String {
+    world.ok(&["invite", "--role", role]).trim().to_owned()
+}
+
+/// Clones into a world of its own. The line goes in by standard input, where no list of processes shows it.
+#[track_caller]
+fn join(line: &str, name: &str) -> (World, Value) {
+    let world = World::empty();
+    let output = clone(&world, line, name);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
+    (world, serde_json::from_str(&out).expect("one object"))
+}
+
+fn clone(world: &World, line: &str, name: &str) -> Output {
+    let mut command = world.command(&["--json", "clone", "-", ".", "--name", name, "--timeout", "20s"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    writeln!(stdin, "{line}").expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+fn sync(world: &World) -> Value {
+    world.object(0, &["sync", "--timeout", "30s"])
+}
+
+fn len(value: &Value) -> usize {
+    value.as_array().expect("a list").len()
+}
+
+/// G3, G4: three voters, and what is acknowledged survives the end of any of them.
+#[test]
+fn cluster_of_three_survives_its_leader() {
+    let one = founder();
+    let addresses = [address(), address(), address()];
+    let mut daemons = vec![Some(Daemon::start(&one, &addresses[0]))];
+    let first = sync(&one);
+    assert_eq!((first["outcome"].as_str(), len(&first["published"])), (Some("done"), 1));
+    let mut voters = vec![one];
+    for (name, address) in [("two", &addresses[1]), ("three", &addresses[2])] {
+        let (world, cloned) = join(&invite(&voters[0], "voter"), name);
+        assert_same(&read_tree(voters[0].root()), &read_tree(world.root()), name);
+        assert!(cloned["bytes_received"].as_u64() > Some(2_000_000), "{cloned}");
+        daemons.push(Some(Daemon::start(&world, address)));
+        voters.push(world);
+    }
+    let peers = voters[0].json(&["peers", "promote", "two"]);
+    assert_eq!(peers.iter().filter(|peer| peer["role"] == "voter").count(), 3, "{peers:?}");
+
+    // A writer without a daemon publishes a small change: little travels.
+    let (writer, _) = join(&invite(&voters[0], "writer"), "laptop");
+    writer.write("text/a", "second\n");
+    writer.commit();
+    let published = sync(&writer);
+    assert_eq!((published["outcome"].as_str(), len(&published["published"])), (Some("done"), 1));
+    until("all voters hold the head", || {
+        let peers = voters[0].json(&["peers"]);
+        peers.iter().filter(|peer| peer["role"] == "voter").all(|peer| peer["holds_head"] == true)
+    });
+
+    // The leader is gone, without a word.
+    let peers = voters[0].json(&["peers"]);
+    let leader = peers.iter().position(|peer| peer["leader"] == true).expect("somebody leads");
+    daemons[leader].take().expect("it runs").kill();
+    writer.write("text/b", "without it\n");
+    writer.commit();
+    let published = sync(&writer);
+    assert_eq!((published["outcome"].as_str(), len(&published["published"])), (Some("done"), 1));
+
+    // It comes back, and knows.
+    daemons[leader] = Some(Daemon::start(&voters[leader], &addresses[leader]));
+    until("it has caught up", || voters[leader].json(&["peers"]).iter().all(|peer| peer["holds_head"] != false));
+    let expected = read_tree(writer.root());
+    for (number, voter) in voters.iter().enumerate() {
+        sync(voter);
+        assert_same(&expected, &read_tree(voter.root()), &format!("voter {number}"));
+        let status = voter.object(0, &["status"]);
+        assert_eq!((status["ahead"].as_u64(), status["behind"].as_u64()), (Some(0), Some(0)), "{status}");
+        assert_eq!(status["head"], status["main"]);
+    }
+    daemons.into_iter().flatten().for_each(Daemon::end);
+    for voter in voters.iter().chain([&writer]) {
+        voter.ok(&["fsck"]);
+        assert_same(&expected, &voter.restored("main"), "main");
+    }
+}
+
+/// Both sides of one file: the published version stands, ours is beside it, and nothing is lost. What is not committed is
+/// never overwritten.
+#[test]
+fn cluster_merges_and_keeps_what_is_not_committed() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    one.write("text/a", "of one\n");
+    one.write("only/one", "1");
+    one.commit();
+    sync(&one);
+    two.write("text/a", "of two\n");
+    two.write("only/two", "2");
+    two.commit();
+    let merged = two.object(3, &["sync"]);
+    assert_eq!(merged["outcome"], "conflicts");
+    assert_eq!(merged["conflicts"], serde_json::json!(["text/a"]));
+    assert!(merged["merged"].is_string() && len(&merged["pulled"]) == 1, "{merged}");
+    assert_eq!(std::fs::read_to_string(two.path("text/a")).unwrap(), "of one\n");
+    let names: Vec<String> = std::fs::read_dir(two.path("text"))
+        .unwrap()
+        .flatten()
+        .map(|it| it.file_name().into_string().unwrap())
+        .collect();
+    let copy = names.iter().find(|name| name.starts_with("a.conflict-two-")).expect("a copy");
+    assert_eq!(std::fs::read_to_string(two.path("text").join(copy)).unwrap(), "of two\n");
+    // An edit stands where the other side's work belongs.
+    one.write("only/one", "not committed");
+    two.write("only/one", "committed");
+    two.commit();
+    sync(&two);
+    let err = one.fails(1, &["sync"]);
+    assert!(err.contains("uncommitted changes") && err.contains("only/one"), "{err}");
+    assert_eq!(std::fs::read_to_string(one.path("only/one")).unwrap(), "not committed");
+    one.write("only/one", "1");
+    sync(&one);
+    assert_same(&read_tree(two.root()), &read_tree(one.root()), "both");
+    daemon.end();
+}
+
+/// A clone that is cut off goes on; invites that are no good say so; without a majority it ends in time.
+#[test]
+fn cluster_trouble_is_told() {
+    let one = founder();
+    let listen = address();
+    let daemon = Daemon::start(&one, &listen);
+    sync(&one);
+    let line = invite(&one, "writer");
+    let (two, cloned) = join(&line, "two");
+    assert_eq!(cloned["node"], 2);
+    // Used up; damaged; nonsense; for a directory that holds something.
+    let refused = clone(&World::empty(), &line, "three");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let damaged = clone(&World::empty(), &line[..line.len() - 2], "three");
+    assert_eq!(damaged.status.code(), Some(2), "{damaged:?}");
+    assert!(!String::from_utf8_lossy(&damaged.stderr).contains(&line[20..60]), "a secret is shown: {damaged:?}");
+    let full = World::empty();
+    full.write("mine", "x");
+    let line = invite(&one, "reader");
+    assert_eq!(clone(&full, &line, "three").status.code(), Some(1));
+    // The same command once more: it is in, and nothing is to be done.
+    let (reader, _) = join(&line, "three");
+    assert!(clone(&reader, &line, "three").status.success());
+    // A reader's commits stay local.
+    reader.write("mine", "x");
+    reader.commit();
+    let local = reader.object(3, &["sync"]);
+    assert_eq!((local["outcome"].as_str(), len(&local["published"])), (Some("done"), 0));
+    // An invite that is revoked, and one whose port nobody listens on.
+    let line = invite(&one, "writer");
+    let list = one.json(&["invite", "list"]);
+    assert_eq!((list.len(), list[0]["role"].as_str()), (1, Some("writer")));
+    one.ok(&["invite", "revoke", list[0]["id"].as_str().unwrap()]);
+    assert_ne!(clone(&World::empty(), &line, "four").status.code(), Some(0));
+    // The port is taken.
+    let other = World::repository();
+    let output = other.run(&["serve", "--listen", &listen]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&listen), "{output:?}");
+    // Who was removed gets nothing more.
+    one.ok(&["peers", "remove", "three"]);
+    reader.fails(4, &["sync", "--timeout", "1s"]);
+    // Nobody is there: it ends in time, and the commit is whole.
+    daemon.end();
+    two.write("kept", "here");
+    let head = two.commit();
+    let began = Instant::now();
+    two.fails(4, &["sync", "--timeout", "2s"]);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(two.head(), Some(head));
+    two.ok(&["fsck"]);
+    let daemon = Daemon::start(&one, &listen);
+    until("it is published after all", || two.run(&["sync", "--timeout", "5s"]).status.success());
+    sync(&one);
+    assert_eq!(std::fs::read_to_string(one.path("kept")).unwrap(), "here");
+    daemon.end();
+    // A copy of a repository is no node of its own.
+    let copy = World::copy_of(one.root());
+    let err = copy.fails(1, &["sync"]);
+    assert!(err.contains("--moved"), "{err}");
+}
