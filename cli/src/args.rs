@@ -28,7 +28,7 @@ Exit status:
   1  failed; nothing was changed beyond what the message says
   2  usage
   3  done, but something is left for you (files skipped or unreadable)
-  4  whether it was done is not known
+  4  no quorum, no peer could be reached, or the outcome is unknown
   5  damage found in the store
   128 + its number after a signal
 

@@ -210,11 +210,13 @@ impl Log {
         if self.leading() != Some(id.leader) {
             return Err(ReadError::NotLeader { leader: self.leader() });
         }
-        let is_decided = self.memory.read(|state| {
+        // Both in one look: what is decided in between would be neither.
+        let decided = self.memory.read(|state| {
+            let is_open = self.tries.is_open(id);
             self.tries.settle(state);
-            state.is_decided(id)
+            (state.is_decided(id), is_open)
         });
-        match (is_decided, self.tries.is_open(id)) {
+        match decided {
             (true, _) => Ok(TryStatus::Decided),
             (false, true) => Ok(TryStatus::Open),
             (false, false) => Ok(TryStatus::Unknown),

@@ -13,7 +13,7 @@ mod invite;
 mod jobs;
 mod join;
 mod lead;
-mod member;
+pub(crate) mod member;
 mod members;
 mod node;
 pub(crate) mod outbox;

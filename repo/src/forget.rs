@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use filesync_merkle::{Ancestors, Commit, FirstParents, Timestamp};
 
+use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::history;
@@ -24,6 +25,12 @@ pub fn forget(repo: &Repo, request: &ForgetRequest) -> Result<ForgetResult, Erro
     }
     let roots = Roots::read(repo)?;
     let mut kept = roots.commits.clone();
+    // What is published is held for the others, too: it does not expire on one node alone.
+    if let Some(held) = Remote::read(&**repo.store.vfs())?.and_then(|remote| remote.held) {
+        for commit in Ancestors::new(repo.node_source(), [held]) {
+            kept.insert(commit?.0);
+        }
+    }
     let newest = FirstParents::new(repo.node_source(), repo.head());
     let count = keep_last.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
     for commit in newest.take(count) {

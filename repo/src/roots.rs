@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use filesync_cas::{ContentHash, pin};
 use filesync_merkle::{CommitId, PubId};
 
+use crate::cluster::member;
 use crate::cluster::outbox::Outbox;
 use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
@@ -40,6 +41,10 @@ impl Roots {
         let pinned = pin::all(vfs)?.into_iter().flat_map(|pin| pin.roots);
         commits.extend(pinned.filter(|(kind, _)| *kind == CommitId::KIND).map(|(_, id)| CommitId(id)));
         let remote = Remote::read(vfs)?;
+        // A member's file that is gone may have named anything.
+        if remote.is_none() && member::read(vfs)?.is_some() {
+            return Err(Error::new(ErrorKind::Damage, "remote: missing").with_hint("`filesync sync` makes it again"));
+        }
         commits.extend(remote.as_ref().and_then(|remote| remote.held));
         commits.extend(Outbox::read(vfs)?.sending.and_then(|sending| sending.new));
         let step = remote.and_then(|remote| remote.step);

@@ -98,6 +98,11 @@ impl State {
         Ok(Outcome::Admitted(self.number(member)))
     }
 
+    /// Whether somebody would be let in as things stand: for a look before it is written to the log.
+    pub fn check_admit(&self, admit: &Admit) -> Result<(), Refusal> {
+        self.clone().admit(admit).map(drop)
+    }
+
     pub(super) fn remove(&mut self, node: NodeId, by: NodeId) -> Result<Outcome, Refusal> {
         self.check_voter(by)?;
         self.member(node)?;

@@ -49,7 +49,8 @@ async fn answer(core: &Arc<Core>, caller: Caller, topic: u16, body: &[u8]) -> (S
         _ => return (Status::Failed, Vec::new()),
     };
     let answer = match (core.view.member(&caller.key), call) {
-        (_, Call::Join(admit)) => join(core, admit).await,
+        // A member may carry what another has signed; who comes himself speaks for his own key.
+        (member, Call::Join(admit)) if member.is_some() || admit.peer.0 == caller.key.0 => join(core, admit).await,
         (Some(node), call) => answer_call(core, node, call).await,
         (None, _) => return (Status::Refused, Vec::new()),
     };
@@ -75,7 +76,11 @@ pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
 async fn answer_by_log(core: &Arc<Core>, log: &Log, from: NodeId, call: Call) -> Answer {
     match call {
         Call::Facts => match facts(log).await {
-            Ok(state) => Answer::Facts(Box::new(state)),
+            Ok(state) => {
+                // Who walks next is to find what he was told of.
+                core.view.update(state.clone());
+                Answer::Facts(Box::new(state))
+            }
             Err(error) => read_failed(error),
         },
         Call::Wanted(id) => match log.try_status(id, DECIDE).await {
@@ -115,6 +120,10 @@ fn speaks_for(command: &Command) -> Option<NodeId> {
 /// Lets somebody in. Who does not lead asks on; what is signed by the invite's key is for nobody else, whoever carries it.
 async fn join(core: &Arc<Core>, admit: Admit) -> Answer {
     let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
+    // What will be refused is not written to the log first.
+    if let Err(refusal) = log.read(|state| state.check_admit(&admit)) {
+        return Answer::Outcome(Outcome::Refused(refusal));
+    }
     match log.propose(Command::Admit(admit.clone()), DECIDE).await {
         Ok(Outcome::Admitted(node)) => {
             let state = log.read(State::clone);

@@ -11,7 +11,7 @@ use filesync_merkle::{CommitId, Pub, PubId};
 use filesync_raft_log::command::{Command, Ready};
 use filesync_raft_log::ids::{Id, LogIndex, NodeId};
 use filesync_raft_log::state::{Step, majority};
-use filesync_raft_log::{Driven, Log, State};
+use filesync_raft_log::{Driven, Log, State, UnwrittenStep};
 
 use super::answer::DECIDE;
 use super::calls::{Answer, Call};
@@ -73,11 +73,18 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
 /// Brings what is published here, and the order of publishes; then what this node knows is durable.
 pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     let state = log.read(State::clone);
-    let steps = log.unwritten_steps();
-    core.view.update(state.clone());
     let (index, main) = (index_of(&state), main_of(&state));
+    let mut steps = log.unwritten_steps();
     let known = core.remote().clone();
-    let is_new = known.held != main || !steps.is_empty() || differ(&known.state, &state);
+    // What came after the state was looked at is for the next time; what is known to be written was, before a crash.
+    steps.retain(|unwritten| (known.held_index + 1..=index).contains(&unwritten.step.index.0));
+    core.view.update(state.clone());
+    if index < known.held_index {
+        return Ok(());
+    }
+    let mut step = state.last_step.map(|id| PubId::from_bytes(id.0));
+    let (state_step, mut is_written) = (step, true);
+    let is_new = known.held != main || known.step != step || differ(&known.state, &state);
     if is_new {
         let session = core.repo.store.session()?;
         if let Some(main) = main.filter(|main| known.held != Some(*main)) {
@@ -85,21 +92,35 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         }
         let mut writer = session.writer();
         let mut last = known.step;
-        for step in &steps {
-            last = Some(write_step(&mut writer, &step_object(&step.step))?);
+        let mut is_whole = true;
+        for UnwrittenStep { step, .. } in &steps {
+            is_whole &= step.prev.map(|id| PubId::from_bytes(id.0)) == last;
+            last = Some(write_step(&mut writer, &step_object(step))?);
         }
         writer.flush()?;
         drop(writer);
+        // After a state that came as a whole, those before it are missing.
+        if let Some(wanted) = step.filter(|_| !is_whole || last != step) {
+            let peers = core.wait(core.connect_all(&sources(core, log)))?;
+            // Somebody may publish meanwhile; what is held does not wait for it.
+            if core.fetch_steps(&session, wanted, known.step, &peers).is_err() {
+                step = known.step;
+            }
+        }
         session.keep()?;
         let mut remote = core.remote();
-        remote.state = state;
-        (remote.held, remote.held_index, remote.step) = (main, index, last);
-        remote.write(&**core.repo.store.vfs())?;
+        // Another thread may have been here with a later one: it never goes back.
+        if remote.held_index <= index {
+            remote.state = state;
+            (remote.held, remote.held_index, remote.step) = (main, index, step);
+            remote.write(&**core.repo.store.vfs())?;
+        }
         drop(remote);
         drop::<Session<'_>>(session);
-        if let Some(last) = steps.last() {
-            log.steps_written(last.step.index);
-        }
+        is_written = step == state_step;
+    }
+    if is_written {
+        log.steps_written(LogIndex(index));
     }
     core.held_as_of.fetch_max(index, Ordering::AcqRel);
     Ok(())

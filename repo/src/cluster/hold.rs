@@ -131,13 +131,12 @@ pub fn release(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     if tries.is_empty() {
         return Ok(());
     }
-    // What was published has another root once it is held as of an index that contains it.
-    let applied = log.read(index_of);
-    if core.held_as_of() < applied {
-        return Ok(());
-    }
     let ids: Vec<TryId> = tries.iter().map(|(_, asked)| asked.id).collect();
     let released = log.released(&ids).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+    // What was published has another root once it is held as of an index that contains the decision: looked at after it.
+    if core.held_as_of() < log.read(index_of) {
+        return Ok(());
+    }
     for ((pin, asked), is_decided) in tries.into_iter().zip(released) {
         if is_decided || will_never_be(core, log, asked.id) {
             core.repo.store.unpin(&pin.id)?;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filesync_merkle::CommitId;
+use filesync_merkle::{CommitId, is_ancestor};
 use filesync_raft_log::command::{Outcome, RefChange, Refusal};
-use filesync_raft_log::ids::NodeId;
+use filesync_raft_log::ids::{Id, NodeId};
 use filesync_raft_log::state::majority;
 use filesync_raft_log::{Log, State};
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
+use super::remote::MAIN;
 
 /// How long a voter may take to answer that it is at it.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -27,6 +28,10 @@ const STALLED: Duration = Duration::from_secs(10);
 
 /// Publishes for a member. Asked again with the same number, it goes on where it is.
 pub async fn publish(core: &Arc<Core>, client: NodeId, seq: u64, change: RefChange) -> Answer {
+    // What a ref of another name showed would be kept by nobody; and history does not go away.
+    if change.name.as_str() != MAIN || change.new.is_none() {
+        return Answer::Failed("only main moves, and only to a commit".to_owned());
+    }
     let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
     if log.leading().is_none() {
         return Answer::NotLeader(log.leader().filter(|leader| *leader != core.number));
@@ -61,6 +66,11 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
             Ok(found) => holders = found,
             Err(answer) => return answer,
         }
+        if let Some(old) = change.expected
+            && let Err(answer) = check_descent(core, old, new).await
+        {
+            return answer;
+        }
     }
     match proposed(log.publish(of, seq, change, holders, DECIDE).await) {
         // The try is spent, and nothing is decided: another may do better.
@@ -68,6 +78,21 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
             refusal @ (Refusal::OtherLeader | Refusal::SpentNonce | Refusal::TooFewHold { .. }),
         )) => Answer::Unknown(refusal.to_string()),
         answer => answer,
+    }
+}
+
+/// The history goes on: what was published is never left behind.
+async fn check_descent(core: &Arc<Core>, old: Id, new: Id) -> Result<(), Answer> {
+    let here = Arc::clone(core);
+    let looked = tokio::task::spawn_blocking(move || {
+        let (old, new) = (CommitId::from_bytes(old.0), CommitId::from_bytes(new.0));
+        is_ancestor(here.repo.node_source(), old, new)
+    });
+    match looked.await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Answer::Failed("the commit does not build on what is published".to_owned())),
+        Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
+        Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 /// How long a member may take to say how it is.
 const HOW_ARE_YOU: Duration = Duration::from_secs(2);
 /// How long to wait between looks at a change of voters.
+/// How long to try to take a change back.
+const CANCEL: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes an invite: the line is shown once, and the cluster knows no more than the public half of its key.
@@ -96,6 +98,7 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
         PeersRequest::Remove { node: word } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;
+            give_up_change(core, &state, wanted, timeout)?;
             if state.is_voter(wanted) {
                 let target = without(&state, wanted)?;
                 change_voters(core, target, true, timeout)?;
@@ -111,6 +114,7 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
         PeersRequest::Demote { node: word, role } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;
+            give_up_change(core, &state, wanted, timeout)?;
             if state.is_voter(wanted) {
                 change_voters(core, without(&state, wanted)?, true, timeout)?;
             }
@@ -184,11 +188,20 @@ fn without(state: &State, wanted: NodeId) -> Result<BTreeSet<NodeId>, Error> {
     Ok(target)
 }
 
+/// Takes a change of voters back that waits for a node which is to go.
+fn give_up_change(core: &Arc<Core>, state: &State, node: NodeId, timeout: Duration) -> Result<(), Error> {
+    let waits = |change: &&filesync_raft_log::state::Change| change.target.contains(&node) && !state.is_voter(node);
+    match state.change.as_ref().filter(waits) {
+        Some(change) => propose(core, Command::Cancel { intent: change.id }, timeout).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Says what voters are wanted, and waits until they vote.
 fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, timeout: Duration) -> Result<(), Error> {
     let until = Instant::now() + timeout;
     let intent = Intent { target: target.clone(), is_even_allowed: is_even, by: core.number };
-    propose(core, Command::Intent(intent), timeout)?;
+    let intended = propose(core, Command::Intent(intent), timeout)?;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let state = facts(core, left.max(LOOK))?;
@@ -196,8 +209,11 @@ fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, time
             return Ok(());
         }
         if left.is_zero() {
-            let message =
-                "the change of voters is under way and not in force yet: a candidate must first hold everything";
+            // As long as it stands, nothing is published without a majority of those that do not come.
+            if let Outcome::Intended(intent) = intended {
+                drop(propose(core, Command::Cancel { intent }, CANCEL));
+            }
+            let message = "the change of voters was given up: the candidates did not come to hold everything in time";
             return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync peers` shows how far it is"));
         }
         std::thread::sleep(LOOK);

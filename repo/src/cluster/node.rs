@@ -74,8 +74,19 @@ impl Node {
             let message = "cannot start: this repository has not finished joining its cluster";
             return Err(Error::new(ErrorKind::Failed, message).with_hint("run the same `filesync clone` again"));
         }
+        if membership.is_some_and(|it| !it.has_log) && remote.is_none() {
+            return Err(Error::new(
+                ErrorKind::Damage,
+                "cannot start: what this node knows of its cluster is missing: remote",
+            )
+            .with_hint("invite it anew"));
+        }
         let repository = RepositoryId(*repo.repository().as_bytes());
-        let remote = remote.unwrap_or_else(|| Remote::new(State::new(repository)));
+        let mut remote = remote.unwrap_or_else(|| Remote::new(State::new(repository)));
+        // What is damaged is no base, and nothing is held by it: it is fetched again.
+        if repo.store.has_damage() {
+            (remote.held, remote.held_index) = (None, 0);
+        }
         let number = membership.map_or(NodeId(1), |it| it.node);
         let node = Self::assemble(Arc::clone(&repo), number, remote, &options.listen)?;
         node.open_log(membership, options)?.run(told)
@@ -139,14 +150,19 @@ impl Node {
         }
         let has_log = membership.is_some_and(|it| it.has_log);
         let log = self.open(has_log, options.moved)?;
-        drop(core.log.set(log));
-        if membership.is_none() {
-            self.found()?;
-        }
+        // Before a message passes: what it promises from here on must not be made anew.
         if !has_log {
             member::write(&**core.repo.store.vfs(), Membership { node: core.number, has_log: true })?;
         }
-        if is_alone {
+        drop(core.log.set(log));
+        let state = core.state();
+        if state.members.is_empty() {
+            if !is_alone {
+                return Ok(self);
+            }
+            self.found()?;
+        }
+        if matches!(core.state().voters.as_slice(), [set] if set.len() == 1 && set.contains(&core.number)) {
             self.await_lead()?;
         }
         Ok(self)
@@ -219,6 +235,21 @@ impl Node {
             self.threads.push(thread.spawn(move || work(&core, &*told)).map_err(failed)?);
         }
         Ok(self)
+    }
+
+    /// Calls when the log stops by itself: its disk failed, mostly.
+    pub fn when_log_stops(&self, call: impl FnOnce(&str) + Send + 'static) -> Result<(), Error> {
+        let core = Arc::downgrade(&self.core);
+        let watch = move || {
+            let Some(core) = core.upgrade() else { return };
+            let Some(log) = core.log.get() else { return };
+            if let Ok(why) = core.wait(log.stopped()) {
+                call(&why);
+            }
+        };
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(watch);
+        let failed = |error: std::io::Error| Error::new(ErrorKind::Failed, format!("cannot start a thread: {error}"));
+        thread.map(drop).map_err(failed)
     }
 
     /// Has everything that is under way end soon.

@@ -36,8 +36,12 @@ impl Part for ClusterPart {
         if listen.is_empty() && is_member {
             listen.push(LISTEN.to_owned());
         }
-        let running =
-            RunningNode { repo: Mutex::new(Some(repo)), node: Mutex::default(), turns: options.turns.clone() };
+        let running = RunningNode {
+            repo: Mutex::new(Some(repo)),
+            node: Mutex::default(),
+            starting: Mutex::default(),
+            turns: options.turns.clone(),
+        };
         // Who never belonged to a cluster, and does not want to listen, founds none by that.
         if !listen.is_empty() {
             let listen = listen.iter().map(|word| listen_address(word)).collect::<Result<_, _>>()?;
@@ -50,14 +54,24 @@ impl Part for ClusterPart {
 struct RunningNode {
     repo: Mutex<Option<Arc<Repo>>>,
     node: Mutex<Option<Arc<Node>>>,
+    /// Held by who starts one: a second would begin under the first.
+    starting: Mutex<()>,
     turns: Turns,
 }
 
 impl RunningNode {
     fn start(&self, options: &NodeOptions) -> Result<Arc<Node>, Error> {
         let repo = lock(&self.repo).clone().ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon is ending"))?;
-        let told = Arc::new(|error: &Error| tracing::warn!(%error, "cluster"));
+        let store = Arc::downgrade(&repo.store);
+        let told = Arc::new(move |error: &Error| {
+            tracing::warn!(%error, "cluster");
+            // After a sync that failed nothing is known of what is on the disk: only another process can go on.
+            if store.upgrade().is_some_and(|store| store.session().is_err()) {
+                end_process("the store takes no more writes");
+            }
+        });
         let node = Arc::new(Node::start(repo, options, told)?);
+        node.when_log_stops(|why| end_process(&format!("the replicated log stopped: {why}")))?;
         tracing::info!(node = node.number().0, listening = ?node.listening(), "cluster");
         *lock(&self.node) = Some(Arc::clone(&node));
         if !options.listen.is_empty() {
@@ -77,6 +91,7 @@ impl RunningNode {
     }
 
     fn node(&self) -> Result<Arc<Node>, Error> {
+        let _one = lock(&self.starting);
         if let Some(node) = lock(&self.node).clone() {
             return Ok(node);
         }
@@ -132,6 +147,12 @@ impl Running for RunningNode {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Has the daemon end in order, as a signal would: whoever started it starts it again.
+fn end_process(why: &str) {
+    tracing::error!(why, "ending");
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,7 +12,7 @@ use filesync_cas::rows::RowBatch;
 use filesync_merkle::ancestry::{apart, is_ancestor, merge_base};
 use filesync_merkle::history::read_commit;
 use filesync_merkle::merge::{self, ConflictTag, Merged, Sides};
-use filesync_merkle::{Commit, CommitId, PubId, RepoPath, TreeLink, diff};
+use filesync_merkle::{Commit, CommitId, PubId, RepoPath, TreeLink, diff, lookup};
 use filesync_raft_log::State;
 use filesync_raft_log::command::{Outcome, RefChange, Role};
 use filesync_raft_log::ids::{Id, RefName};
@@ -138,6 +138,11 @@ impl Run<'_> {
         let vfs = &**self.core.repo.store.vfs();
         let Outbox { seq, sending: Some(sending) } = Outbox::read(vfs)? else { return Ok(()) };
         let Some(new) = sending.new else { return Outbox { seq, sending: None }.write(vfs) };
+        let state = facts(self.core, self.request.timeout)?;
+        // Who may only read by now is not answered: whatever was sent is decided or refused.
+        if state.member(self.core.number).is_ok_and(|member| member.role < Role::Writer) {
+            return Outbox { seq, sending: None }.write(vfs);
+        }
         // Whatever came of it, the loop that follows sees where things stand.
         self.send(seq, &sending, new).map(drop)
     }
@@ -172,6 +177,7 @@ impl Run<'_> {
             return Ok(());
         }
         let session = core.repo.store.session()?;
+        let mut step = known.step;
         if known.held != main || known.step != last_step(state) {
             let voters: Vec<_> = state.voters.iter().flatten().copied().collect();
             let peers = core.wait(core.connect_all(&voters))?;
@@ -194,12 +200,15 @@ impl Run<'_> {
                 }
                 self.result.round_trips += stats.walks + 1;
             }
-            if let Some(step) = last_step(state).filter(|step| known.step != Some(*step)) {
-                core.fetch_steps(&session, step, known.step, &peers)?;
+            // Somebody may publish meanwhile: then the order comes with the next sync.
+            if let Some(wanted) = last_step(state).filter(|wanted| step != Some(*wanted))
+                && core.fetch_steps(&session, wanted, step, &peers).is_ok()
+            {
+                step = Some(wanted);
             }
         }
         session.keep()?;
-        let remote = Remote { state: state.clone(), held: main, held_index: index_of(state), step: last_step(state) };
+        let remote = Remote { state: state.clone(), held: main, held_index: index_of(state), step };
         remote.write(&**core.repo.store.vfs())?;
         *core.remote() = remote;
         drop::<Session<'_>>(session);
@@ -254,11 +263,8 @@ impl Run<'_> {
                     until = Instant::now() + self.request.timeout;
                 }
                 Answer::Working(_) => {}
-                // It was not written to the log, but may be if it is asked for again.
-                Answer::Failed(cause) if Instant::now() >= until => {
-                    settled()?;
-                    return Err(Error::new(ErrorKind::NoQuorum, format!("cannot publish: {cause}")));
-                }
+                // Not by this try; an earlier one may still be decided.
+                Answer::Failed(cause) if Instant::now() >= until => return Err(unknown(&cause)),
                 Answer::Failed(_) => std::thread::sleep(Duration::from_millis(200)),
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -406,6 +412,8 @@ impl Run<'_> {
         let paths = self.look_for_edits(target)?;
         if !paths.is_empty() || repo.head().is_none() {
             let is_first = repo.head().is_none();
+            let tree = read_commit(repo.node_source(), &target)?.tree;
+            let written = paths.clone();
             let request = RestoreRequest {
                 rev: Some(target.to_string()),
                 delete: !is_first,
@@ -416,6 +424,17 @@ impl Run<'_> {
             if let Some(damaged) = restored.damaged.first() {
                 let path = String::from_utf8_lossy(&damaged.path).into_owned();
                 return Err(Error::new(ErrorKind::Damage, format!("cannot write {path}: {}", damaged.cause)));
+            }
+            let stands = |path: &&Vec<u8>| match RepoPath::parse(path) {
+                Ok(parsed) if is_first => lookup(repo.node_source(), &tree, &parsed).is_ok_and(|entry| entry.is_some()),
+                Ok(_) => written.contains(path),
+                Err(_) => false,
+            };
+            // The head must not be where the files are not: the next commit would undo what came.
+            if let Some(path) = restored.skipped.iter().find(stands) {
+                let message = format!("cannot sync: not overwritten: {}", String::from_utf8_lossy(path));
+                let error = Error::new(ErrorKind::Failed, message);
+                return Err(error.with_hint("it holds what is in no commit: move it away, and sync again"));
             }
             self.result.skipped = restored.skipped;
             if !self.result.skipped.is_empty() {

@@ -204,3 +204,76 @@ fn three_vote_and_one_may_die() {
     assert_eq!(kind, crate::ErrorKind::NoQuorum);
     one.shutdown();
 }
+
+/// A change of voters whose candidates do not come is given up: publishing goes on.
+#[test]
+fn a_promotion_that_does_not_come_true_stops_nobody() {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    let _others = [join(invite(&one, Role::Candidate), "two"), join(invite(&one, Role::Candidate), "three")];
+    let request = PeersRequest::Promote { node: "two".to_owned(), even: false };
+    let error = super::members::peers(&one, &request, Duration::from_secs(2)).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::NoQuorum, "{error}");
+    dir.write("after", "x");
+    commit(&one.core.repo);
+    assert_eq!(sync_now(&one).published.len(), 1);
+    one.shutdown();
+}
+
+/// What is ignored here, and published by another under that name, stays; and the head does not pretend that it came.
+#[test]
+fn what_stands_in_the_way_stays_and_the_head_too() {
+    let dir = founded();
+    dir.write(".filesyncignore", "secret\n");
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    let two = join(invite(&one, Role::Writer), "two");
+    let other = two.0.join("repo");
+    two.write("repo/secret", "of two alone");
+    dir.write(".filesyncignore", "");
+    dir.write("secret", "of one");
+    commit(&one.core.repo);
+    sync_now(&one);
+    let head = open(&other).head();
+    let error = client(&other, |node| {
+        super::sync::sync(node, &SyncRequest { timeout: TIME, ..SyncRequest::default() }, &Silent).unwrap_err()
+    });
+    assert!(error.to_string().contains("secret"), "{error}");
+    assert_eq!(two.read("repo/secret").as_deref(), Some(&b"of two alone"[..]));
+    assert_eq!(open(&other).head(), head);
+    std::fs::remove_file(other.join("secret")).unwrap();
+    client(&other, sync_now);
+    assert_eq!(two.read("repo/secret").as_deref(), Some(&b"of one"[..]));
+    one.shutdown();
+}
+
+/// History is only added to, and no ref but `main` moves.
+#[test]
+fn what_is_published_is_not_taken_back() {
+    use filesync_raft_log::command::RefChange;
+    use filesync_raft_log::ids::{Id, RefName};
+
+    use super::calls::Answer;
+
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    let first = sync_now(&one).head.unwrap();
+    dir.write("a/file", "second");
+    commit(&one.core.repo);
+    let second = sync_now(&one).head.unwrap();
+    let id = |commit: filesync_merkle::CommitId| Some(Id(*commit.0.as_bytes()));
+    for (seq, (name, expected, new)) in
+        (100..).zip([("main", id(second), None), ("main", id(second), id(first)), ("tags/v1", None, id(first))])
+    {
+        let change = RefChange { name: RefName::new(name).unwrap(), expected, new };
+        let core = &one.core;
+        let answer = core.wait(super::lead::publish(core, one.number(), seq, change)).unwrap();
+        assert!(matches!(answer, Answer::Failed(_)), "{name}: {answer:?}");
+    }
+    assert_eq!(sync_now(&one).head, Some(second));
+    one.shutdown();
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use filesync_merkle::history::read_commit;
-use filesync_merkle::{CommitId, PubId};
+use filesync_merkle::{CommitId, NodeSource, Pub, PubId};
 use filesync_p2p::message::topics;
 use filesync_p2p::peer::{Access, PeerKey, Role, Root, Scope};
 use filesync_raft_log::ids::{self, NodeId};
@@ -18,6 +18,7 @@ pub struct View {
     nodes: StoreNodes,
     state: RwLock<State>,
     published: Mutex<Published>,
+    steps: Mutex<HashSet<PubId>>,
     /// Commits that are not published and that voters and candidates may have: what this node publishes, or holds for a try.
     offered: Mutex<Vec<(u64, CommitId)>>,
 }
@@ -27,6 +28,8 @@ pub struct View {
 struct Published {
     heads: HashSet<CommitId>,
     commits: HashSet<CommitId>,
+    /// Parents of those that were not here when they were looked for.
+    missing: HashSet<CommitId>,
 }
 
 /// Keeps a commit on offer.
@@ -44,7 +47,13 @@ impl Drop for Offer<'_> {
 impl View {
     /// Begins with a state.
     pub fn new(nodes: StoreNodes, state: State) -> Self {
-        Self { nodes, state: RwLock::new(state), published: Mutex::default(), offered: Mutex::default() }
+        Self {
+            nodes,
+            state: RwLock::new(state),
+            published: Mutex::default(),
+            steps: Mutex::default(),
+            offered: Mutex::default(),
+        }
     }
 
     /// Looks at the state.
@@ -93,7 +102,7 @@ impl View {
             return true;
         }
         for head in heads {
-            if published.heads.insert(head) {
+            if published.heads.insert(head) || !published.missing.is_empty() {
                 published.add(&self.nodes, head);
             }
         }
@@ -104,15 +113,28 @@ impl View {
         lock(&self.offered).iter().any(|(_, offered)| offered == commit)
     }
 
+    /// Whether a step is the last that is known, or before it.
     fn is_step(&self, step: &PubId) -> bool {
-        self.read(|state| state.last_step.is_some_and(|last| last.0 == *step.0.as_bytes()))
+        let last = self.read(|state| state.last_step.map(|last| PubId::from_bytes(last.0)));
+        let mut steps = lock(&self.steps);
+        if last == Some(*step) || steps.contains(step) {
+            return true;
+        }
+        let mut next = last;
+        while let Some(id) = next.filter(|id| !steps.contains(id)) {
+            // What is not here yet ends the way, and is looked for again.
+            let Ok(bytes) = self.nodes.get(PubId::KIND, &id.0) else { return steps.contains(step) };
+            next = Pub::decode(&bytes).ok().and_then(|step| step.prev);
+            steps.insert(id);
+        }
+        steps.contains(step)
     }
 }
 
 impl Published {
-    /// Adds a commit and its ancestors. What is not here yet ends the way, and is looked for again with the next head.
+    /// Adds a commit and its ancestors. What is not here yet ends the way, and is looked for again the next time.
     fn add(&mut self, nodes: &StoreNodes, head: CommitId) {
-        let mut open = vec![head];
+        let mut open: Vec<CommitId> = self.missing.drain().chain([head]).collect();
         while let Some(id) = open.pop() {
             if self.commits.contains(&id) {
                 continue;
@@ -123,7 +145,7 @@ impl Published {
                     open.extend(commit.parents);
                 }
                 Err(_) => {
-                    self.heads.remove(&head);
+                    self.missing.insert(id);
                 }
             }
         }
@@ -144,7 +166,7 @@ impl Access for View {
     }
 
     fn expects_joiners(&self) -> bool {
-        self.read(|state| !state.invites.is_empty())
+        self.read(|state| state.invites.values().any(|invite| invite.uses > 0))
     }
 
     fn scope(&self, peer: &PeerKey, root: &Root) -> Scope {
