@@ -166,7 +166,8 @@ impl Access for View {
     }
 
     fn expects_joiners(&self) -> bool {
-        self.read(|state| state.invites.values().any(|invite| invite.uses > 0))
+        // Also one that is used up: who comes with it is told so.
+        self.read(|state| !state.invites.is_empty())
     }
 
     fn scope(&self, peer: &PeerKey, root: &Root) -> Scope {
