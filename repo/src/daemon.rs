@@ -1,6 +1,6 @@
 //! The daemon: one process that keeps the store open and carries out what others ask.
 //!
-//! It holds the writer's lock for as long as it lives. Commands that write reach it over a Unix socket ([`place`]); who only
+//! It holds the writer's lock for as long as it lives. Commands that write reach it over a Unix socket (`place`); who only
 //! reads opens the store himself, as beside any other writer. A command is the same typed request with or without it
 //! ([`carry_out`]), and comes to the same result: text, JSON and exit status are the client's.
 //!
