@@ -170,7 +170,7 @@ impl Swarm {
         }
     }
 
-    /// No more wants will come for now: what has been gathered is given out.
+    /// What has been gathered is given out, without waiting for more.
     pub fn close_share(&mut self) {
         let share = std::mem::take(&mut self.filling);
         self.filling_len = 0;

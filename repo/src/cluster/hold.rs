@@ -101,6 +101,7 @@ pub fn fetch_closure(
 
 /// Every commit that is to be published was signed by who was a member at some time.
 fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
+    let state = core.state();
     let mut open = vec![head];
     let mut seen = std::collections::HashSet::new();
     while let Some(id) = open.pop() {
@@ -108,7 +109,7 @@ fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
             continue;
         }
         let commit = read_commit(core.repo.node_source(), &id)?;
-        let is_member = core.state().member_by_key(ids::PeerKey(commit.node)).is_some();
+        let is_member = state.member_by_key(ids::PeerKey(commit.node)).is_some();
         if !is_member || identity::verify(&commit, core.repo.repository()) != SignatureState::Good {
             let message = format!("cannot hold commit {id}: no member has signed it");
             return Err(Error::new(ErrorKind::Failed, message));

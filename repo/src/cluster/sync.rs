@@ -245,8 +245,8 @@ impl Run<'_> {
             };
             self.result.round_trips += 1;
             match answer {
-                Answer::Outcome(Outcome::Published { index, step }) => {
-                    self.note_published(sending, new, index.0, step)?;
+                Answer::Outcome(Outcome::Published { index, .. }) => {
+                    self.note_published(sending, new, index.0)?;
                     settled()?;
                     return Ok(true);
                 }
@@ -276,7 +276,7 @@ impl Run<'_> {
     }
 
     /// What was published is here, and whole: it was made here.
-    fn note_published(&mut self, sending: &Sending, new: CommitId, index: u64, step: Id) -> Result<(), Error> {
+    fn note_published(&mut self, sending: &Sending, new: CommitId, index: u64) -> Result<(), Error> {
         let core = self.core;
         self.result.published = apart(core.repo.node_source(), Some(new), sending.expected)?.0;
         if let Some(log) = core.log.get() {
@@ -291,7 +291,6 @@ impl Run<'_> {
         let mut remote = core.remote();
         if index > remote.held_index {
             // The order of publishes is fetched with the next sync.
-            let _ = step;
             remote.state = state.clone();
             (remote.held, remote.held_index) = (Some(new), index);
             remote.write(&**core.repo.store.vfs())?;

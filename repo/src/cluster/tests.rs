@@ -277,3 +277,41 @@ fn what_is_published_is_not_taken_back() {
     assert_eq!(sync_now(&one).head, Some(second));
     one.shutdown();
 }
+
+/// G4, G7: what is held for a try is a root, synced, until the pin goes; no ref leads to it.
+#[test]
+fn what_is_held_survives_a_collection() {
+    use filesync_raft_log::command::TryId;
+    use filesync_raft_log::ids::{Id, LeaderId, NodeId};
+
+    use super::hold::{Asked, hold_now};
+    use super::jobs::Progress;
+    use crate::request::{CatRequest, GcRequest, Target};
+
+    let dir = founded();
+    let one = serve(&dir.0);
+    let repo = &one.core.repo;
+    dir.write("held", Rng::new(5).bytes(300_000));
+    commit(repo);
+    let held = repo.head().unwrap();
+    // A leadership that is still to come: nobody can say yet that it is over.
+    let leader = LeaderId { term: 1_000, node: NodeId(99) };
+    let id = TryId { client: NodeId(1), leader, nonce: 1 };
+    let asked = Asked { id, commit: Id(*held.0.as_bytes()) };
+    hold_now(&one.core, &asked, &[], &Progress::default()).unwrap();
+    dir.write("held", "other");
+    repo.commit(&CommitRequest { amend: true, ..CommitRequest::default() }, &Silent).unwrap();
+    let read = || {
+        let mut bytes = Vec::new();
+        let target = Target { rev: Some(held.to_string()), path: Some(b"held".to_vec()) };
+        repo.cat(&CatRequest { target, offset: 0, length: None }, &mut bytes).map(|()| bytes)
+    };
+    repo.gc(&GcRequest::default(), &Silent).unwrap();
+    assert_eq!(read().unwrap(), Rng::new(5).bytes(300_000));
+    for pin in filesync_cas::pin::all(&**repo.store.vfs()).unwrap() {
+        repo.store.unpin(&pin.id).unwrap();
+    }
+    repo.gc(&GcRequest::default(), &Silent).unwrap();
+    assert!(read().is_err(), "without the pin nothing holds it");
+    one.shutdown();
+}
