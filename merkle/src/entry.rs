@@ -430,6 +430,7 @@ pub(crate) fn decode_name(from: &mut Reader<'_>) -> Result<Name, DecodeError> {
     let len = usize::from(from.u16()?);
     let bytes = from.take(len)?;
     match Name::new(bytes) {
+        Ok(name) if name.is_temporary() => from.fail("a name is that of a temporary file"),
         Ok(name) => Ok(name),
         Err(InvalidError(what)) => from.fail(what),
     }

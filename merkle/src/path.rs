@@ -3,9 +3,11 @@
 //! `docs/format.md`, section 1.4, says what a name may be. That a name is valid here does not make it safe for a
 //! file system: who writes to disk looks again, one component at a time.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
+
+use filesync_cas::vfs::TEMP_PREFIX;
 
 use crate::error::InvalidError;
 
@@ -26,6 +28,13 @@ impl Name {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether some file system would take it for that of a file that is being prepared. It may stand in a working copy, and
+    /// in no tree.
+    pub fn is_temporary(&self) -> bool {
+        let (name, temp) = (folded(&self.0), TEMP_PREFIX.as_bytes());
+        name.get(..temp.len()).is_some_and(|start| start.eq_ignore_ascii_case(temp))
     }
 }
 
@@ -58,33 +67,51 @@ pub(crate) fn check_name(bytes: &[u8]) -> Result<(), InvalidError> {
     if bytes == b"." || bytes == b".." {
         return Err(InvalidError("a name is `.` or `..`"));
     }
-    if is_reserved(bytes) {
+    if is_store(&folded(bytes)) {
         return Err(InvalidError("a name is a spelling of `.filesync`"));
     }
     Ok(())
 }
 
-/// Whether some file system would take the name for `.filesync`: case folded, trailing spaces and dots dropped
-/// (Windows), ignorable code points dropped (HFS+).
-fn is_reserved(bytes: &[u8]) -> bool {
-    fn is_spelling(mut bytes: &[u8]) -> bool {
-        while let [rest @ .., b' ' | b'.'] = bytes {
-            bytes = rest;
-        }
-        bytes.eq_ignore_ascii_case(b".filesync")
+fn is_store(mut name: &[u8]) -> bool {
+    while let [rest @ .., b' ' | b'.'] = name {
+        name = rest;
     }
-    // The ignorable code points begin with one of these two bytes, and few names have them.
-    if bytes.iter().any(|&byte| byte == 0xE2 || byte == 0xEF)
-        && let Ok(text) = std::str::from_utf8(bytes)
-    {
-        let visible: String = text.chars().filter(|&c| !is_ignorable(c)).collect();
-        return is_spelling(visible.as_bytes());
-    }
-    is_spelling(bytes)
+    name.eq_ignore_ascii_case(b".filesync")
 }
 
+/// What file systems that fold case make of a name, as far as it may be one of ours: ignorable code points dropped (HFS+,
+/// APFS, ext4 and f2fs with case folding), and of other letters those that fold to some of ours.
+fn folded(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_ascii() => text,
+        _ => return Cow::Borrowed(bytes),
+    };
+    let mut visible = text.chars().filter(|&c| !is_ignorable(c)).peekable();
+    // Few names begin like ours.
+    if visible.peek() != Some(&'.') {
+        return Cow::Borrowed(bytes);
+    }
+    let mut folded = String::new();
+    for c in visible {
+        match c {
+            '\u{17F}' => folded.push('s'),
+            '\u{FB01}' => folded.push_str("fi"),
+            c => folded.push(c),
+        }
+    }
+    Cow::Owned(folded.into_bytes())
+}
+
+/// Unicode's `Default_Ignorable_Code_Point`.
 fn is_ignorable(c: char) -> bool {
-    matches!(c, '\u{200C}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{206A}'..='\u{206F}' | '\u{FEFF}')
+    matches!(
+        c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}'
+    )
 }
 
 /// A path from the root: names joined by `/`; the root itself is empty.
@@ -238,6 +265,9 @@ mod tests {
             b"a\0",
             &[b'x'; 256],
             b".filesync",
+            ".\u{fb01}lesync".as_bytes(),
+            ".file\u{17f}ync".as_bytes(),
+            "\u{ad}.file\u{fe0f}sync\u{200b}.".as_bytes(),
             b".FILESYNC ",
             b".FileSync. .",
             ".file\u{200c}sync".as_bytes(),
@@ -251,6 +281,10 @@ mod tests {
             b"...",
             b" ",
             b".filesyncx",
+            b".filesync-tmp",
+            b".filesyncignore",
+            ".fi\u{301}lesync".as_bytes(),
+            "\u{e9}.filesync".as_bytes(),
             b"filesync",
             b".filesync\xff",
             b"\xff",
@@ -261,7 +295,11 @@ mod tests {
             b"a\nb",
         ];
         for name in good {
-            assert!(Name::new(name).is_ok(), "{name:?}");
+            assert!(Name::new(name).is_ok_and(|name| !name.is_temporary()), "{name:?}");
+        }
+        let temporary: [&[u8]; 3] = [b".filesync-tmp-00", b".Filesync-TMP-", ".\u{fb01}le\u{17f}ync-tmp-x".as_bytes()];
+        for name in temporary {
+            assert!(Name::new(name).is_ok_and(|name| name.is_temporary()), "{name:?}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::ingest::{Feeder, Slot};
 use crate::path_set::Part;
 use crate::request::{Event, Observer, Unreadable, Warning};
-use crate::scan::{self, Batch, DirScan, Kind, Scan, ScanEntry, ScanError, SkipReason, Stat};
+use crate::scan::{self, Batch, DirScan, Kind, Scan, ScanEntry, ScanError, SkipReason, Skipped, Stat};
 
 /// Findings that may wait for the consumer.
 const QUEUE_MAX: usize = 16 << 10;
@@ -215,6 +215,11 @@ impl<'a, C: Consumer> Walker<'a, C> {
         let only = self.scan.only();
         let Some(level) = self.stack.last_mut() else { return Ok(false) };
         let Some(mut batch) = level.scan.next_batch()? else { return Ok(false) };
+        // What a restore prepares, or left behind: it is in no tree.
+        for left in batch.entries.extract_if(.., |entry| entry.name.is_temporary()) {
+            let why = SkipReason::Refused("a file that filesync was preparing");
+            batch.skipped.push(Skipped { name: left.name.as_bytes().to_vec(), why });
+        }
         for skipped in std::mem::take(&mut batch.skipped) {
             let message = match skipped.why {
                 SkipReason::NotKept => "skipped: a FIFO, socket or device".to_owned(),

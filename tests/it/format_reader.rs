@@ -371,15 +371,38 @@ fn name_of(bytes: &mut &[u8]) -> Read<Vec<u8>> {
     ensure(!name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b"..", "a name that is a path")?;
     let shown: Vec<u8> = match std::str::from_utf8(name) {
         Ok(text) => {
-            let ignored =
-                |c: char| matches!(u32::from(c), 0x200C..=0x200F | 0x202A..=0x202E | 0x206A..=0x206F | 0xFEFF);
-            text.chars().filter(|&c| !ignored(c)).collect::<String>().into_bytes()
+            let shown: String = text.chars().filter(|&c| !is_default_ignorable(u32::from(c))).collect();
+            shown.replace('\u{17F}', "s").replace('\u{FB01}', "fi").into_bytes()
         }
         Err(_) => name.to_vec(),
     };
     let end = shown.iter().rposition(|byte| !b" .".contains(byte)).map_or(0, |at| at + 1);
     ensure(!shown[..end].eq_ignore_ascii_case(b".filesync"), "a spelling of .filesync")?;
+    ensure(!shown.to_ascii_lowercase().starts_with(b".filesync-tmp-"), "a name of a temporary file")?;
     Ok(name.to_vec())
+}
+
+fn is_default_ignorable(c: u32) -> bool {
+    const RANGES: [(u32, u32); 17] = [
+        (0xAD, 0xAD),
+        (0x34F, 0x34F),
+        (0x61C, 0x61C),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFEFF, 0xFEFF),
+        (0xFFA0, 0xFFA0),
+        (0xFFF0, 0xFFF8),
+        (0x1BCA0, 0x1BCA3),
+        (0x1D173, 0x1D17A),
+        (0xE0000, 0xE0FFF),
+    ];
+    RANGES.iter().any(|(from, to)| (*from..=*to).contains(&c))
 }
 
 fn mtime_of(bytes: &mut &[u8]) -> Read<(i64, u32)> {

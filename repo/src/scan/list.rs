@@ -156,8 +156,8 @@ impl Listing {
         let names = &self.names;
         self.items.retain(|item| {
             let name = &names[item.at as usize..item.at as usize + usize::from(item.len)];
-            // Every spelling of `.filesync` begins with the dot, or with a code point that is dropped.
-            if !matches!(name.first(), Some(b'.' | 0xE2 | 0xEF)) {
+            // What is refused begins with the dot, or with a code point that is dropped.
+            if !matches!(name.first(), Some(b'.' | 0x80..)) {
                 return true;
             }
             let Err(InvalidError(why)) = Name::new(name) else {
