@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
@@ -107,8 +107,8 @@ impl Depth {
     }
 }
 
-/// Told of bytes and objects as they go by.
-pub type Advance<'a> = dyn Fn(u64, u64) + Sync + 'a;
+/// Told of bytes and objects as they go by; may end it.
+pub type Advance<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;
 
 /// A stretch of a pack in which no frame can be made out.
 type Lost = (PackName, Range<u64>);
@@ -125,7 +125,8 @@ impl Store {
         self.check_packs_but(depth, None, advance)
     }
 
-    /// As [`Self::check_packs`], without the frames that have been checked already.
+    /// As [`Self::check_packs`], without the frames that have been checked already. Ended by `advance`, it reports what it
+    /// has seen so far.
     pub fn check_packs_but(
         &self,
         depth: Depth,
@@ -140,12 +141,20 @@ impl Store {
             report.find(*name, About::Unknown, "it is missing");
             lost.push((*name, 0..u64::MAX));
         }
-        let next = AtomicUsize::new(0);
+        let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let advance = |bytes, objects| {
+            let flow = advance(bytes, objects);
+            is_ended.fetch_or(flow.is_break(), Ordering::Relaxed);
+            flow
+        };
         let work = || {
             let mut part = (PackReport::default(), Vec::new());
             loop {
                 let Some(pack) = survey.packs.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(part) };
-                self.check_pack(pack, depth, checked, &mut part.0, &mut part.1, advance)?;
+                match self.check_pack(pack, depth, checked, &mut part.0, &mut part.1, &advance) {
+                    _ if is_ended.load(Ordering::Relaxed) => return Ok(part),
+                    checked => checked?,
+                }
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -247,7 +256,9 @@ impl Store {
                         let text = format!("at byte {}: {cause}", frame.offset);
                         findings.push(Finding { pack: name, text, about: About::Objects(ids) });
                     }
-                    advance(header.frame_len(), frame.slots.len() as u64);
+                    if advance(header.frame_len(), frame.slots.len() as u64).is_break() {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
                 }
                 report.objects += frame.slots.len() as u64;
                 report.bytes += header.frame_len();
@@ -290,7 +301,7 @@ impl Store {
             if is_lost && !named.contains(&id) {
                 report.bad.push(BadObject { id, kind: at.kind, cause: "its frame is damaged".to_owned() });
             }
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })
     }
 

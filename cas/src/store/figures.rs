@@ -1,8 +1,10 @@
 //! What a store comes to, for those who look after it.
 
+use std::path::Path;
+
 use super::Store;
 use crate::error::{GetError, PutError};
-use crate::pack::Class;
+use crate::pack::{Class, PackName};
 
 /// What the packs of one kind come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +42,18 @@ impl Store {
             of_kind.objects += u64::from(pack.objects);
         }
         Ok(sizes)
+    }
+
+    /// Every pack that counts, and how many of its bytes are durable: for who keeps a record of it elsewhere, so that a loss shows.
+    pub fn durable_packs(&self) -> Result<Vec<(PackName, u64)>, GetError> {
+        let survey = self.inner.survey_now();
+        let survey = survey.map_err(|source| GetError::Io { path: Path::new("packs").to_owned(), source })?;
+        Ok(survey.packs.iter().map(|pack| (pack.name, pack.end.min(pack.len))).collect())
+    }
+
+    /// Of those, the ones that still grow. Reads nothing.
+    pub fn open_packs(&self) -> Result<Vec<(PackName, u64)>, PutError> {
+        Ok(self.inner.writer()?.head().marks.iter().map(|mark| (mark.pack, mark.len)).collect())
     }
 
     /// Fails if the store is open for reading only, or has stopped after a sync that failed: then it must be opened anew.

@@ -28,7 +28,7 @@ pub struct Opened {
     next_number: PackNumber,
 }
 
-/// Whether there is a directory. RocksDB opens by path and would follow a link to wherever that leads (W20).
+/// Whether there is a directory. RocksDB opens by path and would follow a link to wherever that leads.
 pub fn is_there(dir: &Path) -> bool {
     dir.symlink_metadata().is_ok_and(|meta| meta.is_dir())
 }
@@ -37,6 +37,13 @@ pub fn is_there(dir: &Path) -> bool {
 pub fn open_index(dir: &Path, writable: bool) -> Result<Opened, RowError> {
     if !is_there(dir) {
         return Err(RowError::damaged("it is missing"));
+    }
+    // The same goes for what is in it.
+    let entries = std::fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| entry?.file_type()).collect::<Result<Vec<_>, _>>());
+    let entries = entries.map_err(|error| RowError::refused(format!("{}: {error}", dir.display())))?;
+    if !entries.iter().all(std::fs::FileType::is_file) {
+        return Err(RowError::damaged("there is something in it that is no file"));
     }
     let index = RocksIndex::open(dir, if writable { RocksMode::Write } else { RocksMode::Read })?;
     let (known, generation, next_number) = (index.packs()?, index.generation()?, index.next_number()?);

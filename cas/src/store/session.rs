@@ -149,7 +149,9 @@ impl Session<'_> {
         if self.failed.load(Ordering::Acquire) || self.owed.load(Ordering::Acquire) > 0 {
             return Err(PutError::Poisoned("objects of this session were not written".to_owned()));
         }
-        self.store.inner.commit_as_is()
+        self.store.inner.commit_as_is()?;
+        self.store.inner.settle_damage(false);
+        Ok(())
     }
 
     /// Makes everything durable and moves the head to `head`; then `rows` go into the index, unsynced.

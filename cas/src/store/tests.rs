@@ -348,7 +348,8 @@ impl World {
 
     #[track_caller]
     fn check_clean(&self, store: &Store, head: Option<ContentHash>) {
-        let report = store.check_packs(Depth::Objects, &|_, _| ()).expect("packs can be read");
+        let report =
+            store.check_packs(Depth::Objects, &|_, _| std::ops::ControlFlow::Continue(())).expect("packs can be read");
         assert!(report.bad.is_empty() && report.findings.is_empty(), "{report:?}");
         let roots: Vec<_> = head.iter().map(|head| (ROOT, *head)).collect();
         let missing = store.check_closure(&roots, &Default::default()).expect("the closure can be read");
@@ -386,13 +387,10 @@ impl World {
 
 /// More of the same when `FILESYNC_LONG` is set.
 fn long(short: u64, long: u64) -> u64 {
-    if std::env::var_os("FILESYNC_LONG").is_some() { long } else { short }
+    if crate::testing::is_long() { long } else { short }
 }
 
 /// A seed for a random test, printed so that a failure can be seen again with `FILESYNC_SEED`.
 fn seed() -> u64 {
-    let given = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or(20_261_122);
-    eprintln!("FILESYNC_SEED={seed}");
-    seed
+    crate::testing::seed(20_261_122)
 }

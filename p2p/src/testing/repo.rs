@@ -186,7 +186,10 @@ impl Repo {
             let chunk = self.store.get(ChunkId::KIND, &id.0).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(chunk.len() as u64, *len);
         }
-        let report = self.store.check_packs(filesync_cas::fsck::Depth::Objects, &|_, _| ()).expect("read");
+        let report = self
+            .store
+            .check_packs(filesync_cas::fsck::Depth::Objects, &|_, _| std::ops::ControlFlow::Continue(()))
+            .expect("read");
         assert!(report.bad.is_empty() && report.findings.is_empty(), "{report:?}");
     }
 

@@ -100,7 +100,7 @@ fn a_reader_without_a_lock_finds_what_was_moved() {
     }
     locked.world.verify_present(&reader, Some(new.head));
     assert!(!reader.has_damage());
-    let report = reader.check_packs(Depth::Objects, &|_, _| ()).expect("read");
+    let report = reader.check_packs(Depth::Objects, &|_, _| std::ops::ControlFlow::Continue(())).expect("read");
     assert!(report.bad.is_empty() && report.findings.is_empty(), "{report:?}");
 }
 

@@ -165,7 +165,7 @@ fn check_pack(base: &Base, path: &Path, rot: &Rot) -> usize {
     let reader = world.reader();
     assert_eq!(reader.head(), Some(base.head));
     for depth in [Depth::Objects, Depth::Stored] {
-        let report = reader.check_packs(depth, &|_, _| ()).expect("packs are read");
+        let report = reader.check_packs(depth, &|_, _| std::ops::ControlFlow::Continue(())).expect("packs are read");
         let is_gone = *rot == Rot::Delete && path.extension().is_some_and(|e| e == "pack");
         assert!(is_gone || !report.findings.is_empty() || !report.bad.is_empty(), "not noticed by {depth:?}");
         let named: HashSet<ContentHash> = report.bad.iter().map(|bad| bad.id).collect();
