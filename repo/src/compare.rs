@@ -12,6 +12,7 @@ use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
 use crate::commit::{ROWS_MAX, stamp, threads};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Feeder, Ingest, Read, Slot, Target};
+use crate::limits;
 use crate::path_set::{Part, PathSet};
 use crate::renames::{self, Candidates};
 use crate::repo::{OpenOptions, Repo};
@@ -27,6 +28,7 @@ pub fn compare(
     only: &PathSet,
     observer: &dyn Observer,
 ) -> Result<Vec<Change>, Error> {
+    base.as_ref().map_or(Ok(()), |base| limits::check_paths("compare", base, u64::MAX))?;
     crate::restore::finish_journal_if_free(repo, observer)?;
     let options = WalkOptions { no_cache, ..WalkOptions::default() };
     // Before anything is read: what changes afterwards must not look old. Where it cannot be had, nothing is saved.

@@ -14,6 +14,7 @@ use super::held::{self, Piece};
 use super::select::Selection;
 use crate::error::Error;
 use crate::journal::{Line, State};
+use crate::limits;
 use crate::request::{PlannedStep, Unreadable};
 use crate::scan::{Kind, Stat};
 
@@ -179,6 +180,7 @@ pub fn plan(
     paths: &[RepoPath],
     flags: Flags,
 ) -> Result<Plan, Error> {
+    check_room(ctx, &target, paths)?;
     let selection = if flags.delete {
         Selection::new(ctx.source, &target, paths)?
     } else {
@@ -191,6 +193,14 @@ pub fn plan(
             return Ok(plan);
         }
     }
+}
+
+/// Fails if there are more paths in a tree than the file system can have, before each is kept in memory.
+fn check_room(ctx: &Context<'_>, target: &TreeLink, paths: &[RepoPath]) -> Result<(), Error> {
+    // Some file systems have no number of inodes; and a part of a tree may fit where the whole does not.
+    let inodes = rustix::fs::fstatvfs(ctx.work_fd).map_or(0, |stat| stat.f_files);
+    let room = if inodes == 0 || !paths.is_empty() { u64::MAX } else { inodes };
+    limits::check_paths("restore", target, room)
 }
 
 /// What must be in a commit for a plan to be right.

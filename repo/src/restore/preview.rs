@@ -13,6 +13,7 @@ use crate::request::{PlannedStep, RestoreResult, Unreadable};
 /// Says what [`super::to_directory`] would write, and fails where it would refuse to begin.
 pub fn preview(ctx: &Context<'_>, target: TreeLink, paths: &[RepoPath], to: &Path) -> Result<RestoreResult, Error> {
     check_place(to)?;
+    crate::limits::check_paths("restore", &target, u64::MAX)?;
     let selection = Selection::in_tree(ctx.source, &target, paths)?;
     let mut result = RestoreResult::default();
     let mut stack = vec![(RepoPath::root(), DirCursor::new(ctx.source, &target))];
