@@ -9,7 +9,7 @@ use std::path::Path;
 use data_encoding::BASE64;
 use filesync_cas::ContentHash;
 use filesync_cas::hash::{hex, unhex};
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_merkle::{CommitId, Entry, RepoPath};
 
@@ -72,6 +72,8 @@ pub struct Line {
 pub struct Journal {
     /// Whose tree holds what is to stand there; none if everything goes.
     pub commit: Option<CommitId>,
+    /// Where the head is to stand once all of it does, if it is to move.
+    pub head: Option<CommitId>,
     /// In the order of the plan.
     pub lines: Vec<Line>,
 }
@@ -83,6 +85,9 @@ impl Journal {
             Some(commit) => file.line(&format!("commit {commit}")),
             None => file.line("commit none"),
         }
+        if let Some(head) = &self.head {
+            file.line(&format!("head {head}"));
+        }
         for Line { path, old, new } in &self.lines {
             file.line(&format!("path {} {} {}", old.word(), new.word(), BASE64.encode(path.as_bytes())));
         }
@@ -91,14 +96,19 @@ impl Journal {
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let lines = Lines::parse(bytes, TITLE)?;
-        let mut lines = lines.iter();
+        let mut lines = lines.iter().peekable();
+        let id = |word: &str| word.parse::<ContentHash>().map(CommitId).map_err(|error| error.to_string());
         let commit = match lines.next().and_then(|line| line.strip_prefix("commit ")) {
             Some("none") => None,
-            Some(id) => Some(CommitId(id.parse::<ContentHash>().map_err(|error| error.to_string())?)),
+            Some(word) => Some(id(word)?),
             None => return Err("its second line names no commit".to_owned()),
         };
+        let head = lines.peek().and_then(|line| line.strip_prefix("head ")).map(id).transpose()?;
+        let lines = lines.skip(usize::from(head.is_some()));
         let lines = lines.map(|line| decode_line(line).ok_or_else(|| format!("wrong line {line:?}")));
-        Ok(Self { commit, lines: lines.collect::<Result<_, _>>()? })
+        let journal = Self { commit, head, lines: lines.collect::<Result<_, _>>()? };
+        check_form(bytes, &journal.encode())?;
+        Ok(journal)
     }
 
     /// Makes it durable.
@@ -147,6 +157,7 @@ mod tests {
         let line = |bytes: &[u8], old, new| Line { path: path(bytes), old, new };
         Journal {
             commit: Some(CommitId(ContentHash::from_bytes([7; 32]))),
+            head: None,
             lines: vec![
                 line(b"a", State::Leaf([1; 16]), State::Nothing),
                 line(b"a b\n/\xff", State::Nothing, State::Leaf([2; 16])),
@@ -159,7 +170,8 @@ mod tests {
     fn what_is_written_is_read() {
         let vfs = LossVfs::new();
         assert!(Journal::read(&vfs).unwrap().is_none());
-        for journal in [journal(), Journal::default()] {
+        let moving = Journal { head: Some(CommitId::from_bytes([8; 32])), ..journal() };
+        for journal in [journal(), moving, Journal::default()] {
             journal.write(&vfs).unwrap();
             assert_eq!(Journal::read(&vfs).unwrap().unwrap(), Ok(journal));
         }
@@ -187,6 +199,8 @@ mod tests {
             assert!(other(&["commit none", bad]).is_err(), "{bad}");
         }
         assert!(other(&["commit x"]).is_err());
+        assert!(other(&["commit none", "head x"]).is_err());
+        assert!(other(&["commit none", "path - - YQ==", &format!("head {}", "7".repeat(64))]).is_err());
         assert!(other(&[]).is_err());
     }
 }

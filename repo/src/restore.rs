@@ -37,8 +37,10 @@ use crate::request::Observer;
 use crate::roots::Roots;
 use crate::stat_cache::StatCache;
 
+pub use apply::HeadMove;
+#[cfg(test)]
 pub use apply::apply;
-pub use command::{conflict_names, finish_journal, finish_journal_if_free, restore};
+pub use command::{conflict_names, finish_journal, finish_journal_if_free, restore, restore_and_move};
 pub use decide::Flags;
 pub use directory::to_directory;
 pub use filesync_merkle::ConflictTag;

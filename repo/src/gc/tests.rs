@@ -101,7 +101,7 @@ fn the_commit_of_a_journal_is_kept() {
         dir.file("f", &vec![n; 100_000]);
         commits.push(repo.commit(&CommitRequest::default(), &Silent).unwrap().commit.unwrap());
     }
-    let journal = crate::journal::Journal { commit: Some(commits[0]), lines: Vec::new() };
+    let journal = crate::journal::Journal { commit: Some(commits[0]), ..Default::default() };
     journal.write(&**repo.store.vfs()).unwrap();
     let forget = ForgetRequest { keep_last: Some(1), ..ForgetRequest::default() };
     let result = repo.forget(&forget, &Silent).unwrap();

@@ -5,6 +5,8 @@
 //! path never stands for an empty or a torn file, whatever is cut off when. A directory that is new is built as a whole
 //! under a temporary name ([`fresh`]).
 //!
+//! A sync moves the head as the last thing under the last journal, so that what came never looks like the user's work.
+//!
 //! An error ends the restore where it is: temporary files are removed, what was done is synced and kept, and the journal
 //! goes, since HEAD has not moved and the user has been told. After a crash [`super::finish_journal`] carries on.
 
@@ -45,12 +47,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the head moves to the commit that was written.
+pub struct HeadMove<'a> {
+    /// Whether it may, by what was kept: asked before the first change, and again after the last.
+    pub may: &'a dyn Fn(&RestoreResult) -> Result<(), Error>,
+    /// Moves it; durable on return.
+    pub finish: &'a dyn Fn() -> Result<(), Error>,
+}
+
 /// Does what a plan says.
+#[cfg(test)]
 pub fn apply(ctx: &Context<'_>, plan: &Plan) -> Result<RestoreResult, Error> {
+    apply_and_move(ctx, plan, None)
+}
+
+/// Does what a plan says, and then moves the head to its commit, if that is wanted.
+pub fn apply_and_move(ctx: &Context<'_>, plan: &Plan, head: Option<&HeadMove<'_>>) -> Result<RestoreResult, Error> {
     let mut round = Round::new(ctx, &plan.links);
     round.result.unchanged = plan.unchanged;
     round.result.damaged = plan.damaged.clone();
     round.result.skipped = plan.skipped.iter().map(|path| path.as_bytes().to_vec()).collect();
+    head.map_or(Ok(()), |head| (head.may)(&round.result))?;
     let writes = plan.steps.iter().filter(|step| step.is_write());
     let (items, bytes) = writes.fold((0, 0), |(items, bytes), step| (items + 1, bytes + step.bytes()));
     ctx.observer.event(Event::Phase { what: "restoring", bytes: Some(bytes), items: Some(items) });
@@ -59,12 +76,17 @@ pub fn apply(ctx: &Context<'_>, plan: &Plan) -> Result<RestoreResult, Error> {
     while !(steps.is_empty() && plan.modes.is_empty()) {
         let (now, later) = steps.split_at(round_len(steps));
         let modes = if later.is_empty() { plan.modes.as_slice() } else { &[] };
-        round.journaled(plan.commit, opens, now, modes).inspect_err(|_| round.tell_skipped(plan.skipped.len()))?;
-        (steps, opens) = (later, &[]);
-        if steps.is_empty() {
-            break;
+        let head = head.filter(|_| later.is_empty());
+        round
+            .journaled(plan.commit, head, opens, now, modes)
+            .inspect_err(|_| round.tell_skipped(plan.skipped.len()))?;
+        if later.is_empty() {
+            return Ok(round.finish());
         }
+        (steps, opens) = (later, &[]);
     }
+    // There was nothing to do.
+    head.map_or(Ok(()), |head| (head.finish)())?;
     Ok(round.finish())
 }
 
@@ -130,6 +152,7 @@ impl<'a> Round<'a> {
     fn journaled(
         &mut self,
         commit: CommitId,
+        head: Option<&HeadMove<'_>>,
         opens: &[(RepoPath, Stat)],
         steps: &[Step],
         modes: &[Finish],
@@ -138,12 +161,16 @@ impl<'a> Round<'a> {
         let io = |error: io::Error| Error::io("cannot write the journal", &error);
         self.evict(steps)?;
         let lines = steps.iter().map(Step::line).chain(modes.iter().map(Finish::line)).collect();
-        Journal { commit: Some(commit), lines }.write(store).map_err(io)?;
-        let done = self.carry_out(opens, steps, modes);
+        Journal { commit: Some(commit), head: head.map(|_| commit), lines }.write(store).map_err(io)?;
+        let mut done = self.carry_out(opens, steps, modes);
         if done.is_err() {
             self.close_again();
         }
         let settled = self.settle();
+        // Files first: a head without its files would look as if the user had undone what came.
+        if let (true, Some(head)) = (done.is_ok() && settled.is_ok(), head) {
+            done = (head.may)(&self.result).and_then(|()| (head.finish)());
+        }
         let removed = settled.and_then(|()| Journal::remove(store).map_err(io));
         done.and(removed)
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::apply::HeadMove;
 use super::{ConflictTag, Context, Flags};
 use crate::config::Config;
 use crate::daemon;
@@ -18,6 +19,26 @@ use crate::roots::Roots;
 
 /// Carries out a restore.
 pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
+    run(repo, request, None, observer)
+}
+
+/// Carries out a restore in place, and then moves the head to the commit, under the journal: cut off anywhere, both
+/// are done when the journal is finished, or neither.
+pub fn restore_and_move(
+    repo: &Repo,
+    request: &RestoreRequest,
+    head: &HeadMove<'_>,
+    observer: &dyn Observer,
+) -> Result<RestoreResult, Error> {
+    run(repo, request, Some(head), observer)
+}
+
+fn run(
+    repo: &Repo,
+    request: &RestoreRequest,
+    head: Option<&HeadMove<'_>>,
+    observer: &dyn Observer,
+) -> Result<RestoreResult, Error> {
     let began = Instant::now();
     let paths = request_paths(&request.paths)?;
     let result = with_context(repo, observer, |ctx| {
@@ -40,7 +61,7 @@ pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -
         }
         let flags = Flags { delete: request.delete, force: request.force };
         let plan = super::plan(ctx, id, commit.tree, &paths, flags)?;
-        if request.dry_run { Ok(plan.result()) } else { super::apply(ctx, &plan) }
+        if request.dry_run { Ok(plan.result()) } else { super::apply::apply_and_move(ctx, &plan, head) }
     })?;
     Ok(RestoreResult { elapsed: began.elapsed(), ..result })
 }

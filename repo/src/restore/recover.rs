@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use filesync_cas::Chunker;
+use filesync_cas::rows::RowBatch;
 use filesync_merkle::{CommitId, Content, Entry, Node, RepoPath, Timestamp, TreeLink, lookup};
 
 use super::Context;
@@ -73,6 +74,11 @@ pub fn finish(ctx: &Context<'_>) -> Result<(), Error> {
     for damaged in &round.result.damaged {
         warn(ctx, Some(damaged.path.clone()), damaged.cause.clone());
     }
+    if let Some(head) = journal.head
+        && recovery.stands(&journal.lines)?
+    {
+        ctx.store.session()?.finish(Some(head.0), RowBatch::default())?;
+    }
     Journal::remove(store).map_err(|error| Error::io("cannot remove the journal", &error))
 }
 
@@ -100,6 +106,18 @@ impl Recovery<'_> {
         let cut = Cut { chunker: self.chunker, nodes: self.ctx.source, known: [new.as_ref(), old.as_ref()] };
         present::read(&*self.ctx.work, self.ctx.work_fd, cut, at)
             .map_err(|error| Error::io(format_args!("cannot read {at}"), &error))
+    }
+
+    /// Whether everything stands as it is to be. A directory that was to go may stay for what was put into it.
+    fn stands(&self, lines: &[Line]) -> Result<bool, Error> {
+        for Line { path, old, new } in lines {
+            let now = state(&self.found(path, path)?);
+            let stays = (*old, *new, now) == (State::Directory, State::Nothing, Some(State::Directory));
+            if now != Some(*new) && !stays {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What is left to do at one path.

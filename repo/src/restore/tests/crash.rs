@@ -3,13 +3,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use filesync_cas::rows::RowBatch;
 use filesync_cas::testing::{Fault, Loss, LossVfs, Plan as Faults, Rng, Scope};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{CommitId, Entry, RepoPath, TreeLink};
 
+use crate::restore::apply::apply_and_move;
 use crate::restore::recover::finish;
 use crate::restore::testing::*;
-use crate::restore::{Flags, apply, plan};
+use crate::restore::{Flags, HeadMove, apply, plan};
 use crate::scan::testing::TempDir;
 
 const BOTH: Flags = Flags { delete: true, force: true };
@@ -97,6 +99,51 @@ fn killed_anywhere_it_is_finished() {
         assert!(!fixture.dir.path(".filesync/journal").exists());
         at += 1;
     }
+}
+
+/// A sync is cut off: afterwards head and files are both the old ones or both the new ones. Where the user made an edit at one
+/// of the paths meanwhile, the head stays where it was.
+#[test]
+fn killed_anywhere_head_and_files_go_together() {
+    let (head, target) = states();
+    let (mut moved, mut stayed) = (0, 0);
+    for at in 1.. {
+        let (mut fixture, to) = setup(&head, &target);
+        let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+        let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+        faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault: Fault::Kill }));
+        let finish_head = || {
+            ctx.store.session()?.finish(Some(to.0.0), RowBatch::default())?;
+            Ok(())
+        };
+        let head_move = HeadMove { may: &|_| Ok(()), finish: &finish_head };
+        let done = apply_and_move(&ctx, &steps, Some(&head_move));
+        if !faulty.hit() {
+            done.unwrap();
+            assert_eq!(ctx.store.head(), Some(to.0.0));
+            break;
+        }
+        let when = format!("killed at call {at}");
+        drop(ctx);
+        let is_edited = at % 2 == 0 && fixture.dir.path(".filesync/journal").exists();
+        fixture.restart();
+        let before = fixture.ctx().store.head();
+        if is_edited {
+            fixture.dir.file("a", b"mine");
+        }
+        finish(&fixture.ctx()).unwrap();
+        let after = fixture.ctx().store.head();
+        if is_edited {
+            assert_eq!(after, before, "{when}");
+        } else {
+            let files = fixture.read();
+            assert!(files == target || files == head, "{when}");
+            assert_eq!(after == Some(to.0.0), files == target, "{when}");
+        }
+        moved += u32::from(before != after);
+        stayed += u32::from(is_edited && after != Some(to.0.0));
+    }
+    assert!(moved > 5 && stayed > 5, "{moved} {stayed}");
 }
 
 #[test]
