@@ -60,6 +60,8 @@ pub mod damaged;
 pub mod error;
 pub mod frame;
 pub mod fsck;
+#[cfg(test)]
+mod fuzz;
 pub mod gc;
 pub mod hash;
 pub mod head;

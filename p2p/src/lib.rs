@@ -10,6 +10,8 @@
 pub mod ask;
 pub mod error;
 pub mod fetch;
+#[cfg(test)]
+mod fuzz;
 pub mod get;
 pub mod guard;
 pub mod message;

@@ -55,10 +55,13 @@
 mod batch;
 pub mod command;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod ids;
 mod log;
 mod network;
 mod reads;
+mod recover;
 pub mod state;
 mod status;
 mod store;
@@ -69,7 +72,8 @@ mod types;
 pub use batch::Clock;
 pub use log::{Driven, Log, Options, Parts, TryStatus};
 pub use network::{Class, MESSAGE_LEN_MAX, Network, Recipient, Sender, Sending};
+pub use recover::{Held, recover};
 pub use state::{State, Step, StepId};
 pub use status::Status;
-pub use store::{Mode, Note, UnwrittenStep};
+pub use store::{Header, Mode, Note, UnwrittenStep};
 pub use tries::Try;

@@ -94,7 +94,7 @@ impl Log {
         let raft =
             Raft::new(node, config, links, store.clone(), machine).await.map_err(|error| damaged(error.to_string()))?;
         let (queue, waiting) = mpsc::channel(options.waiting_max);
-        let deadline = options.election.1 * 3;
+        let deadline = options.election.1 * 7;
         let proposer = Proposer {
             raft: raft.clone(),
             tries: Arc::clone(&tries),

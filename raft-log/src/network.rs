@@ -3,6 +3,8 @@
 //! A message says which repository and which nodes it is between; whoever carries it says whose key the sender has
 //! shown. Both are checked against what the log says of its nodes before openraft sees anything.
 
+#[cfg(test)]
+mod fuzz;
 mod incoming;
 mod receiver;
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub type StepId = fn(&Step) -> Id;
 pub struct State {
     /// Which repository.
     pub repository: RepositoryId,
+    /// How many lives the cluster has had: it begins another when it goes on with a single survivor. 0 is not known.
+    pub epoch: u64,
     /// The last entry applied.
     pub applied: Option<Position>,
     /// The latest time in any entry. Never goes back.
@@ -122,6 +124,7 @@ impl State {
     pub fn new(repository: RepositoryId) -> Self {
         Self {
             repository,
+            epoch: 1,
             applied: None,
             now: Millis(0),
             refs: BTreeMap::new(),

@@ -3,6 +3,7 @@
 mod codec;
 mod diff;
 mod edit;
+mod fuzz;
 mod history;
 mod hostile;
 mod list;

@@ -30,8 +30,10 @@ impl Options {
     /// With this clock.
     pub fn new(clock: Clock) -> Self {
         Self {
-            heartbeat: Duration::from_millis(500),
-            election: (Duration::from_millis(1_500), Duration::from_millis(3_000)),
+            // Long enough for a sync and the way around the world, short enough for another leader within three seconds: three
+            // heartbeats, which come one and a half times as far apart, have to be missed before somebody stands for election.
+            heartbeat: Duration::from_millis(400),
+            election: (Duration::from_millis(800), Duration::from_millis(1_300)),
             snapshot: Duration::from_secs(10),
             linger: Duration::from_millis(1),
             waiting_max: 1_024,

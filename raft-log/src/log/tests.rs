@@ -3,6 +3,7 @@
 mod crashes;
 mod membership;
 mod network;
+mod recover;
 
 use std::future::Future;
 

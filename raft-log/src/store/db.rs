@@ -56,10 +56,10 @@ pub enum Mode {
 /// its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
-    /// What is on disk, before a receipt for it leaves: less than that later is a deficiency.
+    /// What is on disk and will not grow, before a receipt for it leaves: less than that later is a deficiency.
     Packs,
-    /// The applied entry that the last collection went by: with less than that applied none may run.
-    Collected,
+    /// As `Packs`, of what grows.
+    Growing,
 }
 
 /// The database.
@@ -106,6 +106,7 @@ impl Db {
         if !db_dir.join("CURRENT").exists() || !guard_path.exists() {
             return Err(OpenError::Missing(dir.to_owned()));
         }
+        only_files(dir, &[&db_dir])?;
         let (guard, acknowledged) = Guard::open(&guard_path).map_err(io(&guard_path))?;
         let db = DB::open(&options(), &db_dir).map_err(|error| open_error(dir, &error))?;
         Self::check(dir, db, guard, acknowledged, header, place, mode)
@@ -233,6 +234,28 @@ impl Drop for Db {
         drop(self.db.flush());
         self.db.cancel_all_background_work(true);
     }
+}
+
+/// The database opens its files by path, and would follow a link to wherever that leads: there are none that it made.
+fn only_files(dir: &Path, directories: &[&Path]) -> Result<(), OpenError> {
+    let damaged = |path: &Path| {
+        let cause = format!("{} is no file and no directory of its own", path.display());
+        OpenError::Damaged { dir: dir.to_owned(), cause }
+    };
+    for parent in directories.iter().copied().chain([dir]) {
+        let io = |source| OpenError::Io { path: parent.to_owned(), source };
+        if !parent.symlink_metadata().map_err(io)?.is_dir() {
+            return Err(damaged(parent));
+        }
+        for entry in parent.read_dir().map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let meta = path.symlink_metadata().map_err(|source| OpenError::Io { path: path.clone(), source })?;
+            if !meta.is_file() && !directories.contains(&path.as_path()) {
+                return Err(damaged(&path));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Small: what is in it is small. A torn end of the log is cut, since it was never acknowledged; the guard knows.

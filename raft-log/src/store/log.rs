@@ -9,6 +9,7 @@ use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::db::{COMMITTED, Db, PURGED, VOTE};
+use crate::ids::NodeId;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote, decode, encode};
 
 /// Entries that are sent together have about this many bytes at most, so that they fit in a message.
@@ -85,6 +86,27 @@ impl LogStore {
         }
         ends.last = ends.last.or(purged);
         Ok(Self { db, ends: Arc::new(Mutex::new(ends)) })
+    }
+
+    /// All entries behind one, acknowledged or not.
+    pub fn after(&self, last: Option<LogId>) -> Result<Vec<Entry>, String> {
+        self.read(last.map_or(0, |last| last.index + 1), u64::MAX, usize::MAX)
+    }
+
+    /// What leaves no entry, everything purged, and a vote of `node` for itself in a later term than any that is known here.
+    pub fn emptied(&self, node: NodeId) -> Result<WriteBatch, String> {
+        let last = self.ends().last;
+        let vote: Option<Vote> = self.db.get(VOTE)?;
+        let terms = [last.map(|last| last.leader_id.term), vote.map(|vote| vote.leader_id().term)];
+        let term = terms.into_iter().flatten().max().unwrap_or(0) + 1;
+        let mut batch = WriteBatch::default();
+        batch.put(VOTE, encode(&Vote::new(term, node)));
+        batch.put(COMMITTED, encode(&last));
+        if let Some(last) = last {
+            batch.put(PURGED, encode(&last));
+            batch.delete_range(key(0), key(last.index + 1));
+        }
+        Ok(batch)
     }
 
     /// The last entry there is, acknowledged or not.

@@ -4,7 +4,10 @@
 //! the log and is applied again after a crash. So an index that was applied can be forgotten, and one that was flushed
 //! cannot: pins may go only by the latter.
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod fuzz;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::RaftStateMachine;
@@ -15,7 +18,7 @@ use tokio::sync::watch;
 
 use super::db::{CHECKPOINT, Db, PURGED};
 use super::log::{blocking, key};
-use crate::ids::{Id, LogIndex, Position, RepositoryId};
+use crate::ids::{Id, LogIndex, NodeId, Position, RepositoryId};
 use crate::state::{State, Step, StepId};
 use crate::types::{Entry, LogId, Membership, Reply, SnapshotMeta, StorageError, TypeConfig, decode, encode, position};
 
@@ -160,7 +163,32 @@ impl Memory {
         Ok(())
     }
 
-    fn apply(&self, entry: Entry, step_id: StepId) -> Reply {
+    /// The last entry applied.
+    pub fn last(&self) -> Option<LogId> {
+        self.now().last
+    }
+
+    /// Changes the state by hand, with `node` as the only one that votes, and writes it together with `batch`: for a log that
+    /// nobody runs. Gives back the state.
+    pub fn replace(&self, batch: WriteBatch, node: NodeId, change: impl FnOnce(&mut State)) -> Result<State, String> {
+        let (bytes, last, state) = {
+            let mut now = self.now();
+            let last = now.last;
+            change(&mut now.state);
+            let of = now.membership.membership().get_node(&node).cloned().ok_or("this node has no part in the log")?;
+            let voters = openraft::Membership::new(vec![[node].into()], BTreeMap::from([(node, of)]));
+            now.membership = Membership::new(last, voters);
+            // Steps that were given up are not written.
+            if now.steps.back().is_some_and(|unwritten| Some(unwritten.id) != now.state.last_step) {
+                now.steps.clear();
+            }
+            (encode(&*now), last.map(|last| LogIndex(last.index)), now.state.clone())
+        };
+        self.store(batch, bytes, last)?;
+        Ok(state)
+    }
+
+    pub(crate) fn apply(&self, entry: Entry, step_id: StepId) -> Reply {
         let mut guard = self.now();
         let now = &mut *guard;
         let at = position(&entry.log_id);

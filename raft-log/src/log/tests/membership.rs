@@ -14,14 +14,14 @@ fn one_node_by_itself() {
         assert_eq!(lost, Ok(Outcome::Lost { current: Some(id(1)) }));
         let log = &cluster.nodes[&NodeId(1)];
         assert_eq!(log.noted(Note::Packs), Ok(None));
-        for (note, bytes) in [(Note::Packs, b"1"), (Note::Collected, b"2"), (Note::Packs, b"3")] {
+        for (note, bytes) in [(Note::Packs, b"1"), (Note::Growing, b"2"), (Note::Packs, b"3")] {
             log.note(note, bytes).expect("it can be written");
         }
         cluster.crash(NodeId(1)).await;
         cluster.restart(NodeId(1)).await;
         let log = &cluster.nodes[&NodeId(1)];
         assert_eq!(log.noted(Note::Packs), Ok(Some(b"3".to_vec())));
-        assert_eq!(log.noted(Note::Collected), Ok(Some(b"2".to_vec())));
+        assert_eq!(log.noted(Note::Growing), Ok(Some(b"2".to_vec())));
         assert_published(&cluster.publish(NodeId(1), main_ref(Some(id(1)), id(2))).await);
         let log = &cluster.nodes[&NodeId(1)];
         let steps = log.unwritten_steps();
