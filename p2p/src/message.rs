@@ -491,4 +491,4 @@ impl Nodes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -130,6 +130,7 @@ pub struct Serving {
     since: Moment,
     granted: bool,
     calls: usize,
+    given: u64,
     out: Vec<Vec<u8>>,
 }
 
@@ -138,7 +139,7 @@ impl Serving {
     pub fn new(shared: Arc<Shared>, peer: PeerKey, class: Class, now: Moment) -> Self {
         let inbox = Inbox::new(class, Side::Asker);
         let (state, since) = (State::Greeting, now);
-        Self { shared, peer, class, inbox, state, since, granted: false, calls: 0, out: Vec::new() }
+        Self { shared, peer, class, inbox, state, since, granted: false, calls: 0, given: 0, out: Vec::new() }
     }
 
     /// Takes bytes as they came; asked for only while [`Turn::Read`].
@@ -203,7 +204,12 @@ impl Serving {
     fn answered(&mut self, step: Result<Step, Refusal>, work: u64, now: Moment) -> Turn {
         self.shared.guard().spend(&self.peer, 0, work, now);
         match step {
-            Ok(Step::Send(message)) => Turn::Send(message.encode()),
+            Ok(Step::Send(message)) => {
+                if let Message::GetEnd { sent } = message {
+                    self.given += u64::from(sent);
+                }
+                Turn::Send(message.encode())
+            }
             Ok(Step::Working) => Turn::Again,
             Ok(Step::End) => self.idle(now),
             Err(refusal) => {
@@ -308,6 +314,11 @@ impl Serving {
     /// Whether the peer's Hello was answered with a welcome.
     pub fn is_welcome(&self) -> bool {
         self.granted
+    }
+
+    /// Objects that were given since this was asked last, of requests that have ended.
+    pub fn take_given(&mut self) -> u64 {
+        std::mem::take(&mut self.given)
     }
 
     /// Whether a bulk request is being answered.

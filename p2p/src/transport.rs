@@ -40,6 +40,7 @@ use swarm_task::Command;
 
 pub use calls::{CALL_TIME, CallError};
 pub use config::{Answer, Answers, Caller, Config, ConnectError, Connection, StartError};
+pub use inner::Traffic;
 
 /// This node on the network. Dropped, it is gone; [`Transport::shutdown`] takes leave first.
 pub struct Transport {
@@ -95,6 +96,7 @@ impl Transport {
             kept: Mutex::default(),
             connected: connections,
             reasons: Mutex::default(),
+            traffic: Mutex::default(),
             stop: stopped,
         });
         for (class, incoming) in incoming {
@@ -164,6 +166,11 @@ impl Transport {
             Connection { peer, is_connected, why: self.inner.reason(&peer).filter(|_| !is_connected) }
         };
         peers.into_iter().map(state).collect()
+    }
+
+    /// What went over streams for bulk, by peer.
+    pub fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {
+        lock(&self.inner.traffic).clone()
     }
 
     /// Ends all connections with a peer that is no member any more.

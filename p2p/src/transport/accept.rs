@@ -92,10 +92,17 @@ impl Driver {
             }
             let (back, turn) = self.step(serving).await?;
             serving = back;
+            let given = serving.take_given();
+            if given > 0 {
+                self.inner.count(&self.peer, |traffic| traffic.objects_sent += given);
+            }
             match turn? {
                 Turn::Send(bytes) => {
                     if serving.is_welcome() && self.class != Class::Join {
                         self.place = None;
+                    }
+                    if self.class == Class::Bulk && serving.is_welcome() {
+                        self.inner.count(&self.peer, |traffic| traffic.sent += bytes.len() as u64);
                     }
                     if self.send.send(bytes).await.is_err() {
                         return Ok(());

@@ -98,7 +98,11 @@ pub(super) fn run(
             drop(fetch.stored(outcome));
         }
     }
-    (result, fetch.stats())
+    let stats = fetch.stats();
+    for (peer, bytes) in &stats.by_peer {
+        inner.count(peer, |traffic| traffic.received += bytes);
+    }
+    (result, stats)
 }
 
 struct Driver<'a> {

@@ -44,10 +44,27 @@ pub(super) struct Inner {
     pub(super) connected: watch::Receiver<HashSet<PeerKey>>,
     /// Why peers that we wanted are not.
     pub(super) reasons: Mutex<HashMap<PeerKey, String>>,
+    /// What went over streams for bulk.
+    pub(super) traffic: Mutex<BTreeMap<PeerKey, Traffic>>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
+/// What went to a peer and came from it on streams for bulk, since the node started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that went there.
+    pub sent: u64,
+    /// Chunks, and metadata in frames, that went there.
+    pub objects_sent: u64,
+    /// Bytes that came from there.
+    pub received: u64,
+}
+
 impl Inner {
+    pub(super) fn count(&self, peer: &PeerKey, note: impl FnOnce(&mut Traffic)) {
+        note(lock(&self.traffic).entry(*peer).or_default());
+    }
+
     pub(super) fn now(&self) -> Moment {
         self.started.elapsed()
     }
