@@ -5,9 +5,13 @@
 //! is one order of publishes (G3), and a `sync` that is cut off loses nothing.
 
 mod answer;
+mod ask;
 mod calls;
 mod core;
 mod follow;
+#[cfg(test)]
+mod fuzz;
+mod heal;
 mod hold;
 mod invite;
 mod jobs;
@@ -18,12 +22,15 @@ mod members;
 mod node;
 pub(crate) mod outbox;
 mod part;
+mod record;
+mod recover;
 pub(crate) mod remote;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod view;
 
 pub use join::clone;
 pub use node::{Node, NodeOptions, Told};
-pub use part::{ClusterPart, carry_out};
+pub use part::{ClusterPart, carry_out, is_member};

@@ -6,6 +6,8 @@
 
 mod command;
 mod file;
+#[cfg(test)]
+mod fuzz;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -13,6 +13,8 @@
 mod accept;
 mod carry_out;
 mod client;
+#[cfg(test)]
+mod fuzz;
 mod keeper;
 mod metrics;
 mod part;

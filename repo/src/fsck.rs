@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::fsck::{About, BadObject, Depth, Finding, Seen, SeenAt};
 use filesync_cas::pack::PackName;
-use filesync_cas::{ContentHash, Kind, Schema};
+use filesync_cas::{ContentHash, Kind, Schema, Session};
 use filesync_merkle::{
-    Ancestors, ChunkId, Commit, Content, DirCursor, Entry, ListId, ListReader, MerkleSchema, Node, RepoPath, TreeLink,
-    Walk, WalkError, WalkVisitor,
+    Ancestors, ChunkId, Commit, Content, DirCursor, Entry, ListId, ListReader, MerkleSchema, Node, Pub, PubId,
+    RepoPath, TreeLink, Walk, WalkError, WalkVisitor,
 };
 
 use crate::daemon;
@@ -29,12 +29,20 @@ use crate::roots::Roots;
 /// Paths that are named for one object.
 const PATHS_MAX: usize = 1000;
 
-/// Carries out `fsck`.
-pub fn fsck(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
+/// Brings what is damaged into a session from elsewhere, as far as it can.
+pub type Bring<'a> = &'a dyn Fn(&Session<'_>) -> Result<(), Error>;
+
+/// Carries out `fsck`. What a repair cannot find here, `bring` is asked for.
+pub fn fsck(
+    repo: &Repo,
+    request: &FsckRequest,
+    bring: Option<Bring<'_>>,
+    observer: &dyn Observer,
+) -> Result<FsckResult, Error> {
     let began = Instant::now();
     let (mut result, hurt) = check(repo, request, observer)?;
     if request.repair {
-        result = repair::repair(repo, request, observer, result, &hurt)?;
+        result = repair::repair(repo, request, bring, observer, result, &hurt)?;
     }
     result.elapsed = began.elapsed();
     Ok(result)
@@ -59,7 +67,8 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
         _ => repo.store.packs_len(),
     };
     observer.event(Event::Phase { what: "checking", bytes: Some(bytes), items: None });
-    let advance = |bytes, items| observer.event(Event::Advance { bytes, items });
+    let step = crate::gc::step(observer);
+    let advance = |bytes, items| step(items, bytes);
     let (bad, seen, claims, files) = (BTreeMap::new(), repo.store.seen()?, HashSet::new(), Vec::new());
     let mut found = Findings { repo, bad, seen, claims, files, failed: None };
     let mut result = FsckResult::default();
@@ -245,6 +254,7 @@ fn walk_history(repo: &Repo, found: &mut Findings<'_>, findings: &mut Vec<String
     let mut expired = HashSet::new();
     match Roots::read(repo) {
         Ok(roots) => {
+            walk_steps(repo, found, roots.step);
             commits.extend(roots.commits);
             expired = roots.expired;
         }
@@ -276,6 +286,21 @@ fn walk_history(repo: &Repo, found: &mut Findings<'_>, findings: &mut Vec<String
         }
     }
     Ok(trees)
+}
+
+/// Goes back in the order of publishes.
+fn walk_steps(repo: &Repo, found: &mut Findings<'_>, last: Option<PubId>) {
+    let mut next = last;
+    while let Some(id) = next.take() {
+        let step = repo.node_source().get(PubId::KIND, &id.0).map_err(|error| error.to_string());
+        match step.and_then(|bytes| Pub::decode(&bytes).map_err(|error| error.to_string())) {
+            Ok(step) => {
+                found.node(PubId::KIND, &id.0);
+                next = step.prev;
+            }
+            Err(cause) => found.note(id.0, PubId::KIND, cause, None),
+        }
+    }
 }
 
 fn check_signature(repo: &Repo, id: &ContentHash, commit: &Commit, findings: &mut Vec<String>) {

@@ -7,6 +7,7 @@ use filesync_cas::gc::{Fate, Gc, GcError, GcReport, Plan};
 use filesync_cas::rows::RowBatch;
 
 use crate::cancel;
+use crate::collected;
 use crate::error::{Error, ErrorKind};
 use crate::repo::Repo;
 use crate::request::{Event, GcRequest, GcResult, Observer};
@@ -29,6 +30,7 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
     } else {
         observer.event(Event::Phase { what: "collecting", bytes: None, items: None });
         let rows = stale_rows(repo, &gc, &plan)?;
+        collected::note(&**repo.store.vfs(), &plan)?;
         let report = gc.apply(&plan, rows, &step)?;
         let GcReport { unlinked_bytes, copied_bytes, waiting_bytes, packs_rewritten, packs_removed, bad } = report;
         result.freed_bytes = unlinked_bytes.saturating_sub(copied_bytes);

@@ -11,6 +11,7 @@ use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::identity;
+use crate::published::Published;
 use crate::repo::{Repo, request_paths};
 use crate::request::{LogEntry, LogRequest, Target};
 use crate::roots::Roots;
@@ -173,9 +174,10 @@ pub fn log(
         Err(error) => return Err(error),
     };
     let is_expired = |id: &CommitId| expired.as_ref().is_some_and(|expired| expired.contains(id));
-    let entry = |id, commit| LogEntry {
-        expired: expired.as_ref().map(|expired| expired.contains(&id)),
-        ..log_entry(repo, id, commit, &names)
+    let mut published = Published::of(repo, start)?;
+    let mut entry = |id, commit| -> Result<LogEntry, Error> {
+        let expired = expired.as_ref().map(|expired| expired.contains(&id));
+        Ok(LogEntry { expired, ..log_entry(repo, id, commit, &names, &mut published)? })
     };
     let mut left = request.limit.unwrap_or(u64::MAX);
     let mut kept = Vec::new();
@@ -189,9 +191,10 @@ pub fn log(
             continue;
         }
         left -= 1;
-        if request.reverse { kept.push((id, commit)) } else { visit(entry(id, commit))? }
+        let entry = entry(id, commit)?;
+        if request.reverse { kept.push(entry) } else { visit(entry)? }
     }
-    kept.into_iter().rev().try_for_each(|(id, commit)| visit(entry(id, commit)))
+    kept.into_iter().rev().try_for_each(visit)
 }
 
 /// Commits along first parents. Without paths every one counts, and no tree is read.
@@ -240,9 +243,15 @@ impl Names {
 }
 
 /// A commit as it is shown.
-pub fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &Names) -> LogEntry {
+pub fn log_entry(
+    repo: &Repo,
+    id: CommitId,
+    commit: Commit,
+    names: &Names,
+    published: &mut Published<'_>,
+) -> Result<LogEntry, Error> {
     let signature = identity::verify(&commit, repo.repository());
-    LogEntry {
+    Ok(LogEntry {
         commit: id,
         tree: commit.tree.id,
         parents: commit.parents,
@@ -250,12 +259,12 @@ pub fn log_entry(repo: &Repo, id: CommitId, commit: Commit, names: &Names) -> Lo
         node: ContentHash::from_bytes(commit.node),
         time: commit.time,
         message: commit.message,
-        log_index: None,
-        as_of: None,
+        log_index: published.index(&id)?,
+        as_of: published.as_of,
         signature,
         refs: names.0.get(&id).cloned().unwrap_or_default(),
         expired: None,
-    }
+    })
 }
 
 /// Every commit that something refers to: the head and the tags.

@@ -6,7 +6,7 @@ use std::path::Path;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use filesync_cas::ContentHash;
 use filesync_cas::hash::{hex, unhex};
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Open, Vfs, read_to_end, replace};
 use filesync_merkle::{Commit, InvalidError};
 
@@ -36,7 +36,9 @@ impl Identity {
         let lines = Lines::parse(&bytes, TITLE).map_err(|cause| damaged(&cause))?;
         let secret = lines.iter().next().and_then(|line| line.strip_prefix("secret "));
         let seed: Option<[u8; 32]> = secret.and_then(unhex).and_then(|seed| seed.try_into().ok());
-        Ok(Self(SigningKey::from_bytes(&seed.ok_or_else(|| damaged("no key in it"))?)))
+        let identity = Self(SigningKey::from_bytes(&seed.ok_or_else(|| damaged("no key in it"))?));
+        check_form(&bytes, &identity.encode()).map_err(|cause| damaged(&cause))?;
+        Ok(identity)
     }
 
     /// Whether the key is there, and not for us.
@@ -47,9 +49,14 @@ impl Identity {
 
     /// Writes the key, readable by its owner alone; durable on return.
     pub fn save(&self, vfs: &dyn Vfs) -> Result<(), Error> {
+        let written = replace(vfs, Path::new(PATH), &self.encode(), 0o600);
+        written.map_err(|error| Error::io("cannot write identity", &error))
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let mut file = Builder::new(TITLE);
         file.line(&format!("secret {}", hex(&self.0.to_bytes())));
-        replace(vfs, Path::new(PATH), &file.finish(), 0o600).map_err(|error| Error::io("cannot write identity", &error))
+        file.finish()
     }
 
     /// What the key is made of, for the network.

@@ -7,6 +7,8 @@
 //! knows no `[:alpha:]`, and takes an unclosed `[` as a letter), backslashes, tabs at the end, and `**` beside other
 //! letters. Of several rules the last one in the deepest file decides.
 
+#[cfg(test)]
+mod fuzz;
 mod glob;
 #[cfg(test)]
 mod tests;

@@ -195,7 +195,7 @@ impl Repo {
 
     /// Reads and verifies all, and changes nothing but the list of what is damaged.
     pub fn fsck(&self, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
-        self.told(observer, || fsck::fsck(self, request, observer))
+        self.told(observer, || fsck::fsck(self, request, None, observer))
     }
 
     /// Removes what nothing refers to. Needs a writer, unless it only says what it would do.

@@ -4,6 +4,7 @@ use crate::diff::diff_trees;
 use crate::error::Error;
 use crate::history::{Names, commit_of, kept_parent, log_entry};
 use crate::path_set::PathSet;
+use crate::published::Published;
 use crate::repo::Repo;
 use crate::request::{LogEntry, Observer, ShowRequest, Shown};
 
@@ -18,7 +19,8 @@ pub fn show(
     let parent = kept_parent(repo, &commit)?;
     let trees = (parent, Some(commit.tree));
     // One that has expired is not shown.
-    let entry = LogEntry { expired: Some(false), ..log_entry(repo, id, commit, &Names::of(repo)?) };
+    let mut published = Published::of(repo, Some(id))?;
+    let entry = LogEntry { expired: Some(false), ..log_entry(repo, id, commit, &Names::of(repo)?, &mut published)? };
     visit(Shown::Commit(Box::new(entry)))?;
     diff_trees(repo, trees, &PathSet::default(), request.contents, observer, &mut |difference| {
         visit(Shown::Difference(Box::new(difference)))

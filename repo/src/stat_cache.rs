@@ -30,6 +30,8 @@
 
 mod codec;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 mod update;
 

@@ -5,6 +5,8 @@
 //! with the last. Tags are written and removed under the writer's lock; whoever reads beside that sees one state or the
 //! other.
 
+pub mod wishes;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,11 +19,13 @@ use crate::history::commit_of;
 use crate::nearest::nearest;
 use crate::repo::Repo;
 use crate::request::{Tag, TagRequest};
+use wishes::Wishes;
 
 const DIR: &str = "refs/tags";
 const TITLE: &str = "filesync ref 1";
 const FILE_LEN_MAX: u64 = 4096;
-const NAME_LEN_MAX: usize = 255;
+/// As a ref of a cluster it is longer by a word.
+const NAME_LEN_MAX: usize = 250;
 
 /// Carries out `tag`.
 pub fn tag(repo: &Repo, request: &TagRequest) -> Result<Vec<Tag>, Error> {
@@ -34,9 +38,14 @@ pub fn tag(repo: &Repo, request: &TagRequest) -> Result<Vec<Tag>, Error> {
         TagRequest::Make { name, rev, force } => {
             check_new(name)?;
             let (commit, _) = commit_of(repo, rev.as_deref())?;
-            make(vfs, name, commit, *force).map(|tag| vec![tag])
+            let mut wishes = Wishes::read(vfs)?;
+            let tag = make(vfs, name, commit, *force, wishes.as_mut())?;
+            Ok(vec![tag])
         }
-        TagRequest::Delete { name } => delete(vfs, name).map(|tag| vec![tag]),
+        TagRequest::Delete { name } => {
+            let mut wishes = Wishes::read(vfs)?;
+            delete(vfs, name, wishes.as_mut()).map(|tag| vec![tag])
+        }
     }
 }
 
@@ -104,7 +113,8 @@ pub fn with_hint(vfs: &dyn Vfs, name: &str, error: Error) -> Error {
     }
 }
 
-fn make(vfs: &dyn Vfs, name: &str, commit: CommitId, force: bool) -> Result<Tag, Error> {
+/// Wishes are durable before what is wished for: a wish for what is there already does no harm.
+fn make(vfs: &dyn Vfs, name: &str, commit: CommitId, force: bool, wishes: Option<&mut Wishes>) -> Result<Tag, Error> {
     let failed = |cause: &str| Error::new(ErrorKind::Failed, format!("cannot make tag {name}: {cause}"));
     if let Some(other) = clash(name, &names(vfs)?) {
         return Err(failed(&format!("there is a tag {other}, and a name cannot stand for a tag and for a directory")));
@@ -117,11 +127,15 @@ fn make(vfs: &dyn Vfs, name: &str, commit: CommitId, force: bool) -> Result<Tag,
     if was.is_some() && !force {
         return Err(failed("it is there already").with_hint("--force moves it"));
     }
+    if let Some(wishes) = wishes {
+        wishes.note(name, was, Some(commit));
+        wishes.write(vfs)?;
+    }
     write(vfs, name, commit).map_err(|error| Error::io(format_args!("cannot make tag {name}"), &error))?;
     Ok(Tag { name: name.to_owned(), commit: Some(commit), was: was.filter(|was| *was != commit) })
 }
 
-fn delete(vfs: &dyn Vfs, name: &str) -> Result<Tag, Error> {
+fn delete(vfs: &dyn Vfs, name: &str, wishes: Option<&mut Wishes>) -> Result<Tag, Error> {
     let missing = || {
         let error = Error::new(ErrorKind::NotFound, format!("cannot remove tag {name}: no tag of that name"));
         with_hint(vfs, name, error)
@@ -131,8 +145,28 @@ fn delete(vfs: &dyn Vfs, name: &str) -> Result<Tag, Error> {
         Err(error) if error.kind() == ErrorKind::Damage => None,
         found => Some(found?.ok_or_else(missing)?),
     };
+    if let Some(wishes) = wishes {
+        wishes.note(name, commit, None);
+        wishes.write(vfs)?;
+    }
     remove(vfs, name).map_err(|error| Error::io(format_args!("cannot remove tag {name}"), &error))?;
     Ok(Tag { name: name.to_owned(), commit, was: None })
+}
+
+/// Has a tag stand where the cluster has it; fails where its name is none, or another is in its way.
+pub fn set(vfs: &dyn Vfs, name: &str, commit: CommitId) -> Result<(), Error> {
+    check_new(name)?;
+    make(vfs, name, commit, true, None).map(drop)
+}
+
+/// Removes a tag that the cluster does not have.
+pub fn unset(vfs: &dyn Vfs, name: &str) -> Result<(), Error> {
+    delete(vfs, name, None).map(drop)
+}
+
+/// Whether a tag can be called so.
+pub fn is_name(name: &str) -> bool {
+    check_new(name).is_ok()
 }
 
 /// Whether a name can be a tag's: it leads nowhere but below the directory, and to no temporary file.
@@ -148,7 +182,7 @@ fn check_new(name: &str) -> Result<(), Error> {
     let why = if name.is_empty() {
         "it is empty"
     } else if name.len() > NAME_LEN_MAX {
-        "it is longer than 255 bytes"
+        "it is longer than 250 bytes"
     } else if matches!(name, "HEAD" | "main") {
         "that is the name of something else"
     } else if is_id {

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use filesync_repo::{ConfigRequest, FsckRequest, FsckResult};
+use filesync_repo::{ClusterAnswer, ClusterRequest, ConfigRequest, FsckRequest, FsckResult};
 
-use crate::context::Context;
+use crate::context::{Context, misunderstood};
 use crate::error::{Exit, Failure};
 use crate::{json, quote, units};
 
@@ -23,7 +23,7 @@ Examples:
   filesync fsck
   filesync fsck --quick
   filesync fsck --sample 5%          a different part each time
-  filesync fsck --repair             take damaged parts from other copies, or from the working copy
+  filesync fsck --repair             take damaged parts from other copies, the working copy or members
   filesync fsck --json | jq -r '.damaged[].paths[]'")]
 pub struct FsckArgs {
     /// Check checksums, and that nothing is missing; decompress nothing
@@ -32,7 +32,7 @@ pub struct FsckArgs {
     /// Read only a part of the data, others each time; metadata as always
     #[arg(long, value_name = "PERCENT", value_parser = units::parse_share, conflicts_with = "quick")]
     sample: Option<u32>,
-    /// Store again what is damaged and can be had from another copy or from the working copy
+    /// Store again what is damaged and can be had from another copy, the working copy or other members
     #[arg(long)]
     repair: bool,
 }
@@ -41,7 +41,7 @@ pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
     let FsckArgs { quick, sample, repair } = *args;
     let request = FsckRequest { quick, sample, repair };
     let result = match repair {
-        true => context.carry_out(request),
+        true => repair_as_far_as_can_be(request, context),
         false => context.open_reader()?.fsck(&request, &context.progress).map_err(Failure::from),
     };
     context.progress.finish();
@@ -59,6 +59,17 @@ pub fn run(args: &FsckArgs, context: &mut Context) -> Result<Exit, Failure> {
     // A mistake in the settings is no damage, and all is not well either.
     context.open_reader()?.config(&ConfigRequest::Show)?;
     Ok(Exit::Done)
+}
+
+/// Who is a member takes from the others what it lacks.
+fn repair_as_far_as_can_be(request: FsckRequest, context: &Context) -> Result<FsckResult, Failure> {
+    if !filesync_repo::cluster::is_member(&context.root()?) {
+        return context.carry_out(request);
+    }
+    match context.ask_cluster(&ClusterRequest::Fsck(request))? {
+        ClusterAnswer::Fsck(result) => Ok(result),
+        _ => Err(misunderstood()),
+    }
 }
 
 fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! `peers`.
 
-use std::io::Write;
+use std::io::{self, BufRead as _, Read as _, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -52,6 +52,15 @@ enum PeersCommand {
         #[arg(long, value_name = "ROLE", value_enum, hide_possible_values = true)]
         role: RoleWord,
     },
+    /// Go on with this voter alone, when the majority is lost for good
+    ///
+    /// What this node does not have of what was published is given up. It begins a new epoch: whoever voted before is a
+    /// member no more, and joins again with an invite; so do writers and readers. Asks for a line on standard input.
+    Recover {
+        /// That the other voters will never come back
+        #[arg(long, required = true)]
+        only_survivor: bool,
+    },
 }
 
 pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -59,6 +68,10 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
         None => PeersRequest::List,
         Some(PeersCommand::Remove { node }) => PeersRequest::Remove { node: node.clone() },
         Some(PeersCommand::Promote { node, even }) => PeersRequest::Promote { node: node.clone(), even: *even },
+        Some(PeersCommand::Recover { .. }) => {
+            confirm(context)?;
+            PeersRequest::Recover
+        }
         Some(PeersCommand::Demote { node, role }) if *role != RoleWord::Voter => {
             PeersRequest::Demote { node: node.clone(), role: role.role() }
         }
@@ -76,6 +89,21 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
     }
     .map_err(Failure::Output)?;
     Ok(Exit::Done)
+}
+
+/// What has to be typed before a majority is given up.
+const CONFIRMATION: &str = "only survivor";
+
+fn confirm(context: &Context) -> Result<(), Failure> {
+    let root = context.root()?;
+    eprintln!("{}: this node will be the only voter, and the others are given up for good.", root.display());
+    eprintln!("Type \"{CONFIRMATION}\" to go on:");
+    let mut line = String::new();
+    io::stdin().lock().take(256).read_line(&mut line).map_err(|error| Failure::local("standard input", &error))?;
+    if line.trim() == CONFIRMATION {
+        return Ok(());
+    }
+    Err(Failure::Local { message: "cannot recover: not confirmed; nothing was changed".to_owned(), hint: None })
 }
 
 fn line(peer: &Peer) -> String {

@@ -89,16 +89,26 @@ async fn answer_by_log(core: &Arc<Core>, log: &Log, from: NodeId, call: Call) ->
             Ok(TryStatus::Unknown) => Answer::Try(TryState::Unknown),
             Err(error) => read_failed(error),
         },
-        Call::HeldAsOf => match log.flush() {
-            Ok(flushed) => Answer::HeldAsOf(core.held_as_of().min(flushed.map_or(0, |index| index.0))),
-            Err(error) => Answer::Failed(error.to_string()),
-        },
+        Call::HeldAsOf => {
+            match core.check_whole().map_err(|error| error.to_string()).and_then(|()| attest(core, log)) {
+                Ok(flushed) => Answer::HeldAsOf(core.held_as_of().min(flushed.map_or(0, |index| index.0))),
+                Err(error) => Answer::Failed(error),
+            }
+        }
         Call::Propose(command) if speaks_for(&command) == Some(from) => proposed(log.propose(command, DECIDE).await),
+        // Who does not lead may not know who votes.
+        Call::Propose(Command::Cancel { .. }) if log.leading().is_none() => Answer::NotLeader(log.leader()),
         Call::Propose(Command::Cancel { intent }) if core.view.read(|state| state.is_voter(from)) => {
             proposed(log.propose(Command::Cancel { intent }, DECIDE).await)
         }
         _ => Answer::Failed("not to be asked for by a member".to_owned()),
     }
+}
+
+/// Brings to disk what an attestation of all that is live relies on.
+fn attest(core: &Core, log: &Log) -> Result<Option<ids::LogIndex>, String> {
+    core.record.keep(&core.repo.store, log).map_err(|error| error.to_string())?;
+    log.flush().map_err(|error| error.to_string())
 }
 
 /// For whom a command speaks, if a member may ask for it at all.

@@ -94,6 +94,8 @@ pub enum Answer {
     Unknown(String),
     /// It could not be done, and was not.
     Failed(String),
+    /// It will not be done, however often it is asked for.
+    Refused(String),
 }
 
 /// What a leader knows of a try.

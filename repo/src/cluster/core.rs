@@ -15,21 +15,27 @@ use filesync_raft_log::command::TryId;
 use filesync_raft_log::error::SendError;
 use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::{Log, Network, Recipient, Sending, State};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::calls::{Answer, Call, decode, encode};
+use super::heal::{self, Condition};
 use super::jobs::Jobs;
+use super::record::Record;
 use super::remote::Remote;
+use super::turn::Turn;
 use super::view::View;
+use crate::cancel::Token;
 use crate::error::{Error, ErrorKind};
 use crate::repo::Repo;
 
 /// How long to wait for a connection before another member is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long to leave a cluster alone that has no leader.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long to wait for others once somebody is connected.
+const OTHERS: Duration = Duration::from_millis(200);
 
 /// A running node.
 pub struct Core {
@@ -51,12 +57,24 @@ pub struct Core {
     pub remote: Mutex<Remote>,
     /// As of which index everything live is held here: never later than what is true.
     pub held_as_of: AtomicU64,
+    /// Whether it has what it should have.
+    pub condition: Mutex<Condition>,
+    /// Held by who makes it whole.
+    pub healing: Mutex<()>,
+    /// What it attested to have.
+    pub record: Record,
+    /// Who led when somebody was asked last; 0 at first.
+    pub led: AtomicU64,
     /// Publishes of members that it leads.
     pub publishes: Jobs<(NodeId, u64)>,
+    /// Whose turn it is, where it leads.
+    pub turn: Turn,
     /// What it fetches and pins for leaders.
     pub holds: Jobs<TryId>,
     /// Everything is to end: for those who look.
     pub stopping: Arc<AtomicBool>,
+    /// The same, for long work in the background.
+    pub token: Token,
     /// The same, for those who wait.
     pub stop: watch::Sender<bool>,
 }
@@ -87,9 +105,30 @@ impl Core {
         self.remote.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it has what it should have.
+    pub fn condition(&self) -> Condition {
+        *self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether it has what it should have.
+    pub fn set_condition(&self, condition: Condition) {
+        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    }
+
+    /// Fails unless it has what it should have: for who would rely on that, or attest it.
+    pub fn check_whole(&self) -> Result<(), Error> {
+        let has_others = || self.log.get().is_none_or(|log| log.read(|state| !heal::is_alone(self.number, state)));
+        if self.condition() == Condition::Whole && !(self.repo.store.has_damage() && has_others()) {
+            return Ok(());
+        }
+        let message = "this node lacks data that it should have, and is getting it from the others";
+        Err(Error::new(ErrorKind::Damage, message).with_hint("`filesync fsck` shows what"))
+    }
+
     /// Has everything end soon.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.token.request();
         self.stop.send_replace(true);
     }
 
@@ -126,13 +165,23 @@ impl Core {
         connecting.await.map_err(|error| CallFailure::Unreachable(error.to_string()))
     }
 
-    /// Connects with members, and says with which it worked.
+    /// Connects with members, and says with which it worked. Who is slow or gone is not waited for once somebody is there.
     pub async fn connect_all(&self, nodes: &[NodeId]) -> Vec<PeerKey> {
-        let connecting = nodes.iter().filter(|node| **node != self.number).filter_map(|node| {
-            let (key, addresses) = self.view.address(*node)?;
-            Some(async move { self.connect(key, &addresses).await.is_ok().then_some(key) })
-        });
-        futures::future::join_all(connecting).await.into_iter().flatten().collect()
+        let others = nodes.iter().filter(|node| **node != self.number);
+        let mut connecting: FuturesUnordered<_> = others
+            .filter_map(|node| {
+                let (key, addresses) = self.view.address(*node)?;
+                Some(async move { self.connect(key, &addresses).await.is_ok().then_some(key) })
+            })
+            .collect();
+        let (mut connected, mut until) = (Vec::new(), Instant::now() + CONNECT);
+        while let Ok(Some(answer)) = timeout_at(until, connecting.next()).await {
+            if let Some(key) = answer {
+                connected.push(key);
+                until = until.min(Instant::now() + OTHERS);
+            }
+        }
+        connected
     }
 
     /// Asks a peer.
@@ -161,57 +210,6 @@ impl Core {
         let connected = timeout_at(until.min(Instant::now() + CONNECT), self.connect(key, &addresses)).await;
         connected.map_err(|_| late())??;
         self.call_peer(key, call, until.saturating_duration_since(Instant::now())).await
-    }
-
-    /// Voters as far as they are known, those first that should know best.
-    fn to_ask(&self, first: Option<NodeId>) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> = first.into_iter().collect();
-        self.view.read(|state| {
-            for node in state.voters.iter().flatten() {
-                if !nodes.contains(node) {
-                    nodes.push(*node);
-                }
-            }
-        });
-        nodes
-    }
-
-    /// Asks whoever leads, until somebody does and answers, or the time is over. What may have been heard is asked again: each
-    /// call can be.
-    pub async fn ask_leader(self: &Arc<Self>, call: &Call, within: Duration) -> Result<Answer, Error> {
-        let until = Instant::now() + within;
-        let mut first = self.log.get().and_then(Log::leader);
-        let mut last = "no voter is known".to_owned();
-        loop {
-            for node in self.to_ask(first.take()) {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                let answer = if node == self.number {
-                    Ok(super::answer::answer_call(self, self.number, call.clone()).await)
-                } else {
-                    self.call(node, call, left.min(Duration::from_secs(15))).await
-                };
-                match answer {
-                    Ok(Answer::NotLeader(leader)) => {
-                        last = "no node leads".to_owned();
-                        first = leader.filter(|leader| *leader != node);
-                        if first.is_some() {
-                            break;
-                        }
-                    }
-                    Ok(Answer::Unknown(cause)) => last = cause,
-                    Ok(answer) => return Ok(answer),
-                    Err(CallFailure::Refused) => last = CallFailure::Refused.to_string(),
-                    Err(error) => last = format!("node {node}: {error}"),
-                }
-            }
-            if Instant::now() + ASK_AGAIN >= until || self.is_stopping() {
-                return Err(Error::new(ErrorKind::NoQuorum, format!("no answer from the cluster: {last}")));
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
     }
 
     /// Fetches the closure of a commit into a session, what of it is not here: on the base, which is whole here. Blocks.

@@ -51,7 +51,10 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let mut released = Instant::now();
     while !core.is_stopping() {
         applied.borrow_and_update();
-        let done = bring_here(core, log).and_then(|()| {
+        // A node that lacks something is being healed, and says so by itself.
+        let brought =
+            bring_here(core, log).or_else(|error| if core.check_whole().is_err() { Ok(()) } else { Err(error) });
+        let done = brought.and_then(|()| {
             // Pins may wait: what they cost is room.
             if released.elapsed() < LOOK {
                 return Ok(());
@@ -82,6 +85,7 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     if index < known.held_index {
         return Ok(());
     }
+    core.check_whole()?;
     let mut step = state.last_step.map(|id| PubId::from_bytes(id.0));
     let (state_step, mut is_written) = (step, true);
     let is_new = known.held != main || known.step != step || differ(&known.state, &state);
@@ -133,7 +137,8 @@ fn write_step(writer: &mut filesync_cas::store::FrameWriter<'_>, step: &Pub) -> 
 
 /// Whether something is to be kept of a state, and not only the index that it is as of.
 fn differ(known: &State, now: &State) -> bool {
-    known.members != now.members
+    known.epoch != now.epoch
+        || known.members != now.members
         || known.voters != now.voters
         || known.refs != now.refs
         || known.invites != now.invites

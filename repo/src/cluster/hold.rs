@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use filesync_cas::pin::{self, Pin};
 use filesync_cas::{ContentHash, Session};
-use filesync_merkle::CommitId;
 use filesync_merkle::history::read_commit;
+use filesync_merkle::{CommitId, is_ancestor};
 use filesync_raft_log::Log;
 use filesync_raft_log::command::TryId;
 use filesync_raft_log::ids::{self, Id, LeaderId, NodeId};
@@ -20,6 +20,7 @@ use super::jobs::Progress;
 use super::remote::index_of;
 use crate::error::{Error, ErrorKind};
 use crate::identity;
+use crate::limits;
 use crate::request::SignatureState;
 
 /// What a pin is for: a commit, for one try.
@@ -63,7 +64,12 @@ pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answe
     let begin = |progress: Progress| {
         let core = Arc::clone(core);
         async move {
-            let holding = tokio::task::spawn_blocking(move || hold_now(&core, &asked, &sources, &progress));
+            let holding = tokio::task::spawn_blocking(move || {
+                core.check_whole()?;
+                hold_now(&core, &asked, &sources, &progress)?;
+                // Nor is attested what was found bad meanwhile.
+                core.check_whole()
+            });
             match holding.await {
                 Ok(Ok(())) => Answer::Held,
                 Ok(Err(error)) => Answer::Failed(error.to_string()),
@@ -78,11 +84,25 @@ pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answe
 pub fn hold_now(core: &Arc<Core>, asked: &Asked, sources: &[NodeId], progress: &Progress) -> Result<(), Error> {
     let commit = CommitId::from_bytes(asked.commit.0);
     let session = core.repo.store.session()?;
-    fetch_closure(core, &session, commit, sources, progress)?;
+    if !is_below_held(core, commit)? {
+        fetch_closure(core, &session, commit, sources, progress)?;
+    }
     check_signatures(core, commit)?;
     session.keep()?;
+    if let Some(log) = core.log.get() {
+        core.record.keep(&core.repo.store, log)?;
+    }
     core.repo.store.pin(&asked.pin())?;
     Ok(())
+}
+
+/// Whether a commit is part of what is held here whole, and so needs nothing.
+fn is_below_held(core: &Core, commit: CommitId) -> Result<bool, Error> {
+    let held = core.remote().held.filter(|_| core.check_whole().is_ok());
+    match held {
+        Some(held) if core.view.is_published(&commit) => Ok(is_ancestor(core.repo.node_source(), commit, held)?),
+        _ => Ok(false),
+    }
 }
 
 /// Brings the closure of a commit here: what is not below what is held. All of it is claimed by the session.
@@ -94,12 +114,13 @@ pub fn fetch_closure(
     progress: &Progress,
 ) -> Result<(), Error> {
     // The base is what this node holds itself, and never what somebody else says.
-    let base = core.remote().held.filter(|held| *held != commit);
+    let base = core.remote().held.filter(|held| *held != commit && core.check_whole().is_ok());
     let peers = core.wait(core.connect_all(sources))?;
     core.fetch(session, commit, base, &peers, &mut |stats| progress.set(stats.received)).map(drop)
 }
 
-/// Every commit that is to be published was signed by who was a member at some time.
+/// Every commit that is to be published was signed by who was a member at some time, and is not too much for anybody. An
+/// error of usage is the commit's fault, and final.
 fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
     let state = core.state();
     let mut open = vec![head];
@@ -109,10 +130,12 @@ fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
             continue;
         }
         let commit = read_commit(core.repo.node_source(), &id)?;
+        let refused = |message: String| Error::new(ErrorKind::Usage, message);
+        let few = limits::check_paths(&format!("hold commit {id}"), &commit.tree, u64::MAX);
+        few.map_err(|error| refused(error.to_string()))?;
         let is_member = state.member_by_key(ids::PeerKey(commit.node)).is_some();
         if !is_member || identity::verify(&commit, core.repo.repository()) != SignatureState::Good {
-            let message = format!("cannot hold commit {id}: no member has signed it");
-            return Err(Error::new(ErrorKind::Failed, message));
+            return Err(refused(format!("cannot hold commit {id}: no member has signed it")));
         }
         open.extend(commit.parents);
     }

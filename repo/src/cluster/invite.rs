@@ -3,6 +3,8 @@
 //! It holds the seed of a key of which the cluster knows the public half, so that nothing secret travels when it is used:
 //! the joiner signs with it. Base32 in small letters, with a check, so that a damaged one is told from a wrong one.
 
+use std::fmt;
+
 use data_encoding::BASE32_NOPAD;
 use ed25519_dalek::{Signer, SigningKey};
 use filesync_cas::hash::check16;
@@ -28,8 +30,8 @@ pub struct Door {
     pub addresses: Vec<String>,
 }
 
-/// What the line says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the line says. It is a secret, and not to be printed but as the line.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteLine {
     /// Which repository.
     pub repository: RepositoryId,
@@ -43,6 +45,12 @@ pub struct InviteLine {
     pub is_compressed: bool,
     /// Whom to ask.
     pub doors: Vec<Door>,
+}
+
+impl fmt::Debug for InviteLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InviteLine").field("role", &self.role).finish_non_exhaustive()
+    }
 }
 
 impl InviteLine {

@@ -45,6 +45,11 @@ impl<K> Default for Jobs<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + 'static> Jobs<K> {
+    /// Whether a job runs for one of these.
+    pub fn any(&self, is_it: impl Fn(&K) -> bool) -> bool {
+        lock(&self.0).keys().any(is_it)
+    }
+
     /// Begins the job unless it runs, and waits for a while. It runs to its end whoever waits.
     pub async fn run<F>(&self, key: K, begin: impl FnOnce(Progress) -> F) -> Answer
     where

@@ -82,6 +82,7 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     let admit = line.admit(ids::PeerKey(identity.node()), &name, Vec::new());
     // Nobody but those whom the invite names is known yet.
     let mut state = State::new(line.repository);
+    state.epoch = 0;
     for door in &line.doors {
         state.members.insert(door.node, Member::known(door.key, door.addresses.clone()));
     }
@@ -138,7 +139,7 @@ pub fn decided(answer: Answer) -> Result<Outcome, Error> {
     match answer {
         Answer::Outcome(Outcome::Refused(refusal)) => Err(Error::new(ErrorKind::Failed, refusal.to_string())),
         Answer::Outcome(outcome) => Ok(outcome),
-        Answer::Failed(cause) => Err(Error::new(ErrorKind::Failed, cause)),
+        Answer::Failed(cause) | Answer::Refused(cause) => Err(Error::new(ErrorKind::Failed, cause)),
         other => Err(Error::new(ErrorKind::Failed, format!("an answer to something else: {other:?}"))),
     }
 }

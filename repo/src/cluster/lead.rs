@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use filesync_merkle::{CommitId, is_ancestor};
 use filesync_raft_log::command::{Outcome, RefChange, Refusal};
-use filesync_raft_log::ids::{Id, NodeId};
+use filesync_raft_log::ids::{Id, NodeId, RefName};
 use filesync_raft_log::state::majority;
-use filesync_raft_log::{Log, State};
+use filesync_raft_log::{Log, State, Try};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +18,9 @@ use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
 use super::remote::MAIN;
+use super::sync::tags::PREFIX;
+use crate::error::ErrorKind;
+use crate::tags;
 
 /// How long a voter may take to answer that it is at it.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -29,12 +32,17 @@ const STALLED: Duration = Duration::from_secs(10);
 /// Publishes for a member. Asked again with the same number, it goes on where it is.
 pub async fn publish(core: &Arc<Core>, client: NodeId, seq: u64, change: RefChange) -> Answer {
     // What a ref of another name showed would be kept by nobody; and history does not go away.
-    if change.name.as_str() != MAIN || change.new.is_none() {
-        return Answer::Failed("only main moves, and only to a commit".to_owned());
+    let is_tag = change.name.as_str().strip_prefix(PREFIX).is_some_and(tags::is_name);
+    if !is_tag && (change.name.as_str() != MAIN || change.new.is_none()) {
+        return Answer::Refused("only tags and main move, and main only to a commit".to_owned());
     }
     let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
     if log.leading().is_none() {
         return Answer::NotLeader(log.leader().filter(|leader| *leader != core.number));
+    }
+    // What is held for a member that is not decided is bounded: by one publish.
+    if core.publishes.any(|(node, number)| *node == client && *number != seq) {
+        return Answer::Failed("another publish of this node is under way".to_owned());
     }
     let begin = |progress| {
         let core = Arc::clone(core);
@@ -56,12 +64,20 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
         Ok(of) => of,
         Err(error) => return proposed(Err(error)),
     };
+    if change.name.as_str() != MAIN {
+        return run_tag(core, log, of, seq, change, &progress).await;
+    }
+    let Some(new) = change.new else { return Answer::Refused("no commit to publish".to_owned()) };
+    let asked = Asked { id: of.id, commit: new };
+    let _offer = core.view.offer(CommitId::from_bytes(new.0));
+    // Bulk comes first: what is here by the time it is his turn need not be fetched then. Nor by others, where the ref
+    // stands elsewhere already: it will be merged, and come again.
+    if let Err(answer) = hold_here(core, &asked, &progress).await {
+        return answer;
+    }
+    let stands = || log.read(|state| state.refs.get(&change.name).copied());
     let mut holders = BTreeSet::new();
-    let stands = log.read(|state| state.refs.get(&change.name).copied());
-    // Where the ref stands elsewhere already, nobody need fetch anything: the log will say so.
-    if let Some(new) = change.new.filter(|_| stands == change.expected) {
-        let asked = Asked { id: of.id, commit: new };
-        let _offer = core.view.offer(CommitId::from_bytes(new.0));
+    if stands() == change.expected {
         match gather(core, log, &asked, &progress).await {
             Ok(found) => holders = found,
             Err(answer) => return answer,
@@ -72,6 +88,38 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
             return answer;
         }
     }
+    let turn = core.turn.take(client, &progress).await;
+    let answer = propose(log, of, seq, change, holders).await;
+    if matches!(answer, Answer::Outcome(Outcome::Lost { .. })) {
+        core.turn.keep(client, turn);
+    }
+    answer
+}
+
+/// A tag names what is published: then its closure is held as part of that, and is pinned for this try like any other.
+async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChange, progress: &Progress) -> Answer {
+    let Some(new) = change.new else { return propose(log, of, seq, change, BTreeSet::new()).await };
+    let main = RefName::new(MAIN).ok().and_then(|main| log.read(|state| state.refs.get(&main).copied()));
+    match main {
+        Some(main) if main != new => match check_descent(core, new, main).await {
+            Err(Answer::Refused(_)) => return Answer::Refused("its commit is not published".to_owned()),
+            Err(answer) => return answer,
+            Ok(()) => {}
+        },
+        Some(_) => {}
+        None => return Answer::Refused("nothing is published yet".to_owned()),
+    }
+    let asked = Asked { id: of.id, commit: new };
+    if let Err(answer) = hold_here(core, &asked, progress).await {
+        return answer;
+    }
+    match gather(core, log, &asked, progress).await {
+        Ok(holders) => propose(log, of, seq, change, holders).await,
+        Err(answer) => answer,
+    }
+}
+
+async fn propose(log: &Log, of: Try, seq: u64, change: RefChange, holders: BTreeSet<NodeId>) -> Answer {
     match proposed(log.publish(of, seq, change, holders, DECIDE).await) {
         // The try is spent, and nothing is decided: another may do better.
         Answer::Outcome(Outcome::Refused(
@@ -90,7 +138,7 @@ async fn check_descent(core: &Arc<Core>, old: Id, new: Id) -> Result<(), Answer>
     });
     match looked.await {
         Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(Answer::Failed("the commit does not build on what is published".to_owned())),
+        Ok(Ok(false)) => Err(Answer::Refused("the commit does not build on what is published".to_owned())),
         Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
         Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
@@ -102,20 +150,28 @@ fn decided(state: &State, client: NodeId, seq: u64, change: &RefChange) -> Optio
     (last.seq == seq && last.change == *change).then(|| last.outcome.clone())
 }
 
-/// Has voters hold, itself first, until a majority of each set does.
-async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress) -> Result<BTreeSet<NodeId>, Answer> {
+/// Has the leader itself hold.
+async fn hold_here(core: &Arc<Core>, asked: &Asked, progress: &Progress) -> Result<(), Answer> {
     let (here, by, wanted) = (Arc::clone(core), progress.clone(), *asked);
     let sources = [asked.id.client];
-    let holding = tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by)).await;
-    match holding {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Answer::Failed(error.to_string())),
-        Err(_) => return Err(Answer::Unknown("the leader is shutting down".to_owned())),
+    match tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by)).await {
+        Ok(Ok(())) => Ok(()),
+        // What is wrong with the commit stays so.
+        Ok(Err(error)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
+        Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
+        Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
-    let mut holders = BTreeSet::from([core.number]);
+}
+
+/// Has the other voters hold, until a majority of each set does.
+async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress) -> Result<BTreeSet<NodeId>, Answer> {
+    // It goes on leading when it lacks something of before, and others hold.
+    let is_whole = core.check_whole().is_ok();
+    let mut holders: BTreeSet<NodeId> = is_whole.then_some(core.number).into_iter().collect();
     let mut asking = JoinSet::new();
-    let mut asked_nodes = holders.clone();
+    let mut asked_nodes = BTreeSet::from([core.number]);
     let heard = Progress::default();
+    let before = progress.get();
     let (mut last, mut until) = (0, Instant::now() + STALLED);
     loop {
         let (is_enough, voters) = log.read(|state| (is_majority(state, &holders), voters(state)));
@@ -136,15 +192,15 @@ async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress)
                 until = Instant::now() + STALLED;
             }
             // Voters may have changed meanwhile.
-            Ok(_) => tokio::time::sleep(ASK_AGAIN).await,
-            Err(_) if heard.get() > last => until = Instant::now() + STALLED,
-            Err(_) => {
+            Ok(_) if Instant::now() < until => tokio::time::sleep(ASK_AGAIN).await,
+            _ if heard.get() > last => until = Instant::now() + STALLED,
+            _ => {
                 let needed = log.read(|state| state.voters.iter().map(|set| majority(set.len())).max().unwrap_or(1));
                 return Err(Answer::Failed(format!("{} of {needed} voters hold the commit", holders.len())));
             }
         }
         last = heard.get();
-        progress.set(last);
+        progress.set(before + last);
     }
 }
 

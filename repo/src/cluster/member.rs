@@ -9,7 +9,8 @@ use filesync_raft_log::ids::NodeId;
 
 use crate::error::{Error, ErrorKind};
 
-const PATH: &str = "member";
+/// Its name in `.filesync`.
+pub const PATH: &str = "member";
 const TITLE: &str = "filesync member 1";
 
 /// What this node is in its cluster.

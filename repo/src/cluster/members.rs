@@ -94,7 +94,8 @@ pub fn revoke(node: &Node, id: &str, timeout: Duration) -> Result<String, Error>
 pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<Vec<Peer>, Error> {
     let core = &node.core;
     match request {
-        PeersRequest::List => {}
+        // Recovery comes before the node starts.
+        PeersRequest::List | PeersRequest::Recover => {}
         PeersRequest::Remove { node: word } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;

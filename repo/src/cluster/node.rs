@@ -12,7 +12,7 @@ use filesync_cas::vfs::{FileKind, Vfs};
 use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::peer::{Access, PeerKey};
 use filesync_p2p::serve::{Me, Shared};
-use filesync_p2p::transport::{Answers, Config as NetConfig, Transport};
+use filesync_p2p::transport::{Answers, Config as NetConfig, Traffic, Transport};
 use filesync_raft_log::command::{Command, Founder, Role};
 use filesync_raft_log::error::OpenError;
 use filesync_raft_log::ids::{self, Millis, NodeId, RepositoryId};
@@ -21,11 +21,15 @@ use filesync_raft_log::{Log, Mode, Options, Parts, State};
 use super::answer::Answering;
 use super::calls::Call;
 use super::core::{Core, RaftNetwork};
+use super::heal::{self, Condition};
 use super::jobs::Jobs;
 use super::member::{self, Membership};
+use super::record::Record;
 use super::remote::Remote;
+use super::turn::Turn;
 use super::view::View;
 use super::{follow, join};
+use crate::cancel::Token;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -33,7 +37,7 @@ use crate::objects::StoreNodes;
 use crate::repo::{Repo, STORE_DIR};
 
 /// Where the log of a node lies, in `.filesync`.
-const RAFT_DIR: &str = "raft";
+pub const RAFT_DIR: &str = "raft";
 /// How long a node that is alone may take until it leads.
 const LEAD: Duration = Duration::from_secs(15);
 /// How long those who are being answered get when a node ends.
@@ -83,11 +87,11 @@ impl Node {
         }
         let repository = RepositoryId(*repo.repository().as_bytes());
         let mut remote = remote.unwrap_or_else(|| Remote::new(State::new(repository)));
-        // What is damaged is no base, and nothing is held by it: it is fetched again.
-        if repo.store.has_damage() {
+        let number = membership.map_or(NodeId(1), |it| it.node);
+        // What is damaged is no base, and nothing is held by it: it is fetched again, where there is somebody to fetch it from.
+        if repo.store.has_damage() && !heal::is_alone(number, &remote.state) {
             (remote.held, remote.held_index) = (None, 0);
         }
-        let number = membership.map_or(NodeId(1), |it| it.node);
         let node = Self::assemble(Arc::clone(&repo), number, remote, &options.listen)?;
         node.open_log(membership, options)?.run(told)
     }
@@ -109,7 +113,7 @@ impl Node {
         let identity = Identity::load(&**repo.store.vfs())?;
         let view = Arc::new(View::new(StoreNodes(Arc::clone(&repo.store)), remote.state.clone()));
         let access: Arc<dyn Access> = Arc::clone(&view) as Arc<dyn Access>;
-        let me = Me { repository: *repo.repository(), epoch: 1, nonce: nonce()? };
+        let me = Me { repository: *repo.repository(), epoch: remote.state.epoch, nonce: nonce()? };
         let shared = Arc::new(Shared { me, access, guard: Mutex::new(Guard::new(Limits::default())) });
         let held_as_of = AtomicU64::new(remote.held_index);
         let core = Arc::new(Core {
@@ -121,9 +125,15 @@ impl Node {
             runtime: runtime.handle().clone(),
             remote: Mutex::new(remote),
             held_as_of,
+            condition: Mutex::new(Condition::Whole),
+            healing: Mutex::default(),
+            record: Record::default(),
+            led: AtomicU64::new(0),
             publishes: Jobs::default(),
+            turn: Turn::default(),
             holds: Jobs::default(),
             stopping: Arc::new(AtomicBool::new(false)),
+            token: Token::new(),
             stop: tokio::sync::watch::Sender::new(false),
             repo,
         });
@@ -154,6 +164,7 @@ impl Node {
         if !has_log {
             member::write(&**core.repo.store.vfs(), Membership { node: core.number, has_log: true })?;
         }
+        core.set_condition(heal::condition(core, &log)?);
         drop(core.log.set(log));
         let state = core.state();
         if state.members.is_empty() {
@@ -199,10 +210,7 @@ impl Node {
                 open(Mode::Create)
             }
         };
-        opened.map_err(|error| {
-            let kind = if matches!(error, OpenError::Damaged { .. }) { ErrorKind::Damage } else { ErrorKind::Failed };
-            Error::new(kind, format!("cannot start: {error}"))
-        })
+        opened.map_err(|error| open_error(&error))
     }
 
     fn found(&self) -> Result<(), Error> {
@@ -220,7 +228,11 @@ impl Node {
         let Some(log) = core.log.get() else { return Ok(()) };
         core.wait(log.lead_alone(LEAD))?
             .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start: {error}")))?;
-        follow::bring_here(core, log)
+        match core.check_whole() {
+            Ok(()) => follow::bring_here(core, log),
+            // Whoever needs what is missing will say so.
+            Err(_) => Ok(()),
+        }
     }
 
     fn run(mut self, told: Told) -> Result<Self, Error> {
@@ -229,7 +241,7 @@ impl Node {
         }
         let failed = |error: std::io::Error| Error::new(ErrorKind::Failed, format!("cannot start a thread: {error}"));
         type Work = fn(&Arc<Core>, &dyn Fn(&Error));
-        for (name, work) in [("follow", follow::follow as Work), ("drive", follow::drive)] {
+        for (name, work) in [("follow", follow::follow as Work), ("drive", follow::drive), ("heal", heal::heal)] {
             let (core, told) = (Arc::clone(&self.core), Arc::clone(&told));
             let thread = std::thread::Builder::new().name(name.to_owned());
             self.threads.push(thread.spawn(move || work(&core, &*told)).map_err(failed)?);
@@ -289,13 +301,30 @@ impl Node {
             figures.push(("filesync_raft_leading", u64::from(status.leading.is_some())));
             figures.push(("filesync_raft_leader", status.leader.map_or(0, |node| node.0)));
         }
+        let mut peers = Vec::new();
         if let Some(transport) = core.transport.get() {
+            peers.extend(transport.traffic());
             let connected = transport.connections().into_iter().filter(|it| it.is_connected).count();
             figures.push(("filesync_peers_connected", connected as u64));
         }
         for (name, value) in figures {
             // A string takes everything.
             let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
+        }
+        type Figure = (&'static str, fn(&Traffic) -> u64);
+        let by_peer: [Figure; 3] = [
+            ("filesync_peer_sent_bytes_total", |traffic| traffic.sent),
+            ("filesync_peer_sent_objects_total", |traffic| traffic.objects_sent),
+            ("filesync_peer_received_bytes_total", |traffic| traffic.received),
+        ];
+        for (name, figure) in by_peer {
+            let _ = writeln!(out, "# TYPE {name} counter");
+            for (peer, traffic) in &peers {
+                // Who is a member no more is no longer told of.
+                if let Some(node) = core.view.member(peer) {
+                    let _ = writeln!(out, "{name}{{node=\"{node}\"}} {}", figure(traffic));
+                }
+            }
         }
     }
 
@@ -361,6 +390,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Why the log does not open, as its user is told.
+pub fn open_error(error: &OpenError) -> Error {
+    let kind = if matches!(error, OpenError::Damaged { .. }) { ErrorKind::Damage } else { ErrorKind::Failed };
+    Error::new(kind, format!("cannot start: {error}"))
 }
 
 /// The address that this machine would use to reach the world; nothing is sent.

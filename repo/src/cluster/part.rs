@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::node::{Node, NodeOptions};
-use super::{member, members, sync};
+use super::{heal, member, members, recover, sync};
 use crate::cancel;
 use crate::daemon::{Client, Daemon, Part, PartOptions, Running, Turns};
 use crate::error::{Error, ErrorKind};
-use crate::repo::{OpenOptions, Repo};
-use crate::request::{ClusterAnswer, ClusterRequest, Observer};
+use crate::repo::{OpenOptions, Repo, STORE_DIR};
+use crate::request::{ClusterAnswer, ClusterRequest, Event, Observer, PeersRequest, Warning};
 
 /// What requests to the node go by on the control socket.
 const NAME: &str = "cluster";
@@ -103,7 +103,9 @@ impl RunningNode {
         let request: ClusterRequest = serde_json::from_value(body.clone()).map_err(failed)?;
         // The others change nothing of this repository.
         let _turn = match &request {
-            ClusterRequest::Sync(_) => Some(self.turns.wait_blocking(client.who.clone(), client.lock_timeout)?),
+            ClusterRequest::Sync(_) | ClusterRequest::Fsck(_) => {
+                Some(self.turns.wait_blocking(client.who.clone(), client.lock_timeout)?)
+            }
             _ => None,
         };
         let answer = self.node()?.carry_out(&request, observer)?;
@@ -186,6 +188,7 @@ impl Node {
             ClusterRequest::Invites(timeout) => ClusterAnswer::Invites(members::invites(self, *timeout)?),
             ClusterRequest::Revoke(id, timeout) => ClusterAnswer::Revoked(members::revoke(self, id, *timeout)?),
             ClusterRequest::Peers(request, timeout) => ClusterAnswer::Peers(members::peers(self, request, *timeout)?),
+            ClusterRequest::Fsck(request) => ClusterAnswer::Fsck(heal::fsck(self, request, observer)?),
         })
     }
 }
@@ -205,6 +208,10 @@ pub fn carry_out(
     loop {
         let lock_timeout = deadline.saturating_duration_since(Instant::now());
         if let Some(daemon) = Daemon::find(root)? {
+            if is_recovery(request) {
+                let error = Error::new(ErrorKind::Failed, "cannot recover while the daemon runs");
+                return Err(error.with_hint("`filesync stop` first"));
+            }
             let body = serde_json::to_value(request).map_err(failed)?;
             let options = OpenOptions { lock_timeout, ..options.clone() };
             if let Some(answer) = daemon.ask_part(NAME, body, &options, observer)? {
@@ -215,7 +222,14 @@ pub fn carry_out(
         match Repo::open_writer(root, request.word(), &slice, observer) {
             Ok(repo) => {
                 // What goes wrong behind a command that ends is seen by the next.
-                let node = Node::start(Arc::new(repo), &NodeOptions::default(), Arc::new(|_| {}))?;
+                let repo = Arc::new(repo);
+                if is_recovery(request) {
+                    recover::recover(&repo)?;
+                }
+                let node = match Node::start(Arc::clone(&repo), &NodeOptions::default(), Arc::new(|_| {})) {
+                    Ok(node) => node,
+                    Err(error) => return without_node(&repo, request, error, observer),
+                };
                 let answer = node.carry_out(request, observer);
                 node.shutdown();
                 return answer;
@@ -225,6 +239,28 @@ pub fn carry_out(
             Err(error) => return Err(error),
         }
     }
+}
+
+fn is_recovery(request: &ClusterRequest) -> bool {
+    matches!(request, ClusterRequest::Peers(PeersRequest::Recover, _))
+}
+
+/// A node that cannot start can still repair from what it has itself.
+fn without_node(
+    repo: &Repo,
+    request: &ClusterRequest,
+    error: Error,
+    observer: &dyn Observer,
+) -> Result<ClusterAnswer, Error> {
+    let ClusterRequest::Fsck(request) = request else { return Err(error) };
+    let message = format!("cannot ask other members: {error}");
+    observer.event(Event::Warning(Warning { path: None, message }));
+    Ok(ClusterAnswer::Fsck(repo.fsck(request, observer)?))
+}
+
+/// Whether the repository at `root` belongs to a cluster.
+pub fn is_member(root: &Path) -> bool {
+    root.join(STORE_DIR).join(member::PATH).exists()
 }
 
 #[cfg(test)]

@@ -4,35 +4,28 @@
 //! the merge makes objects only; it is published; and then the working copy is written, under a journal, and HEAD moves.
 //! Cut off anywhere, the next `sync` goes on: nothing that was published is lost, and nothing of the user's is touched.
 
+mod merge;
+mod publish;
+pub mod tags;
+mod write;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use filesync_cas::Session;
-use filesync_cas::rows::RowBatch;
-use filesync_merkle::ancestry::{apart, is_ancestor, merge_base};
-use filesync_merkle::history::read_commit;
-use filesync_merkle::merge::{self, ConflictTag, Merged, Sides};
-use filesync_merkle::{Commit, CommitId, PubId, RepoPath, TreeLink, diff, lookup};
+use filesync_merkle::ancestry::{apart, is_ancestor};
+use filesync_merkle::{CommitId, PubId, RepoPath};
 use filesync_raft_log::State;
-use filesync_raft_log::command::{Outcome, RefChange, Role};
-use filesync_raft_log::ids::{Id, RefName};
+use filesync_raft_log::command::Role;
 
-use super::calls::{Answer, Call};
 use super::core::Core;
-use super::follow;
 use super::members::facts;
 use super::node::Node;
-use super::outbox::{Outbox, Sending};
 use super::remote::{MAIN, Remote, index_of, main_of};
+use super::{follow, heal};
 use crate::commit;
-use crate::compare::compare;
 use crate::error::{Error, ErrorKind};
-use crate::identity::Identity;
-use crate::objects::SessionNodes;
-use crate::path_set::PathSet;
-use crate::request::{
-    CommitRequest, Event, Observer, RestoreRequest, Silent, Strategy, SyncOutcome, SyncRequest, SyncResult,
-};
+use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult};
 use crate::restore;
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
@@ -92,59 +85,51 @@ enum Relation {
 impl Run<'_> {
     fn run(&mut self) -> Result<(), Error> {
         self.settle()?;
+        let state = self.run_main()?;
+        let may_publish = self.may_publish(&state);
+        self.tags(&state, may_publish)
+    }
+
+    fn may_publish(&self, state: &State) -> bool {
+        state.member(self.core.number).is_ok_and(|member| member.role >= Role::Writer)
+    }
+
+    /// Brings `main` into line. Returns what was true of the cluster when it began for the last time.
+    fn run_main(&mut self) -> Result<State, Error> {
         for _ in 0..LOST_MAX {
             let state = facts(self.core, self.request.timeout)?;
             self.result.round_trips += 1;
-            let may_publish = state.member(self.core.number).is_ok_and(|member| member.role >= Role::Writer);
+            let may_publish = self.may_publish(&state);
             self.fetch(&state)?;
             let main = main_of(&state);
             self.result.pulled = apart(self.core.repo.node_source(), main, self.core.repo.head())?.0;
             match self.relation(main)? {
-                Relation::Same => return Ok(()),
-                Relation::Behind(theirs) => return self.write(theirs),
-                Relation::Ahead(_) if !may_publish => {
-                    self.result.is_local = true;
-                    return Ok(());
-                }
-                Relation::Ahead(_) if self.request.pull_only => return Ok(()),
+                Relation::Same => {}
+                Relation::Behind(theirs) => self.write(theirs)?,
+                Relation::Ahead(_) if !may_publish => self.result.is_local = true,
+                Relation::Ahead(_) if self.request.pull_only => {}
                 Relation::Ahead(ours) => {
-                    if self.request.dry_run || self.publish(ours, main_of(&state))? {
-                        return Ok(());
+                    if !self.request.dry_run && !self.publish(MAIN, main, Some(ours))? {
+                        continue;
                     }
                 }
+                Relation::Apart { .. } if self.request.dry_run => {}
                 Relation::Apart { ours, theirs } => {
-                    if self.request.dry_run {
-                        return Ok(());
-                    }
                     self.look_for_edits(theirs)?;
                     let merged = self.merge(ours, theirs)?;
-                    if self.request.pull_only || !may_publish {
-                        self.result.is_local = !may_publish;
-                        return self.write(merged);
+                    self.result.is_local = !may_publish;
+                    if may_publish && !self.request.pull_only && !self.publish(MAIN, Some(theirs), Some(merged))? {
+                        self.result.merged = None;
+                        self.result.conflicts.clear();
+                        self.result.outcome = SyncOutcome::Done;
+                        continue;
                     }
-                    if self.publish(merged, Some(theirs))? {
-                        return self.write(merged);
-                    }
-                    self.result.merged = None;
-                    self.result.conflicts.clear();
+                    self.write(merged)?;
                 }
             }
+            return Ok(state);
         }
         Err(Error::new(ErrorKind::NoQuorum, "cannot publish: others were always faster"))
-    }
-
-    /// Finds out what became of a publish whose answer never came.
-    fn settle(&mut self) -> Result<(), Error> {
-        let vfs = &**self.core.repo.store.vfs();
-        let Outbox { seq, sending: Some(sending) } = Outbox::read(vfs)? else { return Ok(()) };
-        let Some(new) = sending.new else { return Outbox { seq, sending: None }.write(vfs) };
-        let state = facts(self.core, self.request.timeout)?;
-        // Who may only read by now is not answered: whatever was sent is decided or refused.
-        if state.member(self.core.number).is_ok_and(|member| member.role < Role::Writer) {
-            return Outbox { seq, sending: None }.write(vfs);
-        }
-        // Whatever came of it, the loop that follows sees where things stand.
-        self.send(seq, &sending, new).map(drop)
     }
 
     fn relation(&self, main: Option<CommitId>) -> Result<Relation, Error> {
@@ -168,6 +153,7 @@ impl Run<'_> {
                 |error: &dyn std::fmt::Display| Error::new(ErrorKind::NoQuorum, format!("cannot sync: {error}"));
             let index = filesync_raft_log::ids::LogIndex(index_of(state));
             core.wait(log.wait_applied(index, self.request.timeout))?.map_err(|error| behind(&error))?;
+            heal::look_after(core, log)?;
             return follow::bring_here(core, log);
         }
         let known = core.remote().clone();
@@ -214,250 +200,10 @@ impl Run<'_> {
         drop::<Session<'_>>(session);
         Ok(())
     }
-
-    /// Publishes a commit in place of another. `false` if somebody was faster.
-    fn publish(&mut self, new: CommitId, expected: Option<CommitId>) -> Result<bool, Error> {
-        let vfs = &**self.core.repo.store.vfs();
-        let last = self.core.state().members.get(&self.core.number).and_then(|it| it.last.as_ref().map(|it| it.seq));
-        let seq = Outbox::read(vfs)?.seq.max(last.unwrap_or(0)) + 1;
-        let sending = Sending { name: MAIN.to_owned(), expected, new: Some(new) };
-        Outbox { seq, sending: Some(sending.clone()) }.write(vfs)?;
-        self.observer.event(Event::Phase { what: "publishing", bytes: None, items: None });
-        self.send(seq, &sending, new)
-    }
-
-    /// Asks until it is decided, or the time is over. `true` if it was published.
-    fn send(&mut self, seq: u64, sending: &Sending, new: CommitId) -> Result<bool, Error> {
-        let core = self.core;
-        let vfs = &**core.repo.store.vfs();
-        let id = |id: CommitId| Id(*id.0.as_bytes());
-        let name = RefName::new(&sending.name).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let change = RefChange { name, expected: sending.expected.map(id), new: Some(id(new)) };
-        let call = Call::Publish { seq, change };
-        let _offer = core.view.offer(new);
-        let settled = || Outbox { seq, sending: None }.write(vfs);
-        let (mut until, mut done) = (Instant::now() + self.request.timeout, 0);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let answer = match core.wait(core.ask_leader(&call, left))? {
-                Ok(answer) => answer,
-                Err(error) => return Err(unknown(&error.to_string())),
-            };
-            self.result.round_trips += 1;
-            match answer {
-                Answer::Outcome(Outcome::Published { index, .. }) => {
-                    self.note_published(sending, new, index.0)?;
-                    settled()?;
-                    return Ok(true);
-                }
-                Answer::Outcome(Outcome::Lost { .. }) => {
-                    settled()?;
-                    return Ok(false);
-                }
-                Answer::Outcome(Outcome::Refused(refusal)) => {
-                    settled()?;
-                    return Err(Error::new(ErrorKind::Failed, format!("cannot publish: {refusal}")));
-                }
-                Answer::Working(now) if now > done => {
-                    done = now;
-                    until = Instant::now() + self.request.timeout;
-                }
-                Answer::Working(_) => {}
-                // Not by this try; an earlier one may still be decided.
-                Answer::Failed(cause) if Instant::now() >= until => return Err(unknown(&cause)),
-                Answer::Failed(_) => std::thread::sleep(Duration::from_millis(200)),
-                _ => std::thread::sleep(Duration::from_millis(50)),
-            }
-            if Instant::now() >= until {
-                return Err(unknown("no decision in time"));
-            }
-            crate::cancel::check()?;
-        }
-    }
-
-    /// What was published is here, and whole: it was made here.
-    fn note_published(&mut self, sending: &Sending, new: CommitId, index: u64) -> Result<(), Error> {
-        let core = self.core;
-        self.result.published = apart(core.repo.node_source(), Some(new), sending.expected)?.0;
-        if let Some(log) = core.log.get() {
-            let at = filesync_raft_log::ids::LogIndex(index);
-            drop(core.wait(log.wait_applied(at, self.request.timeout))?);
-            return follow::bring_here(core, log);
-        }
-        let mut state = core.view.read(State::clone);
-        if let Ok(name) = RefName::new(&sending.name) {
-            state.refs.insert(name, Id(*new.0.as_bytes()));
-        }
-        let mut remote = core.remote();
-        if index > remote.held_index {
-            // The order of publishes is fetched with the next sync.
-            remote.state = state.clone();
-            (remote.held, remote.held_index) = (Some(new), index);
-            remote.write(&**core.repo.store.vfs())?;
-        }
-        drop(remote);
-        core.view.update(state);
-        Ok(())
-    }
-
-    /// Merges: objects only. What is theirs comes first among the parents.
-    fn merge(&mut self, ours: CommitId, theirs: CommitId) -> Result<CommitId, Error> {
-        let repo = &self.core.repo;
-        let source = repo.node_source();
-        let session = repo.store.session()?;
-        let tree = |id: CommitId| read_commit(source, &id).map(|commit| commit.tree);
-        let base = merge_base(source, ours, theirs)?.map(tree).transpose()?;
-        let (mine, published) = (tree(ours)?, tree(theirs)?);
-        let (node, date) = restore::conflict_names(repo);
-        let tag = ConflictTag { node: &node, date: &date };
-        let strategy = match self.request.strategy {
-            Strategy::Copies => merge::Strategy::Copies,
-            Strategy::Ours => merge::Strategy::Ours,
-            Strategy::Theirs => merge::Strategy::Theirs,
-            Strategy::Fail => merge::Strategy::Fail,
-        };
-        let plan = match merge::merge(source, Sides { base, ours: mine, theirs: published }, strategy, tag)? {
-            Merged::Plan(plan) => plan,
-            Merged::Conflicts(conflicts) => {
-                let paths: Vec<RepoPath> = conflicts.into_iter().map(|conflict| conflict.path).collect();
-                let message = format!("cannot merge: both sides changed {}", named(&paths));
-                return Err(Error::new(ErrorKind::Failed, message).with_hint("--strategy copies keeps both"));
-            }
-        };
-        self.result.conflicts = plan.conflicts.iter().map(|conflict| conflict.path.as_bytes().to_vec()).collect();
-        if !self.result.conflicts.is_empty() {
-            self.result.outcome = SyncOutcome::Conflicts;
-        }
-        let mut writer = session.writer();
-        let tree = plan.apply(source, &mut SessionNodes(&mut writer), published)?;
-        let id = self.put_merge(writer, tree, vec![theirs, ours])?;
-        session.keep()?;
-        // Until it is published or HEAD, a pin is what refers to it.
-        self.pin(id)?;
-        drop::<Session<'_>>(session);
-        self.result.merged = Some(id);
-        Ok(id)
-    }
-
-    fn put_merge(
-        &self,
-        mut writer: filesync_cas::store::FrameWriter<'_>,
-        tree: TreeLink,
-        parents: Vec<CommitId>,
-    ) -> Result<CommitId, Error> {
-        let repo = &self.core.repo;
-        let mut commit = Commit {
-            parents,
-            tree,
-            time: commit::now(),
-            author: commit::author(repo, &CommitRequest::default())?,
-            message: "merge".to_owned(),
-            node: [0; 32],
-            signature: [0; 64],
-        };
-        let identity = Identity::load(&**repo.store.vfs())?;
-        commit.node = identity.node();
-        identity.sign(&mut commit, repo.repository())?;
-        let id = writer.store(CommitId::KIND, &commit.encode()?)?;
-        writer.flush()?;
-        Ok(CommitId(id))
-    }
-
-    /// One pin for merges of this node that nothing refers to yet: the last of them.
-    fn pin(&self, commit: CommitId) -> Result<(), Error> {
-        let id = merge_pin();
-        let pin = filesync_cas::pin::Pin { id, roots: vec![(CommitId::KIND, commit.0)], note: "merge".to_owned() };
-        Ok(self.core.repo.store.pin(&pin)?)
-    }
-
-    /// Fails if there are changes in the working copy, in no commit, where the commit would have to write.
-    fn look_for_edits(&self, target: CommitId) -> Result<Vec<Vec<u8>>, Error> {
-        let repo = &self.core.repo;
-        let source = repo.node_source();
-        let head = repo.head_tree()?;
-        let tree = read_commit(source, &target)?.tree;
-        let mut paths = Vec::new();
-        for change in diff(source, head, Some(tree)).with_directories() {
-            paths.push(change?.path);
-        }
-        if paths.is_empty() || head.is_none() {
-            return Ok(paths.into_iter().map(|path| path.as_bytes().to_vec()).collect());
-        }
-        let only = PathSet::new(&paths);
-        let edits = compare(repo, head, false, &only, &Silent)?;
-        if !edits.is_empty() {
-            let wanted = compare(repo, Some(tree), false, &only, &Silent)?;
-            let is_both = |path: &Vec<u8>| wanted.iter().any(|change| change.path == *path);
-            let edits: Vec<RepoPath> = edits
-                .iter()
-                .filter(|change| is_both(&change.path))
-                .filter_map(|change| RepoPath::parse(&change.path).ok())
-                .collect();
-            if !edits.is_empty() {
-                let message =
-                    format!("cannot sync: uncommitted changes would have to be overwritten: {}", named(&edits));
-                return Err(Error::new(ErrorKind::Failed, message).with_hint("commit them first, or --commit"));
-            }
-        }
-        Ok(paths.into_iter().map(|path| path.as_bytes().to_vec()).collect())
-    }
-
-    /// Writes a commit into the working copy, where it differs from the head, and moves the head.
-    fn write(&mut self, target: CommitId) -> Result<(), Error> {
-        if self.request.push_only || self.request.dry_run {
-            return Ok(());
-        }
-        let repo = &self.core.repo;
-        let paths = self.look_for_edits(target)?;
-        if !paths.is_empty() || repo.head().is_none() {
-            let is_first = repo.head().is_none();
-            let tree = read_commit(repo.node_source(), &target)?.tree;
-            let written = paths.clone();
-            let request = RestoreRequest {
-                rev: Some(target.to_string()),
-                delete: !is_first,
-                paths: if is_first { Vec::new() } else { paths },
-                ..RestoreRequest::default()
-            };
-            let restored = restore::restore(repo, &request, self.observer)?;
-            if let Some(damaged) = restored.damaged.first() {
-                let path = String::from_utf8_lossy(&damaged.path).into_owned();
-                return Err(Error::new(ErrorKind::Damage, format!("cannot write {path}: {}", damaged.cause)));
-            }
-            let stands = |path: &&Vec<u8>| match RepoPath::parse(path) {
-                Ok(parsed) if is_first => lookup(repo.node_source(), &tree, &parsed).is_ok_and(|entry| entry.is_some()),
-                Ok(_) => written.contains(path),
-                Err(_) => false,
-            };
-            // The head must not be where the files are not: the next commit would undo what came.
-            if let Some(path) = restored.skipped.iter().find(stands) {
-                let message = format!("cannot sync: not overwritten: {}", String::from_utf8_lossy(path));
-                let error = Error::new(ErrorKind::Failed, message);
-                return Err(error.with_hint("it holds what is in no commit: move it away, and sync again"));
-            }
-            self.result.skipped = restored.skipped;
-            if !self.result.skipped.is_empty() {
-                self.result.outcome = SyncOutcome::Conflicts;
-            }
-        }
-        // Files first: a head without its files would look as if the user had undone what came.
-        repo.store.session()?.finish(Some(target.0), RowBatch::default())?;
-        repo.store.unpin(&merge_pin())?;
-        Ok(())
-    }
-}
-
-fn merge_pin() -> filesync_cas::ContentHash {
-    filesync_cas::ContentHash::of_metadata("filesync pin of a merge v1", b"")
 }
 
 fn last_step(state: &State) -> Option<PubId> {
     state.last_step.map(|id| PubId::from_bytes(id.0))
-}
-
-fn unknown(cause: &str) -> Error {
-    let message = format!("cannot tell whether it was published: {cause}");
-    Error::new(ErrorKind::Unknown, message).with_hint("the commit is safe here; the next `filesync sync` finds out")
 }
 
 fn named(paths: &[RepoPath]) -> String {

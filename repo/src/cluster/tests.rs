@@ -14,6 +14,11 @@ use crate::request::{
     SyncRequest, SyncResult,
 };
 
+mod access;
+mod heal;
+mod recover;
+mod tags;
+
 const TIME: Duration = Duration::from_secs(30);
 
 /// A directory that goes with its owner.
@@ -54,6 +59,12 @@ fn serve(dir: &Path) -> Node {
     let node = Node::start(open(dir), &NodeOptions { listen, moved: false }, told).unwrap();
     node.announce(TIME).unwrap();
     node
+}
+
+/// As [`serve`], where it was before. Others need not be there.
+fn serve_at(dir: &Path, at: SocketAddr) -> Node {
+    let options = NodeOptions { listen: vec![at], moved: false };
+    Node::start(open(dir), &options, Arc::new(|error| eprintln!("told: {error}"))).unwrap()
 }
 
 /// For one command, as without a daemon.
@@ -250,7 +261,7 @@ fn what_stands_in_the_way_stays_and_the_head_too() {
     one.shutdown();
 }
 
-/// History is only added to, and no ref but `main` moves.
+/// History is only added to, and no ref moves but `main` and tags.
 #[test]
 fn what_is_published_is_not_taken_back() {
     use filesync_raft_log::command::RefChange;
@@ -267,12 +278,12 @@ fn what_is_published_is_not_taken_back() {
     let second = sync_now(&one).head.unwrap();
     let id = |commit: filesync_merkle::CommitId| Some(Id(*commit.0.as_bytes()));
     for (seq, (name, expected, new)) in
-        (100..).zip([("main", id(second), None), ("main", id(second), id(first)), ("tags/v1", None, id(first))])
+        (100..).zip([("main", id(second), None), ("main", id(second), id(first)), ("other", None, id(first))])
     {
         let change = RefChange { name: RefName::new(name).unwrap(), expected, new };
         let core = &one.core;
         let answer = core.wait(super::lead::publish(core, one.number(), seq, change)).unwrap();
-        assert!(matches!(answer, Answer::Failed(_)), "{name}: {answer:?}");
+        assert!(matches!(answer, Answer::Refused(_)), "{name}: {answer:?}");
     }
     assert_eq!(sync_now(&one).head, Some(second));
     one.shutdown();
@@ -313,5 +324,38 @@ fn what_is_held_survives_a_collection() {
     }
     repo.gc(&GcRequest::default(), &Silent).unwrap();
     assert!(read().is_err(), "without the pin nothing holds it");
+    one.shutdown();
+}
+
+/// What came with one publish has its index, and what is only local has none.
+#[test]
+fn log_says_where_a_commit_was_published() {
+    use crate::request::LogRequest;
+
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    for name in ["b", "c"] {
+        dir.write(name, name);
+        commit(&one.core.repo);
+    }
+    sync_now(&one);
+    dir.write("d", "d");
+    commit(&one.core.repo);
+    let log = |reverse| {
+        let mut indexes = Vec::new();
+        let request = LogRequest { reverse, ..LogRequest::default() };
+        let mut note = |entry: crate::request::LogEntry| {
+            indexes.push((entry.log_index, entry.as_of.is_some()));
+            Ok(())
+        };
+        one.core.repo.log(&request, &mut note).unwrap();
+        indexes
+    };
+    let [local, third, second, first] = log(false)[..] else { panic!("four commits") };
+    assert_eq!(local, (None, true));
+    assert!(third == second && third > first && first.0.is_some(), "{third:?} {second:?} {first:?}");
+    assert_eq!(log(true).into_iter().rev().collect::<Vec<_>>(), log(false));
     one.shutdown();
 }

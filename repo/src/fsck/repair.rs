@@ -1,5 +1,5 @@
 //! `fsck --repair`: what is damaged is stored again, from wherever its bytes can be had: another copy in the packs, then
-//! the working copy. Then the packs that it lay in are written anew.
+//! the working copy, then other members. Then the packs that it lay in are written anew.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,19 @@ use filesync_cas::pack::PackName;
 use filesync_cas::rows::RowBatch;
 use filesync_cas::{Claim, ContentHash, Kind, Session};
 
-use super::{Hurt, check};
+use super::{Bring, Hurt, check};
+use crate::collected;
 use crate::commit;
 use crate::error::{Error, ErrorKind};
 use crate::repo::Repo;
-use crate::request::{FsckRequest, FsckResult, Observer};
+use crate::request::{Event, FsckRequest, FsckResult, Observer, Warning};
 use crate::roots::Roots;
 
 /// Repairs what a check found, and checks again.
 pub fn repair(
     repo: &Repo,
     request: &FsckRequest,
+    bring: Option<Bring<'_>>,
     observer: &dyn Observer,
     found: FsckResult,
     hurt: &Hurt,
@@ -32,6 +34,13 @@ pub fn repair(
     copy(repo, &session, &hurt.spare)?;
     if !damaged.is_empty() {
         store_from_working_copy(repo, &session, observer)?;
+    }
+    if let Some(bring) = bring.filter(|_| !damaged.is_empty())
+        && let Err(error) = bring(&session)
+    {
+        // What came is kept, and the rest shows below.
+        let message = format!("cannot get what is damaged from other members: {error}");
+        observer.event(Event::Warning(Warning { path: None, message }));
     }
     session.finish(repo.store.head(), RowBatch::default())?;
     match rewrite(repo, &hurt.packs, observer) {
@@ -58,6 +67,7 @@ fn rewrite(repo: &Repo, packs: &BTreeSet<PackName>, observer: &dyn Observer) -> 
     gc.mark(Roots::read(repo)?.for_collection(), &step)?;
     let mut plan = gc.plan();
     plan.only(|pack| packs.contains(&pack));
+    collected::note(&**repo.store.vfs(), &plan)?;
     gc.apply(&plan, RowBatch::default(), &step)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use filesync_merkle::CommitId;
 use serde::{Deserialize, Serialize};
 
-use super::wire;
+use super::{FsckRequest, FsckResult, wire};
 pub use filesync_raft_log::command::Role;
 
 /// What to do where both sides changed the same path.
@@ -215,6 +215,8 @@ pub enum PeersRequest {
         /// What.
         role: Role,
     },
+    /// Goes on with this node as the only voter. Needs that no daemon runs.
+    Recover,
 }
 
 /// A member.
@@ -255,6 +257,8 @@ pub enum ClusterRequest {
     Revoke(String, Duration),
     /// `peers`, and how long to wait for a quorum.
     Peers(PeersRequest, Duration),
+    /// `fsck --repair` of a member, which takes from others what it lacks.
+    Fsck(FsckRequest),
 }
 
 impl ClusterRequest {
@@ -264,6 +268,7 @@ impl ClusterRequest {
             Self::Sync(_) => "sync",
             Self::Invite(_) | Self::Invites(_) | Self::Revoke(..) => "invite",
             Self::Peers(..) => "peers",
+            Self::Fsck(_) => "fsck",
         }
     }
 }
@@ -282,4 +287,6 @@ pub enum ClusterAnswer {
     Revoked(String),
     /// Of [`ClusterRequest::Peers`].
     Peers(Vec<Peer>),
+    /// Of [`ClusterRequest::Fsck`].
+    Fsck(FsckResult),
 }

@@ -24,7 +24,7 @@ fn empty() -> LossVfs {
 fn with(tags: &[(&str, u8)]) -> LossVfs {
     let vfs = empty();
     for (name, commit) in tags {
-        make(&vfs, name, id(*commit), false).unwrap();
+        make(&vfs, name, id(*commit), false, None).unwrap();
     }
     vfs
 }
@@ -82,7 +82,7 @@ fn names_that_can_be_given() {
         ("a:b", "characters"),
         ("ä", "characters"),
         ("a\n", "characters"),
-        (&long, "255"),
+        (&long, "250"),
     ] {
         let error = check_new(name).unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(why), "{name}: {error}");
@@ -95,48 +95,48 @@ fn a_name_stands_for_a_tag_or_for_a_directory() {
     let vfs = with(&[("a", 1), ("b/c/d", 2)]);
     for (name, other) in [("a/x", "a"), ("a/x/y", "a"), ("b", "b/c/d"), ("b/c", "b/c/d"), ("b/c/d/e", "b/c/d")] {
         for force in [false, true] {
-            let error = make(&vfs, name, id(3), force).unwrap_err().to_string();
+            let error = make(&vfs, name, id(3), force, None).unwrap_err().to_string();
             assert!(error.contains(&format!("there is a tag {other},")), "{name}: {error}");
         }
     }
-    make(&vfs, "b/cc", id(3), false).unwrap();
-    make(&vfs, "b/c-d", id(3), false).unwrap();
+    make(&vfs, "b/cc", id(3), false, None).unwrap();
+    make(&vfs, "b/c-d", id(3), false, None).unwrap();
     assert_eq!(all(&vfs), expect(&[("a", 1), ("b/c-d", 3), ("b/c/d", 2), ("b/cc", 3)]));
     // Once it is gone the other can be.
-    delete(&vfs, "b/c/d").unwrap();
-    make(&vfs, "b/c", id(4), false).unwrap();
-    delete(&vfs, "a").unwrap();
-    make(&vfs, "a/x", id(5), false).unwrap();
+    delete(&vfs, "b/c/d", None).unwrap();
+    make(&vfs, "b/c", id(4), false, None).unwrap();
+    delete(&vfs, "a", None).unwrap();
+    make(&vfs, "a/x", id(5), false, None).unwrap();
     assert_eq!(all(&vfs), expect(&[("a/x", 5), ("b/c", 4), ("b/c-d", 3), ("b/cc", 3)]));
 }
 
 #[test]
 fn what_is_there_is_moved_by_force_alone() {
     let vfs = with(&[("v1", 1)]);
-    let error = make(&vfs, "v1", id(2), false).unwrap_err();
+    let error = make(&vfs, "v1", id(2), false, None).unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("--force moves it"));
     assert_eq!(all(&vfs), expect(&[("v1", 1)]));
-    assert_eq!(make(&vfs, "v1", id(2), true).unwrap().was, Some(id(1)));
-    assert_eq!(make(&vfs, "v1", id(2), true).unwrap().was, None);
-    assert_eq!(delete(&vfs, "v1").unwrap().commit, Some(id(2)));
+    assert_eq!(make(&vfs, "v1", id(2), true, None).unwrap().was, Some(id(1)));
+    assert_eq!(make(&vfs, "v1", id(2), true, None).unwrap().was, None);
+    assert_eq!(delete(&vfs, "v1", None).unwrap().commit, Some(id(2)));
     let error = with_hint(&with(&[("v1", 1)]), "v2", Error::new(ErrorKind::NotFound, "x"));
     assert_eq!(error.hint().as_deref(), Some("did you mean v1?"));
-    assert_eq!(delete(&vfs, "v1").unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(delete(&vfs, "no such").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(delete(&vfs, "v1", None).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(delete(&vfs, "no such", None).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
 fn what_cannot_be_read_is_never_no_tag() {
     let vfs = with(&[("good", 1), ("bad", 2)]);
     replace(&vfs, Path::new("refs/tags/bad"), b"filesync ref 1\n", 0o644).unwrap();
-    for error in [tags(&vfs).map(drop), find(&vfs, "bad").map(drop), make(&vfs, "bad", id(3), false).map(drop)] {
+    for error in [tags(&vfs).map(drop), find(&vfs, "bad").map(drop), make(&vfs, "bad", id(3), false, None).map(drop)] {
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Damage);
     }
     // It can be made good, or be removed.
-    assert_eq!(make(&vfs, "bad", id(3), true).unwrap().was, None);
+    assert_eq!(make(&vfs, "bad", id(3), true, None).unwrap().was, None);
     assert_eq!(all(&vfs), expect(&[("bad", 3), ("good", 1)]));
     replace(&vfs, Path::new("refs/tags/bad"), b"", 0o644).unwrap();
-    assert_eq!(delete(&vfs, "bad").unwrap().commit, None);
+    assert_eq!(delete(&vfs, "bad", None).unwrap().commit, None);
     assert_eq!(all(&vfs), expect(&[("good", 1)]));
     vfs.symlink("good".as_ref(), Path::new("refs/tags/link")).unwrap();
     assert_eq!(tags(&vfs).unwrap_err().kind(), ErrorKind::Damage);
@@ -171,12 +171,12 @@ type Run = fn(&dyn Vfs) -> Result<Tag, Error>;
 type Case = (&'static [(&'static str, u8)], Run, &'static [(&'static str, u8)]);
 
 const CASES: [Case; 6] = [
-    (&[("o", 9)], |vfs| make(vfs, "t", id(1), false), &[("o", 9), ("t", 1)]),
-    (&[("o", 9)], |vfs| make(vfs, "a/b/t", id(1), false), &[("a/b/t", 1), ("o", 9)]),
-    (&[("a/o", 9)], |vfs| make(vfs, "a/b/t", id(1), false), &[("a/b/t", 1), ("a/o", 9)]),
-    (&[("a/t", 1)], |vfs| make(vfs, "a/t", id(2), true), &[("a/t", 2)]),
-    (&[("a/b/t", 1), ("o", 9)], |vfs| delete(vfs, "a/b/t"), &[("o", 9)]),
-    (&[("a/b/t", 1), ("a/o", 9)], |vfs| delete(vfs, "a/b/t"), &[("a/o", 9)]),
+    (&[("o", 9)], |vfs| make(vfs, "t", id(1), false, None), &[("o", 9), ("t", 1)]),
+    (&[("o", 9)], |vfs| make(vfs, "a/b/t", id(1), false, None), &[("a/b/t", 1), ("o", 9)]),
+    (&[("a/o", 9)], |vfs| make(vfs, "a/b/t", id(1), false, None), &[("a/b/t", 1), ("a/o", 9)]),
+    (&[("a/t", 1)], |vfs| make(vfs, "a/t", id(2), true, None), &[("a/t", 2)]),
+    (&[("a/b/t", 1), ("o", 9)], |vfs| delete(vfs, "a/b/t", None), &[("o", 9)]),
+    (&[("a/b/t", 1), ("a/o", 9)], |vfs| delete(vfs, "a/b/t", None), &[("a/o", 9)]),
 ];
 
 #[test]
@@ -230,15 +230,15 @@ fn errors_are_told_and_change_nothing_or_all() {
 #[test]
 fn empty_directories_go_with_the_last_tag() {
     let vfs = with(&[("a/b/c/t", 1), ("a/u", 2)]);
-    delete(&vfs, "a/b/c/t").unwrap();
+    delete(&vfs, "a/b/c/t", None).unwrap();
     assert_eq!(rest(&vfs), [Path::new("refs/tags/a")]);
-    delete(&vfs, "a/u").unwrap();
+    delete(&vfs, "a/u", None).unwrap();
     assert_eq!(rest(&vfs), Vec::<PathBuf>::new());
     // Left by a crash, they stand in nobody's way.
     for dir in ["a", "a/b", "a/c", "a/b/d"] {
         vfs.mkdir(&Path::new(DIR).join(dir), 0o755).unwrap();
     }
-    make(&vfs, "a", id(1), false).unwrap();
+    make(&vfs, "a", id(1), false, None).unwrap();
     assert_eq!((all(&vfs), rest(&vfs)), (expect(&[("a", 1)]), Vec::new()));
 }
 
@@ -260,12 +260,12 @@ fn random_histories_agree_with_a_map() {
                     long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'))
                 });
                 let allowed = is_free && (force || !model.contains_key(name));
-                assert_eq!(make(&vfs, name, commit, force).is_ok(), allowed, "{when}");
+                assert_eq!(make(&vfs, name, commit, force, None).is_ok(), allowed, "{when}");
                 if allowed {
                     model.insert(name.to_owned(), commit);
                 }
             } else {
-                assert_eq!(delete(&vfs, name).is_ok(), model.remove(name).is_some(), "{when}");
+                assert_eq!(delete(&vfs, name, None).is_ok(), model.remove(name).is_some(), "{when}");
             }
             assert_eq!(all(&vfs), model, "{when}");
             let needed = |dir: &PathBuf| {

@@ -1,0 +1,177 @@
+//! A node that lacks what it should have.
+//!
+//! It says so in the log, and from then on counts as no holder and gives no receipts, while it goes on voting. It gets
+//! from the others what it lacks, reads again everything that it has, and only then says that it is whole. What it held
+//! stays a root all the while, so that no collection takes away the good part of it.
+//!
+//! Who votes alone has nobody to get anything from, and nobody to say it to: he goes on with what he has.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use filesync_cas::Session;
+use filesync_merkle::PubId;
+use filesync_raft_log::command::Command;
+use filesync_raft_log::ids::NodeId;
+use filesync_raft_log::{Log, State};
+
+use super::answer::DECIDE;
+use super::calls::Call;
+use super::core::Core;
+use super::join::decided;
+use super::node::Node;
+use super::remote::{Remote, index_of, main_of};
+use super::{hold, record};
+use crate::error::{Error, ErrorKind};
+use crate::request::{FsckRequest, FsckResult, Observer, Silent};
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often it is seen whether another thread is done.
+const BETWEEN: Duration = Duration::from_millis(20);
+/// How long to leave it alone after an attempt that did not make it whole: at least so long, and ten times what it took.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Whether a node has what it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// As far as it knows.
+    Whole,
+    /// It does not, and the log may not say so yet.
+    Lacking,
+}
+
+/// The condition of a node that starts.
+pub fn condition(core: &Core, log: &Log) -> Result<Condition, Error> {
+    let is_known = core.repo.store.has_damage() || log.read(|state| is_deficient(core, state));
+    let is_lacking = is_known || record::loss(&core.repo.store, log)?.is_some();
+    Ok(if is_lacking && !log.read(|state| is_alone(core.number, state)) {
+        Condition::Lacking
+    } else {
+        Condition::Whole
+    })
+}
+
+/// Whether nobody else votes or is to.
+pub fn is_alone(node: NodeId, state: &State) -> bool {
+    state.change.is_none() && state.voters.iter().flatten().all(|voter| *voter == node)
+}
+
+fn is_deficient(core: &Core, state: &State) -> bool {
+    state.member(core.number).is_ok_and(|member| member.is_deficient)
+}
+
+/// Sees to it until everything ends. Blocks: for a thread of its own.
+pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
+    let Some(log) = core.log.get() else { return };
+    let mut look_again = Instant::now();
+    while !core.is_stopping() {
+        let began = Instant::now();
+        if began >= look_again
+            && let Err(error) = core.token.scope(|| look_after(core, log))
+        {
+            told(&error);
+            look_again = Instant::now() + AFTER_FAILURE.max(began.elapsed() * 10);
+        }
+        drop(core.wait(async { tokio::time::sleep(LOOK).await }));
+    }
+}
+
+/// Does what there is to do for the node to be whole: an error says that it is not. Blocks for as long as it takes to
+/// read everything, if something is missing.
+pub fn look_after(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let _one = await_turn(core)?;
+    if log.read(|state| is_alone(core.number, state)) {
+        core.set_condition(Condition::Whole);
+    } else if core.repo.store.has_damage() {
+        core.set_condition(Condition::Lacking);
+    }
+    if core.condition() == Condition::Lacking {
+        make_whole(core, log)?;
+    }
+    // Also if it could not be said the last time.
+    if log.read(|state| is_deficient(core, state)) { say(core, Command::Whole { node: core.number }) } else { Ok(()) }
+}
+
+/// Another thread may be at it, which takes its time.
+fn await_turn(core: &Core) -> Result<MutexGuard<'_, ()>, Error> {
+    loop {
+        match core.healing.try_lock() {
+            Ok(turn) => return Ok(turn),
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => crate::cancel::check()?,
+        }
+        core.wait(async { tokio::time::sleep(BETWEEN).await })?;
+    }
+}
+
+fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let repo = &core.repo;
+    if !log.read(|state| is_deficient(core, state)) {
+        say(core, Command::Deficient { node: core.number })?;
+    }
+    core.held_as_of.store(0, Ordering::Release);
+    let state = log.read(State::clone);
+    let session = repo.store.session()?;
+    fetch_all(core, &session, &state)?;
+    session.keep()?;
+    // What is complete by its looks is a root from here on; what of it is bad shows when it is read.
+    note(core, &state)?;
+    drop(session);
+    // Pins of what was decided without this node would be missed for ever.
+    core.held_as_of.fetch_max(index_of(&state), Ordering::AcqRel);
+    hold::release(core, log)?;
+    let checked = repo.fsck(&FsckRequest::default(), &Silent)?;
+    if !checked.is_clean() {
+        let count = checked.damaged.len();
+        let message = format!("this node lacks {count} objects that the other voters do not give it");
+        return Err(Error::new(ErrorKind::Damage, message).with_hint("`filesync fsck` there names what is affected"));
+    }
+    core.record.keep(&repo.store, log)?;
+    core.set_condition(Condition::Whole);
+    Ok(())
+}
+
+/// Notes durably what has come here.
+fn note(core: &Core, state: &State) -> Result<(), Error> {
+    let mut remote = core.remote();
+    *remote = Remote {
+        state: state.clone(),
+        held: main_of(state),
+        held_index: index_of(state),
+        step: state.last_step.map(|step| PubId::from_bytes(step.0)),
+    };
+    remote.write(&**core.repo.store.vfs())
+}
+
+/// Has the log say it.
+fn say(core: &Arc<Core>, command: Command) -> Result<(), Error> {
+    decided(core.wait(core.ask_leader(&Call::Propose(command), DECIDE))??).map(drop)
+}
+
+/// Fetches what is missing of all that is published, from whoever should have it.
+fn fetch_all(core: &Arc<Core>, session: &Session<'_>, state: &State) -> Result<(), Error> {
+    let others: Vec<NodeId> = state.voters.iter().flatten().copied().filter(|node| *node != core.number).collect();
+    let peers = core.wait(core.connect_all(&others))?;
+    if let Some(main) = main_of(state) {
+        core.fetch(session, main, None, &peers, &mut |_| {})?;
+    }
+    match state.last_step {
+        Some(step) => core.fetch_steps(session, PubId::from_bytes(step.0), None, &peers),
+        None => Ok(()),
+    }
+}
+
+/// `fsck --repair` of a member: what cannot be had here is taken from the voters.
+pub fn fsck(node: &Node, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
+    let core = &node.core;
+    let bring = |session: &Session<'_>| fetch_all(core, session, &core.state());
+    let result = crate::fsck::fsck(&core.repo, request, Some(&bring), observer)?;
+    core.repo.pass_warnings(observer);
+    if let Some(log) = core.log.get().filter(|_| result.is_clean()) {
+        // It counts again as soon as the log says so; if nobody hears it now, the next start says it.
+        drop(look_after(core, log));
+    }
+    Ok(result)
+}

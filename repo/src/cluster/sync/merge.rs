@@ -1,0 +1,92 @@
+//! Merging what both sides committed: objects only.
+
+use filesync_cas::Session;
+use filesync_merkle::ancestry::merge_base;
+use filesync_merkle::history::read_commit;
+use filesync_merkle::merge::{self, ConflictTag, Merged, Sides};
+use filesync_merkle::{Commit, CommitId, RepoPath, TreeLink};
+
+use super::{Run, named};
+use crate::commit;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::objects::SessionNodes;
+use crate::request::{CommitRequest, Strategy, SyncOutcome};
+use crate::restore;
+
+impl Run<'_> {
+    /// Merges: objects only. What is theirs comes first among the parents.
+    pub(super) fn merge(&mut self, ours: CommitId, theirs: CommitId) -> Result<CommitId, Error> {
+        let repo = &self.core.repo;
+        let source = repo.node_source();
+        let session = repo.store.session()?;
+        let tree = |id: CommitId| read_commit(source, &id).map(|commit| commit.tree);
+        let base = merge_base(source, ours, theirs)?.map(tree).transpose()?;
+        let (mine, published) = (tree(ours)?, tree(theirs)?);
+        let (node, date) = restore::conflict_names(repo);
+        let tag = ConflictTag { node: &node, date: &date };
+        let strategy = match self.request.strategy {
+            Strategy::Copies => merge::Strategy::Copies,
+            Strategy::Ours => merge::Strategy::Ours,
+            Strategy::Theirs => merge::Strategy::Theirs,
+            Strategy::Fail => merge::Strategy::Fail,
+        };
+        let plan = match merge::merge(source, Sides { base, ours: mine, theirs: published }, strategy, tag)? {
+            Merged::Plan(plan) => plan,
+            Merged::Conflicts(conflicts) => {
+                let paths: Vec<RepoPath> = conflicts.into_iter().map(|conflict| conflict.path).collect();
+                let message = format!("cannot merge: both sides changed {}", named(&paths));
+                return Err(Error::new(ErrorKind::Failed, message).with_hint("--strategy copies keeps both"));
+            }
+        };
+        self.result.conflicts = plan.conflicts.iter().map(|conflict| conflict.path.as_bytes().to_vec()).collect();
+        if !self.result.conflicts.is_empty() {
+            self.result.outcome = SyncOutcome::Conflicts;
+        }
+        let mut writer = session.writer();
+        let tree = plan.apply(source, &mut SessionNodes(&mut writer), published)?;
+        let id = self.put_merge(writer, tree, vec![theirs, ours])?;
+        session.keep()?;
+        // Until it is published or HEAD, a pin is what refers to it.
+        self.pin(id)?;
+        drop::<Session<'_>>(session);
+        self.result.merged = Some(id);
+        Ok(id)
+    }
+
+    fn put_merge(
+        &self,
+        mut writer: filesync_cas::store::FrameWriter<'_>,
+        tree: TreeLink,
+        parents: Vec<CommitId>,
+    ) -> Result<CommitId, Error> {
+        let repo = &self.core.repo;
+        let mut commit = Commit {
+            parents,
+            tree,
+            time: commit::now(),
+            author: commit::author(repo, &CommitRequest::default())?,
+            message: "merge".to_owned(),
+            node: [0; 32],
+            signature: [0; 64],
+        };
+        let identity = Identity::load(&**repo.store.vfs())?;
+        commit.node = identity.node();
+        identity.sign(&mut commit, repo.repository())?;
+        let id = writer.store(CommitId::KIND, &commit.encode()?)?;
+        writer.flush()?;
+        Ok(CommitId(id))
+    }
+
+    /// One pin for merges of this node that nothing refers to yet: the last of them.
+    fn pin(&self, commit: CommitId) -> Result<(), Error> {
+        let id = merge_pin();
+        let pin = filesync_cas::pin::Pin { id, roots: vec![(CommitId::KIND, commit.0)], note: "merge".to_owned() };
+        Ok(self.core.repo.store.pin(&pin)?)
+    }
+}
+
+/// The pin of a merge that nothing refers to yet.
+pub(super) fn merge_pin() -> filesync_cas::ContentHash {
+    filesync_cas::ContentHash::of_metadata("filesync pin of a merge v1", b"")
+}

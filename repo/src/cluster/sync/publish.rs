@@ -1,0 +1,171 @@
+//! Publishing, as the one does it whose commit it is: durable before it is sent, asked for until it is decided.
+
+use std::time::{Duration, Instant};
+
+use filesync_merkle::CommitId;
+use filesync_merkle::ancestry::apart;
+use filesync_p2p::transport::Traffic;
+use filesync_raft_log::State;
+use filesync_raft_log::command::{Outcome, RefChange, Role};
+use filesync_raft_log::ids::{Id, RefName};
+
+use super::Run;
+use crate::cluster::calls::{Answer, Call};
+use crate::cluster::core::Core;
+use crate::cluster::follow;
+use crate::cluster::members::facts;
+use crate::cluster::outbox::{Outbox, Sending};
+use crate::cluster::remote::MAIN;
+use crate::error::{Error, ErrorKind};
+use crate::request::Event;
+
+impl Run<'_> {
+    /// Finds out what became of a publish whose answer never came.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        let vfs = &**self.core.repo.store.vfs();
+        let Outbox { seq, sending: Some(sending) } = Outbox::read(vfs)? else { return Ok(()) };
+        let state = facts(self.core, self.request.timeout)?;
+        // Who may only read by now is not answered: whatever was sent is decided or refused.
+        if state.member(self.core.number).is_ok_and(|member| member.role < Role::Writer) {
+            return Outbox { seq, sending: None }.write(vfs);
+        }
+        // Whatever came of it, what follows sees where things stand.
+        match self.send(seq, &sending) {
+            Err(error) if Outbox::read(vfs)?.sending.is_some() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a ref of the cluster. `false` if somebody was faster.
+    pub(super) fn publish(
+        &mut self,
+        name: &str,
+        expected: Option<CommitId>,
+        new: Option<CommitId>,
+    ) -> Result<bool, Error> {
+        let vfs = &**self.core.repo.store.vfs();
+        ref_name(name)?;
+        let last = self.core.state().members.get(&self.core.number).and_then(|it| it.last.as_ref().map(|it| it.seq));
+        let seq = Outbox::read(vfs)?.seq.max(last.unwrap_or(0)) + 1;
+        let sending = Sending { name: name.to_owned(), expected, new };
+        Outbox { seq, sending: Some(sending.clone()) }.write(vfs)?;
+        self.observer.event(Event::Phase { what: "publishing", bytes: None, items: None });
+        self.send(seq, &sending)
+    }
+
+    /// Asks until it is decided, or the time is over. `true` if it was published.
+    fn send(&mut self, seq: u64, sending: &Sending) -> Result<bool, Error> {
+        let core = self.core;
+        let vfs = &**core.repo.store.vfs();
+        let id = |id: CommitId| Id(*id.0.as_bytes());
+        let name = ref_name(&sending.name)?;
+        let change = RefChange { name, expected: sending.expected.map(id), new: sending.new.map(id) };
+        let call = Call::Publish { seq, change };
+        let _offer = sending.new.map(|new| core.view.offer(new));
+        let mut before = sent(core);
+        let settled = || Outbox { seq, sending: None }.write(vfs);
+        let (mut until, mut done) = (Instant::now() + self.request.timeout, 0);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = match core.wait(core.ask_leader(&call, left))? {
+                Ok(answer) => answer,
+                Err(error) => return Err(unknown(&error.to_string())),
+            };
+            self.result.round_trips += 1;
+            let now = sent(core);
+            // Who votes no more does not count any more.
+            self.result.bytes_sent += now.sent.saturating_sub(before.sent);
+            self.result.chunks_sent += now.objects_sent.saturating_sub(before.objects_sent);
+            before = now;
+            match answer {
+                Answer::Outcome(Outcome::Published { index, .. }) => {
+                    settled()?;
+                    self.note_published(sending, index.0)?;
+                    return Ok(true);
+                }
+                Answer::Outcome(Outcome::Lost { .. }) => {
+                    settled()?;
+                    return Ok(false);
+                }
+                Answer::Outcome(Outcome::Refused(refusal)) => {
+                    settled()?;
+                    return Err(refused(&refusal.to_string()));
+                }
+                Answer::Refused(cause) => {
+                    settled()?;
+                    return Err(refused(&cause));
+                }
+                Answer::Working(now) if now > done => {
+                    done = now;
+                    until = Instant::now() + self.request.timeout;
+                }
+                Answer::Working(_) => {}
+                // Not by this try; an earlier one may still be decided.
+                Answer::Failed(cause) if Instant::now() >= until => return Err(unknown(&cause)),
+                Answer::Failed(_) => std::thread::sleep(Duration::from_millis(200)),
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+            if Instant::now() >= until {
+                return Err(unknown("no decision in time"));
+            }
+            crate::cancel::check()?;
+        }
+    }
+
+    /// What was published is here, and whole: it was made here, or is part of what is.
+    fn note_published(&mut self, sending: &Sending, index: u64) -> Result<(), Error> {
+        let core = self.core;
+        let is_main = sending.name == MAIN;
+        if is_main {
+            self.result.published = apart(core.repo.node_source(), sending.new, sending.expected)?.0;
+        }
+        if let Some(log) = core.log.get() {
+            let at = filesync_raft_log::ids::LogIndex(index);
+            drop(core.wait(log.wait_applied(at, self.request.timeout))?);
+            return follow::bring_here(core, log);
+        }
+        let mut state = core.view.read(State::clone);
+        if let Ok(name) = RefName::new(&sending.name) {
+            match sending.new {
+                Some(new) => drop(state.refs.insert(name, Id(*new.0.as_bytes()))),
+                None => drop(state.refs.remove(&name)),
+            }
+        }
+        let mut remote = core.remote();
+        if is_main && index > remote.held_index {
+            // The order of publishes is fetched with the next sync.
+            remote.state = state.clone();
+            (remote.held, remote.held_index) = (sending.new, index);
+            remote.write(&**core.repo.store.vfs())?;
+        }
+        drop(remote);
+        core.view.update(state);
+        Ok(())
+    }
+}
+
+/// What voters have fetched from here: what is published, as good as nothing else.
+fn sent(core: &Core) -> Traffic {
+    let mut all = Traffic::default();
+    let Ok(transport) = core.transport() else { return all };
+    for (peer, traffic) in transport.traffic() {
+        if core.view.member(&peer).is_some_and(|node| core.view.read(|state| state.is_voter(node))) {
+            all.sent += traffic.sent;
+            all.objects_sent += traffic.objects_sent;
+        }
+    }
+    all
+}
+
+fn ref_name(name: &str) -> Result<RefName, Error> {
+    RefName::new(name).map_err(|error| refused(&error.to_string()))
+}
+
+fn refused(cause: &str) -> Error {
+    Error::new(ErrorKind::Failed, format!("cannot publish: {cause}"))
+}
+
+fn unknown(cause: &str) -> Error {
+    let message = format!("cannot tell whether it was published: {cause}");
+    Error::new(ErrorKind::Unknown, message).with_hint("the commit is safe here; the next `filesync sync` finds out")
+}
