@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::hash::ContentHash;
 use crate::pack::PackName;
-use crate::small_file::{Builder, Lines};
+use crate::small_file::{Builder, Lines, check_form};
 
 const TITLE: &str = "filesync damaged 1";
 /// Where the list lies.
@@ -58,6 +58,7 @@ impl Damaged {
                 return Err(format!("unknown line {line:?}"));
             }
         }
+        check_form(bytes, &list.encode())?;
         Ok(list)
     }
 }

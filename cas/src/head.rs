@@ -4,7 +4,7 @@
 
 use crate::hash::ContentHash;
 use crate::pack::{Class, PackName};
-use crate::small_file::{Builder, Lines};
+use crate::small_file::{Builder, Lines, check_form};
 
 const TITLE: &str = "filesync head 1";
 
@@ -60,7 +60,9 @@ impl Head {
         if !marks.is_sorted_by(|a, b| a.pack < b.pack) {
             return Err("its packs are not in order".to_owned());
         }
-        Ok(Self { generation, head, marks })
+        let found = Self { generation, head, marks };
+        check_form(bytes, &found.encode())?;
+        Ok(found)
     }
 }
 

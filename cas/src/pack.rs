@@ -207,7 +207,7 @@ pub fn read_footer(file: &dyn VfsFile, len: u64) -> Result<(Vec<FrameAt>, u64), 
     let trailer_at = trailer_at.ok_or_else(|| wrong("too short for a trailer"))?;
     let mut trailer = [0; TRAILER_BYTES];
     read_exact_at(file, &mut trailer, trailer_at)?;
-    if &trailer[32..] != TRAILER_MAGIC {
+    if &trailer[32..] != TRAILER_MAGIC || trailer[8..16] != [0; 8] {
         return Err(wrong("no trailer"));
     }
     let footer_len = u64::from_le_bytes(trailer[..8].first_chunk().copied().unwrap_or_default());

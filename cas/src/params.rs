@@ -1,7 +1,7 @@
 //! The `format` file: what a repository was made with. Written by `init` and `upgrade` only.
 
 use crate::hash::ContentHash;
-use crate::small_file::{Builder, Lines};
+use crate::small_file::{Builder, Lines, check_form};
 
 const TITLE: &str = "filesync 1";
 /// The version of the format that is written, which is also the only one that is read.
@@ -102,7 +102,7 @@ impl Params {
         if let Some(word) = word(read, "read:")? {
             return Err(ParamsError::Unsupported(format!("needs feature {word:?}: a newer version wrote it")));
         }
-        Ok(Self {
+        let params = Self {
             repository: repository
                 .strip_prefix("repository ")
                 .and_then(|id| id.parse().ok())
@@ -114,7 +114,12 @@ impl Params {
                 _ => return Err(ParamsError::Unsupported(format!("{codec:?}"))),
             },
             unknown_write_word: word(write, "write:")?,
-        })
+        };
+        // What a later version says is not written here.
+        if params.unknown_write_word.is_none() {
+            check_form(bytes, &params.encode()).map_err(ParamsError::Damaged)?;
+        }
+        Ok(params)
     }
 }
 

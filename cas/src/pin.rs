@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, PutError};
 use crate::hash::{ContentHash, Kind};
-use crate::small_file::{Builder, Lines};
+use crate::small_file::{Builder, Lines, check_form};
 use crate::vfs::{Vfs, read_to_end, replace};
 
 const TITLE: &str = "filesync pin 1";
@@ -32,16 +32,9 @@ fn path(id: &ContentHash) -> PathBuf {
 
 /// Writes a pin; it is durable on return.
 pub fn put(vfs: &dyn Vfs, pin: &Pin) -> Result<(), PutError> {
-    let mut roots = pin.roots.clone();
-    roots.sort_unstable();
-    roots.dedup();
-    let mut file = Builder::new(TITLE);
-    roots.iter().for_each(|(kind, id)| file.line(&format!("root {} {id}", kind.0)));
-    if !pin.note.is_empty() {
-        file.line(&format!("note {}", pin.note.replace('\n', " ")));
-    }
+    let bytes = encode(&pin.roots, &pin.note);
     let path = path(&pin.id);
-    replace(vfs, &path, &file.finish(), 0o644).map_err(|source| PutError::Io { path, source })
+    replace(vfs, &path, &bytes, 0o644).map_err(|source| PutError::Io { path, source })
 }
 
 /// Removes a pin; a pin that is not there is no error.
@@ -71,7 +64,21 @@ pub fn all(vfs: &dyn Vfs) -> Result<Vec<Pin>, OpenError> {
     Ok(pins)
 }
 
-fn decode(bytes: &[u8]) -> Result<(Vec<(Kind, ContentHash)>, String), String> {
+/// The file's bytes.
+pub(crate) fn encode(roots: &[(Kind, ContentHash)], note: &str) -> Vec<u8> {
+    let mut roots = roots.to_vec();
+    roots.sort_unstable();
+    roots.dedup();
+    let mut file = Builder::new(TITLE);
+    roots.iter().for_each(|(kind, id)| file.line(&format!("root {} {id}", kind.0)));
+    if !note.is_empty() {
+        file.line(&format!("note {}", note.replace('\n', " ")));
+    }
+    file.finish()
+}
+
+/// Parses the file's bytes: roots and note.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<(Kind, ContentHash)>, String), String> {
     let root = |line: &str| {
         let (kind, id) = line.strip_prefix("root ")?.split_once(' ')?;
         Some((Kind(kind.parse().ok()?), id.parse().ok()?))
@@ -85,5 +92,7 @@ fn decode(bytes: &[u8]) -> Result<(Vec<(Kind, ContentHash)>, String), String> {
             _ => return Err(format!("unknown line {line:?}")),
         }
     }
-    Ok((roots, note.unwrap_or_default()))
+    let note = note.unwrap_or_default();
+    check_form(bytes, &encode(&roots, &note))?;
+    Ok((roots, note))
 }

@@ -35,6 +35,11 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// Fails unless a file has the bytes that its value is written as: numbers, order, and nothing else in it.
+pub fn check_form(bytes: &[u8], written: &[u8]) -> Result<(), String> {
+    if bytes == written { Ok(()) } else { Err("it is not in the form that it is written in".to_owned()) }
+}
+
 /// Builds such a file.
 #[derive(Debug)]
 pub struct Builder(String);

@@ -1,14 +1,17 @@
 //! Faults and losses for tests, here and in the crates above: compiled always, used by tests only.
 //!
 //! [`FaultVfs`] counts calls and makes one of them fail, or ends the "process" at it. [`LossVfs`] is a file system in
-//! memory that knows what was synced, and shows what a power cut may leave. Nothing here draws on a clock or on the
-//! system's randomness: whatever is random comes from an [`Rng`] whose seed the test prints.
+//! memory that knows what was synced, and shows what a power cut may leave. [`Fuzz`] hands decoders what is nearly right.
+//! Nothing here draws on the system's randomness, or decides anything by a clock: whatever is random comes from an [`Rng`]
+//! whose seed the test prints.
 
 mod fault;
+mod fuzz;
 mod loss;
 mod rng;
 
 pub use fault::{CountingVfs, Counts, Fault, FaultVfs, Op, Plan, Scope};
+pub use fuzz::{Fuzz, Peak, SMALL_FILE_WORDS, Seal, Tally, seal_small_file};
 pub use loss::{CrashPoint, Loss, LossVfs, crash_states};
 pub use rng::Rng;
 
@@ -46,4 +49,17 @@ pub fn was_killed(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// A seed for a random test: `usual`, or that of `FILESYNC_SEED`. Printed, so that a failure can be seen again.
+pub fn seed(usual: u64) -> u64 {
+    let given = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or(usual);
+    eprintln!("FILESYNC_SEED={seed}");
+    seed
+}
+
+/// Whether random tests are to run longer: `FILESYNC_LONG` is set.
+pub fn is_long() -> bool {
+    std::env::var_os("FILESYNC_LONG").is_some()
 }
