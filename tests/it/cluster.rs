@@ -1,8 +1,10 @@
 //! Several nodes as processes of their own, over loopback.
 
+mod chaos;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
@@ -21,7 +23,13 @@ impl Daemon {
     #[track_caller]
     fn start(world: &World, address: &str) -> Self {
         let mut command = world.command(&["serve", "--listen", address]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        command.stderr(Stdio::null());
+        Self::spawn(command)
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut said = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut said).expect("it can be read");
         assert!(said.contains(&child.id().to_string()), "it does not serve: {said:?}");
@@ -31,6 +39,11 @@ impl Daemon {
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
         kill_process(pid, signal).expect("it can be sent");
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("it can be asked")
     }
 
     /// As a power cut has it.
@@ -273,4 +286,40 @@ fn cluster_trouble_is_told() {
     let copy = World::copy_of(one.root());
     let err = copy.fails(1, &["sync"]);
     assert!(err.contains("--moved"), "{err}");
+}
+
+/// The majority is gone for good. Somebody has to say so, twice, and then the survivor publishes alone.
+#[test]
+fn cluster_goes_on_with_its_only_survivor() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "voter"), "two");
+    let other = Daemon::start(&two, &address());
+    one.ok(&["peers", "promote", "two", "--even"]);
+    other.kill();
+    drop(two);
+    one.write("text/a", "alone\n");
+    one.commit();
+    one.fails(4, &["sync", "--timeout", "2s"]);
+    let recover = |said: &str| {
+        let mut command = one.command(&["peers", "recover", "--only-survivor"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        child.stdin.take().expect("piped").write_all(said.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    };
+    let refused = recover("only survivor\n");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("filesync stop"), "{refused:?}");
+    daemon.end();
+    for said in ["", "yes\n", "only survivor?\n"] {
+        let refused = recover(said);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    }
+    one.fails(4, &["sync", "--timeout", "2s"]);
+    let done = recover("only survivor\n");
+    assert!(done.status.success(), "{done:?}");
+    let published = sync(&one);
+    assert_eq!((published["outcome"].as_str(), len(&published["published"])), (Some("done"), 1));
+    one.ok(&["fsck"]);
 }

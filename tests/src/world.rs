@@ -216,7 +216,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: Output) -> Self {
+    /// Of a command that has ended.
+    pub fn new(output: Output) -> Self {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { status: output.status.code(), out: output.stdout, err }
     }

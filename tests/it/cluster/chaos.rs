@@ -1,0 +1,234 @@
+//! A cluster of real processes while things go wrong, and its history held against what was promised (G3, G4).
+//!
+//! Three voters and two writers, each with a daemon, publish and read without a pause. What goes wrong comes from a seed
+//! (`faults`); so does what is written (`work`), but not which of two processes is faster. In the end everything is healed, and
+//! there must be one order in which each publish stands once and which explains all that anybody saw; and each voter alone,
+//! with nobody else running, must give back every commit, byte for byte.
+
+mod audit;
+mod client;
+mod faults;
+mod guest;
+mod history;
+mod machine;
+mod proxy;
+mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use filesync_cas::testing::Rng;
+use filesync_tests::model::{Item, Tree};
+use filesync_tests::world::{TempDir, is_long, seed};
+
+use super::until;
+use audit::Audit;
+use client::Client;
+use faults::Nemesis;
+use history::{Ends, History, Made};
+use machine::Machine;
+use proxy::{Net, Weather};
+use work::{Files, Work};
+
+/// Operations, and how long they may take if there are fewer.
+const AIM: usize = 3_000;
+const LIMIT: Duration = Duration::from_secs(240);
+/// How often each fault comes.
+const DECKS: usize = 2;
+/// By how much a long run is longer.
+const LONG: usize = 10;
+/// Commits that are restored by the command from every voter, of all that are read from its store.
+const RESTORED: usize = 6;
+
+/// Three voters and two writers.
+pub struct Cluster {
+    machines: Vec<Machine>,
+    net: Arc<Net>,
+    logs: TempDir,
+}
+
+impl Cluster {
+    const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
+    const VOTERS: usize = 3;
+    const WRITERS: usize = 2;
+    /// Where somebody may come in.
+    const GUEST: usize = 5;
+
+    /// Founded, grown, and at work. None where there can be no network of our own.
+    fn new(work: &Work, rng: Rng) -> Option<Self> {
+        let Some(net) = Net::new(Self::GUEST + 1, rng) else {
+            println!("skipped: network namespaces cannot be made here");
+            return None;
+        };
+        let mut cluster = Self { machines: Vec::new(), net: Arc::new(net), logs: TempDir::new() };
+        cluster.machines = Self::NAMES.iter().enumerate().map(|(number, name)| cluster.machine(number, name)).collect();
+        cluster.found(work);
+        cluster.grow();
+        Some(cluster)
+    }
+
+    fn machine(&self, number: usize, name: &str) -> Machine {
+        Machine::new(number, name, &self.net, self.logs.path().to_owned())
+    }
+
+    fn found(&self, work: &Work) {
+        let one = &self.machines[0];
+        one.ok(&["init", "--name", &one.name]);
+        work.base.iter().for_each(|(path, bytes)| one.world.write(path, bytes));
+        one.ok(&["commit", "-m", "base"]);
+        one.start();
+        one.ok(&["sync"]);
+    }
+
+    fn grow(&self) {
+        let one = &self.machines[0];
+        for machine in &self.machines[1..] {
+            let role = if machine.number < Self::VOTERS { "voter" } else { "writer" };
+            let line = String::from_utf8(one.ok(&["invite", "--role", role]).out).expect("UTF-8");
+            let joined = machine.join(line.trim());
+            assert_eq!(joined.status, Some(0), "{}: {joined:?}", machine.name);
+            machine.start();
+        }
+        one.ok(&["peers", "promote", &self.machines[1].name]);
+    }
+
+    fn voters(&self) -> &[Machine] {
+        &self.machines[..Self::VOTERS]
+    }
+
+    /// Who leads, as far as anybody knows.
+    fn leader(&self) -> Option<usize> {
+        let named = |machine: &Machine| {
+            let peers = machine.json(&["peers", "--timeout", "2s"])?;
+            let leader = peers.into_iter().find(|peer| peer["leader"] == true)?;
+            Self::NAMES.iter().position(|name| leader["name"] == *name)
+        };
+        self.voters().iter().find_map(named)
+    }
+
+    fn assert_all_run(&self) {
+        self.machines.iter().for_each(Machine::assert_runs);
+    }
+
+    /// Until nothing is wrong any more, and all know the same.
+    fn heal(&self, clients: &mut [Client<'_>]) {
+        self.net.mend();
+        self.net.set_weather(Weather::default());
+        clients.iter_mut().for_each(Client::finish);
+        until("all know the same", || {
+            clients.iter_mut().for_each(Client::finish);
+            let heads: Vec<_> = self.machines.iter().map(|machine| machine.world.head()).collect();
+            heads.iter().all(|head| *head == heads[0])
+        });
+        until("all voters hold the head", || {
+            let peers = self.machines[0].json(&["peers"]).unwrap_or_default();
+            let holds = |name: &&str| peers.iter().any(|peer| peer["name"] == **name && peer["holds_head"] == true);
+            Self::NAMES[..Self::VOTERS].iter().all(holds)
+        });
+        self.assert_all_run();
+        self.machines.iter().for_each(Machine::end);
+    }
+}
+
+/// Shows on a failure what the test saw.
+struct Report<'a>(&'a Cluster, &'a History);
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}\n{}", self.1.told(), self.1.summary());
+            for machine in &self.0.machines {
+                println!("the log of {} ends:\n{}", machine.name, machine.last_words());
+            }
+        }
+    }
+}
+
+#[test]
+fn cluster_of_processes_keeps_its_promises_whatever_happens() {
+    let seed = seed(1);
+    let mut rng = Rng::new(seed);
+    let times = if is_long() { LONG } else { 1 };
+    let work = Work::new(seed);
+    let Some(cluster) = Cluster::new(&work, rng.fork()) else { return };
+    let history = History::new(AIM * times, LIMIT * u32::try_from(times).expect("a few"));
+    let _report = Report(&cluster, &history);
+    let steps = faults::plan(&mut rng, DECKS * times);
+    let mut clients: Vec<Client> =
+        cluster.machines.iter().map(|machine| Client::new(machine, &history, &work, rng.fork())).collect();
+
+    let mut nemesis = Nemesis::new(&cluster, &history, rng.fork());
+    std::thread::scope(|scope| {
+        let history = &history;
+        for (number, client) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                let _all = Ends(history);
+                client.run(if number < Cluster::VOTERS { 6 } else { 2 });
+            });
+        }
+        let _all = Ends(history);
+        nemesis.run(&steps);
+    });
+    println!("{}\n{:?}, {} times another led", history.summary(), nemesis.injected, nemesis.leaders);
+    println!("datagrams: {:?}", cluster.net.counts());
+    faults::assert_all_injected(&nemesis.injected);
+    assert_disturbed(&cluster.net);
+
+    cluster.heal(&mut clients);
+    check(&cluster, &history, &work, &mut rng);
+}
+
+/// The network was what it was meant to be.
+fn assert_disturbed(net: &Net) {
+    let counts = net.counts();
+    for count in [&counts.passed, &counts.cut, &counts.lost, &counts.late, &counts.twice] {
+        assert!(count.load(Ordering::Relaxed) > 0, "{counts:?}");
+    }
+}
+
+fn check(cluster: &Cluster, history: &History, work: &Work, rng: &mut Rng) {
+    let made = history.made();
+    let first = Audit::read(cluster.machines[0].world.root(), &made);
+    let seen = history::places(&history.operations(), &first.order).expect("each value that was seen was main");
+    if let Err(told) = history::check(&seen) {
+        panic!("not linearizable: {told}");
+    }
+    let written = seen.iter().filter(|it| it.wrote).count();
+    println!(
+        "{} values of main, {} commits, {} operations done, {written} of them writes",
+        first.order.len(),
+        made.len(),
+        seen.len()
+    );
+    assert!(written >= 100 && seen.len() - written >= 100, "too few to show anything");
+    let mut sample = made.clone();
+    rng.shuffle(&mut sample);
+    sample.truncate(RESTORED);
+    for voter in cluster.voters() {
+        let audit = Audit::read(voter.world.root(), &made);
+        assert_eq!(audit.order, first.order, "{} has another order than {}", voter.name, cluster.machines[0].name);
+        audit.check_once(&made);
+        voter.ok(&["fsck"]);
+        audit.check_trees(voter.world.root(), &made, work);
+        restore(voter, &audit, &sample, work);
+    }
+}
+
+/// As a user would.
+fn restore(voter: &Machine, audit: &Audit, sample: &[Made], work: &Work) {
+    let newest = audit.order.last().expect("something was published");
+    for commit in sample.iter().map(|it| &it.commit).chain([newest]) {
+        let expected = work.files(audit.clock(commit));
+        let found = voter.world.restored(if commit == newest { "main" } else { commit });
+        assert!(files(found) == expected, "{}: restored {commit}", voter.name);
+    }
+}
+
+fn files(tree: Tree) -> Files {
+    let file = |(path, item)| match item {
+        Item::File(_, _, bytes) => Some((String::from_utf8(path).expect("as it was written"), bytes)),
+        _ => None,
+    };
+    tree.into_iter().filter_map(file).collect()
+}

@@ -1,0 +1,110 @@
+//! Who uses the cluster: on each node somebody who publishes and reads, one after the other, whatever happens.
+
+use filesync_cas::testing::Rng;
+use filesync_tests::world::Ran;
+
+use super::super::until;
+use super::history::{History, Outcome, What};
+use super::machine::{Machine, values};
+use super::work::Work;
+
+/// How long a publish or a read waits for a majority.
+const TIMEOUT: &str = "5s";
+
+pub struct Client<'a> {
+    machine: &'a Machine,
+    history: &'a History,
+    work: &'a Work,
+    rng: Rng,
+    /// Changes so far.
+    changes: u32,
+    /// Whether there are commits here of which it is not known that they are published.
+    is_pending: bool,
+}
+
+impl<'a> Client<'a> {
+    pub fn new(machine: &'a Machine, history: &'a History, work: &'a Work, rng: Rng) -> Self {
+        Self { machine, history, work, rng, changes: 0, is_pending: false }
+    }
+
+    /// Goes on until it is over. One of so many operations is a publish.
+    pub fn run(&mut self, publish_one_of: u64) {
+        while !self.history.is_over() {
+            let what = match self.is_pending {
+                true => What::Settle,
+                false if self.rng.chance(1, publish_one_of) => What::Publish,
+                false => What::Read,
+            };
+            if what == What::Publish {
+                self.commit();
+            }
+            self.sync(what);
+        }
+    }
+
+    /// Brings everything to an end, when nothing stands in the way any more.
+    pub fn finish(&mut self) {
+        until("everything is published", || self.sync(if self.is_pending { What::Settle } else { What::Read }));
+    }
+
+    /// One change as a commit. Whatever becomes of the daemon meanwhile, it is there in the end, and once.
+    fn commit(&mut self) {
+        let (node, change) = (self.machine.number, self.changes + 1);
+        self.machine.world.write(Work::path(node, change), self.work.content(node, change));
+        let message = Work::message(node, change);
+        let mut commit = None;
+        until("the commit is made", || {
+            let made = self.machine.json(&["commit", "-m", &message]);
+            // Nothing to commit: it had been made by one whose answer was lost.
+            commit = made.and_then(|made| made[0]["commit"].as_str().map(str::to_owned).or(self.machine.world.head()));
+            commit.is_some()
+        });
+        self.changes = change;
+        self.is_pending = true;
+        self.history.note_made(node, change, commit.expect("it was made"));
+    }
+
+    /// Publishes or reads; whether it was done.
+    fn sync(&mut self, what: What) -> bool {
+        let mut args = vec!["--json", "sync", "--timeout", TIMEOUT];
+        if what == What::Read {
+            args.push("--pull");
+        }
+        let begin = self.history.now();
+        let outcome = outcome(&self.machine.run(&args));
+        let (node, is_done) = (self.machine.number, matches!(outcome, Outcome::Done(_)));
+        if is_done {
+            self.is_pending = false;
+            self.history.acknowledge(node);
+        }
+        let took = self.history.now() - begin;
+        if took > std::time::Duration::from_secs(4) {
+            self.history.tell(format!("DEBUG node {node} {what:?} began {begin:?} took {took:?}: {outcome:?}"));
+        }
+        self.history.note(node, what, begin, outcome);
+        is_done
+    }
+}
+
+fn outcome(ran: &Ran) -> Outcome {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    match ran.status {
+        Some(0) => {
+            let result = &values(ran)[0];
+            assert_eq!(result["outcome"], "done", "{ran:?}");
+            Outcome::Done(text(&result["head"]).expect("there is a head"))
+        }
+        Some(4) => {
+            let cause = values(ran).first().and_then(|result| text(&result["cause"]));
+            Outcome::Unknown(cause.unwrap_or_else(|| error(ran)))
+        }
+        Some(1) => Outcome::Refused(error(ran)),
+        _ => panic!("nobody else touches these files: {ran:?}"),
+    }
+}
+
+/// The last line of standard error is the error, behind warnings.
+fn error(ran: &Ran) -> String {
+    let last = ran.err.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    last.and_then(|it| it["error"].as_str().map(str::to_owned)).unwrap_or_else(|| ran.err.clone())
+}
