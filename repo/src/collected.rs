@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use filesync_cas::gc::{Fate, Plan};
 use filesync_cas::pack::PackName;
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 
 use crate::cluster::member;
@@ -59,16 +59,23 @@ pub fn read(vfs: &dyn Vfs) -> Result<BTreeSet<PackName>, Error> {
 }
 
 fn write(vfs: &dyn Vfs, packs: &BTreeSet<PackName>) -> Result<(), Error> {
+    let path = Path::new(PATH);
+    replace(vfs, path, &encode(packs), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+}
+
+fn encode(packs: &BTreeSet<PackName>) -> Vec<u8> {
     let mut file = Builder::new(TITLE);
     packs.iter().for_each(|pack| file.line(&format!("pack {pack}")));
-    let path = Path::new(PATH);
-    replace(vfs, path, &file.finish(), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+    file.finish()
 }
 
 fn decode(bytes: &[u8]) -> Result<BTreeSet<PackName>, String> {
     let lines = Lines::parse(bytes, TITLE)?;
     let pack = |line: &str| line.strip_prefix("pack ")?.parse().ok();
-    lines.iter().map(|line| pack(line).ok_or_else(|| format!("unknown line {line:?}"))).collect()
+    let packs = lines.iter().map(|line| pack(line).ok_or_else(|| format!("unknown line {line:?}")));
+    let packs = packs.collect::<Result<_, _>>()?;
+    check_form(bytes, &encode(&packs))?;
+    Ok(packs)
 }
 
 #[cfg(test)]

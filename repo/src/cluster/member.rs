@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_raft_log::ids::NodeId;
 
@@ -43,18 +43,24 @@ fn decode(bytes: &[u8]) -> Result<Membership, String> {
         Some("log") => true,
         Some(line) => return Err(format!("unknown line {line:?}")),
     };
-    Ok(Membership { node, has_log })
+    let membership = Membership { node, has_log };
+    check_form(bytes, &encode(membership))?;
+    Ok(membership)
 }
 
 /// Makes it durable.
 pub fn write(vfs: &dyn Vfs, membership: Membership) -> Result<(), Error> {
+    let path = Path::new(PATH);
+    replace(vfs, path, &encode(membership), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+}
+
+fn encode(membership: Membership) -> Vec<u8> {
     let mut file = Builder::new(TITLE);
     file.line(&format!("node {}", membership.node));
     if membership.has_log {
         file.line("log");
     }
-    let path = Path::new(PATH);
-    replace(vfs, path, &file.finish(), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+    file.finish()
 }
 
 #[cfg(test)]

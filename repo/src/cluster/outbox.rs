@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use filesync_cas::ContentHash;
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_merkle::CommitId;
 
@@ -74,9 +74,12 @@ impl Outbox {
             Some(line) => Some(decode_move(line).ok_or_else(|| format!("unknown line {line:?}"))?),
         };
         match lines.next() {
-            None => Ok(Self { seq, sending }),
-            Some(line) => Err(format!("unknown line {line:?}")),
+            None => {}
+            Some(line) => return Err(format!("unknown line {line:?}")),
         }
+        let outbox = Self { seq, sending };
+        check_form(bytes, &outbox.encode())?;
+        Ok(outbox)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use data_encoding::BASE64;
-use filesync_cas::small_file::{Builder, Lines};
+use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_merkle::{CommitId, PubId};
 use filesync_raft_log::State;
@@ -93,7 +93,9 @@ impl Remote {
         let step = id(word("step")?)?.map(PubId);
         let state = BASE64.decode(word("state")?.as_bytes()).map_err(|error| error.to_string())?;
         let state = postcard::from_bytes(&state).map_err(|error| error.to_string())?;
-        Ok(Self { state, held, held_index, step })
+        let remote = Self { state, held, held_index, step };
+        check_form(bytes, &remote.encode().map_err(|error| error.to_string())?)?;
+        Ok(remote)
     }
 }
 

@@ -30,6 +30,8 @@ use crate::restore;
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
 const LOST_MAX: u32 = 100;
+/// How long to wait before what could not be fetched is asked for again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Paths that an error names.
 const NAMED_MAX: usize = 3;
 
@@ -100,7 +102,7 @@ impl Run<'_> {
             let state = facts(self.core, self.request.timeout)?;
             self.result.round_trips += 1;
             let may_publish = self.may_publish(&state);
-            self.fetch(&state)?;
+            self.fetch_in_time(&state)?;
             let main = main_of(&state);
             self.result.pulled = apart(self.core.repo.node_source(), main, self.core.repo.head())?.0;
             match self.relation(main)? {
@@ -143,6 +145,20 @@ impl Run<'_> {
             (Some(ours), Some(theirs)) if is_ancestor(source, theirs, ours)? => Relation::Ahead(ours),
             (Some(ours), Some(theirs)) => Relation::Apart { ours, theirs },
         })
+    }
+
+    /// As [`Run::fetch`], again as long as there is time: those who hold it may be the ones that could not be reached.
+    fn fetch_in_time(&mut self, state: &State) -> Result<(), Error> {
+        let until = Instant::now() + self.request.timeout;
+        loop {
+            match self.fetch(state) {
+                Err(error) if error.kind() == ErrorKind::NoQuorum && Instant::now() < until => {
+                    crate::cancel::check()?;
+                    self.core.wait(async { tokio::time::sleep(AGAIN).await })?;
+                }
+                fetched => return fetched,
+            }
+        }
     }
 
     /// Brings what is published here, whole, and notes that durably.

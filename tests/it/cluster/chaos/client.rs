@@ -77,10 +77,6 @@ impl<'a> Client<'a> {
             self.is_pending = false;
             self.history.acknowledge(node);
         }
-        let took = self.history.now() - begin;
-        if took > std::time::Duration::from_secs(4) {
-            self.history.tell(format!("DEBUG node {node} {what:?} began {begin:?} took {took:?}: {outcome:?}"));
-        }
         self.history.note(node, what, begin, outcome);
         is_done
     }

@@ -216,6 +216,10 @@ impl<'a> Nemesis<'a> {
             _ => {}
         }
         self.cluster.net.set_weather(weather);
+        // The next card may be due already, and take its place before a datagram has met with it.
+        if step.fault != Fault::Calm {
+            std::thread::sleep(step.lasts);
+        }
         true
     }
 }

@@ -141,9 +141,10 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Causes that differ in numbers and ids are one.
+/// Causes that differ in numbers, ids and directories are one.
 fn without_numbers(cause: &str) -> String {
     let word = |word: &str| {
+        let word = word.rsplit('/').next().unwrap_or(word);
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
         if digits > 1 { "…".to_owned() } else { word.replace(|c: char| c.is_ascii_digit(), "…") }
     };

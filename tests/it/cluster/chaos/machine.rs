@@ -105,9 +105,7 @@ impl Machine {
     #[track_caller]
     pub fn start(&self) {
         // Commands come one after the other: it would have to be lucky to get in between.
-        let began = std::time::Instant::now();
         let _gate = self.gate.write().expect("nobody panics with it");
-        let gate = began.elapsed();
         let log = File::options().create(true).append(true).open(&self.log).expect("it can be written");
         let (space, address) = (self.net.space(self.number), address(self.number).to_string());
         let words = ["setpriv", "--pdeathsig", "KILL", "nsenter", &space];
@@ -115,7 +113,6 @@ impl Machine {
         let mut command = behind(&words, &self.world.command(&serve));
         command.stderr(log);
         let started = Daemon::spawn(command);
-        println!("DEBUG start {}: gate {gate:?}, all {:?}", self.name, began.elapsed());
         let before = self.daemon.lock().expect("nobody panics with it").replace(started);
         assert!(before.is_none(), "{} ran already", self.name);
     }
