@@ -233,7 +233,8 @@ impl Core {
         let (fetched, stats) = transport.fetch(session, store, walk, peers, &self.stopping, progress);
         fetched.map(|()| stats).map_err(|error| {
             let kind = match error {
-                filesync_p2p::FetchError::NoPeers { .. } => ErrorKind::NoQuorum,
+                // Who has it may not have been among them, or not have had it yet.
+                filesync_p2p::FetchError::NoPeers { .. } | filesync_p2p::FetchError::Missing(_) => ErrorKind::NoQuorum,
                 _ => ErrorKind::Failed,
             };
             Error::new(kind, format!("cannot fetch commit {commit}: {error}"))
