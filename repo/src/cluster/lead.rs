@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{DECIDE, proposed};
-use super::calls::{Answer, Call};
+use super::calls::{Answer, Call, encode};
 use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
@@ -22,6 +22,8 @@ use super::sync::tags::PREFIX;
 use crate::error::ErrorKind;
 use crate::tags;
 
+/// What is known of a cluster travels in one answer, of 1 MiB at most: no more tags are made when it is half full.
+const STATE_LEN_MAX: usize = 512 << 10;
 /// How long a voter may take to answer that it is at it.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long to leave a voter alone that cannot be reached.
@@ -99,6 +101,9 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
 /// A tag names what is published: then its closure is held as part of that, and is pinned for this try like any other.
 async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChange, progress: &Progress) -> Answer {
     let Some(new) = change.new else { return propose(log, of, seq, change, BTreeSet::new()).await };
+    if change.expected.is_none() && log.read(|state| encode(state).len()) > STATE_LEN_MAX {
+        return Answer::Refused("the cluster has as many tags as it can tell of".to_owned());
+    }
     let main = RefName::new(MAIN).ok().and_then(|main| log.read(|state| state.refs.get(&main).copied()));
     match main {
         Some(main) if main != new => match check_descent(core, new, main).await {
