@@ -24,17 +24,15 @@ mod signals;
 mod time;
 mod units;
 
-use std::process::ExitCode;
-
 use crate::args::{Cli, Early, Environment};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 
-fn main() -> ExitCode {
+fn main() {
     let early = Early::read();
     process::report_panics(early);
     let status = std::panic::catch_unwind(|| run(early)).unwrap_or(error::STATUS_FAILED);
-    ExitCode::from(status)
+    process::end(status);
 }
 
 fn run(early: Early) -> u8 {

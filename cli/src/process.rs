@@ -6,6 +6,7 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::low_level;
 
 use crate::args::Early;
 use crate::error::{Report, STATUS_FAILED};
@@ -20,6 +21,13 @@ pub fn raise_open_files() {
     if limit.current.is_some_and(|soft| soft < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
+}
+
+/// Ends this process without the exit handlers of its libraries. A thread that still reads the store, for a peer that is slow
+/// to take what it asked for, would find RocksDB's locks gone and abort us.
+pub fn end(status: u8) -> ! {
+    let _ = io::stdout().flush();
+    low_level::exit(status.into())
 }
 
 /// A panic is told as an error, once: the threads that wait for the one that failed have nothing to add.

@@ -247,8 +247,12 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        if let Some(runtime) = lock(&self.runtime).take() {
+        let Some(runtime) = lock(&self.runtime).take() else { return };
+        // Nothing of it is to hold the store afterwards; only on a runtime nobody may wait.
+        if tokio::runtime::Handle::try_current().is_ok() {
             runtime.shutdown_background();
+        } else {
+            runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
 }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use clap::Args;
 use filesync_repo::cluster::ClusterPart;
 use filesync_repo::daemon::{self, ServeOptions, Server};
-use signal_hook::low_level;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure, STATUS_FAILED};
-use crate::{json, log, quote, signals};
+use crate::{json, log, process, quote, signals};
 
 /// Keep the repository open and serve it
 ///
@@ -73,8 +72,7 @@ pub fn run(args: ServeArgs, context: &mut Context) -> Result<Exit, Failure> {
     if let Err(error) = server.wait() {
         let report = Failure::from(error).report(signals::received());
         report.print(context.global.json);
-        // Others are still at work: no destructors, no exit handlers.
-        low_level::exit(STATUS_FAILED.into());
+        process::end(STATUS_FAILED);
     }
     Ok(Exit::Done)
 }
