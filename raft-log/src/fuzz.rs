@@ -122,6 +122,7 @@ pub(crate) fn state() -> State {
     state.applied = Some(at(4));
     state.now = Millis(1 << 39);
     state.refs.insert(RefName::new("main").expect("a name"), Id([6; 32]));
+    state.holders = nodes_of(&[1, 2]);
     state.last_step = Some(Id([4; 32]));
     for node in [1, 2, 3, 9] {
         let mut member = Member::known(key(NodeId(node)), addresses());

@@ -110,6 +110,9 @@ pub struct RefName(String);
 #[error("the name of a ref has 1 to {REF_LEN_MAX} bytes and no control characters, not {0:?}")]
 pub struct RefNameError(String);
 
+/// The name of the ref that all follow.
+pub const MAIN: &str = "main";
+
 /// The longest name of a ref.
 pub const REF_LEN_MAX: usize = 255;
 

@@ -58,6 +58,7 @@ fn leave_alone(state: &mut State, survivor: NodeId, held: Held) {
     }
     state.epoch += 1;
     state.voters = vec![BTreeSet::from([survivor])];
+    state.holders = BTreeSet::from([survivor]);
     state.change = None;
     let mut removed = BTreeSet::new();
     for (node, member) in &mut state.members {

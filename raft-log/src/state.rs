@@ -43,6 +43,8 @@ pub struct State {
     pub now: Millis,
     /// Refs, tags among them.
     pub refs: BTreeMap<RefName, Id>,
+    /// Voters that held what `main` names when it was published. Others may by now.
+    pub holders: BTreeSet<NodeId>,
     /// The last step in the order of publishes.
     pub last_step: Option<Id>,
     /// All members there ever were.
@@ -128,6 +130,7 @@ impl State {
             applied: None,
             now: Millis(0),
             refs: BTreeMap::new(),
+            holders: BTreeSet::new(),
             last_step: None,
             members: BTreeMap::new(),
             invites: BTreeMap::new(),

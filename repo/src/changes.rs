@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use filesync_merkle::merge::is_copy_name;
 use filesync_merkle::{DirCursor, Entry, Mode, Name, Node, NodeSource, RepoPath, TreeLink};
 
 use crate::error::Error;
@@ -93,6 +94,9 @@ pub trait Consumer {
 
     /// Whether a file must be read. If not, it is opened all the same: of what cannot be read nothing is known.
     fn wants(&self, old: Option<&Entry>, stat: &Stat) -> bool;
+
+    /// Is told of every conflict copy, whether it is in the tree or not.
+    fn conflict_copy(&mut self, _: RepoPath) {}
 }
 
 /// How to walk.
@@ -235,6 +239,9 @@ impl<'a, C: Consumer> Walker<'a, C> {
                 continue;
             }
             self.observer.event(Event::Warning(Warning { path: Some(path), message }));
+        }
+        for copy in batch.entries.iter().filter(|entry| !entry.ignored && is_copy_name(entry.name.as_bytes())) {
+            self.consumer.conflict_copy(level.path.join(&copy.name));
         }
         if level.trusted && level.scan.link().is_none() {
             // Some of the rows turn out to be lost: what is gone of their names is known from the tree alone.

@@ -13,10 +13,13 @@ use filesync_cas::vfs::Open;
 use filesync_cas::{Chunker, PutError, Session, SessionStats, Store};
 use filesync_merkle::{
     Commit, CommitId, Entry, Mode, Name, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
+    is_ancestor,
 };
 
 use crate::cancel;
 use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
+use crate::cluster::outbox::Outbox;
+use crate::cluster::remote::Remote;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind};
 use crate::estimate::{AFTER, Stop, estimate};
@@ -44,8 +47,8 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     // Before the head is read: what is taken over from it stays until the session ends.
     let session = repo.store.session()?;
     let head = repo.head_commit()?;
-    if request.amend && head.is_none() {
-        return Err(Error::new(ErrorKind::Failed, "cannot amend: there is no commit yet"));
+    if request.amend {
+        check_amend(repo)?;
     }
     let author = author(repo, request)?;
     observer.event(Event::Phase { what: "committing", bytes: None, items: None });
@@ -197,6 +200,27 @@ pub fn stamp(repo: &Repo) -> Result<Timestamp, Error> {
 /// Threads for reading, hashing and compressing.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(16)
+}
+
+/// What others may have is not taken back: only a head that was never sent is replaced.
+fn check_amend(repo: &Repo) -> Result<(), Error> {
+    let refused = |why: String| Error::new(ErrorKind::Failed, format!("cannot amend: {why}"));
+    let Some(head) = repo.head() else { return Err(refused("there is no commit yet".to_owned())) };
+    let is_part_of = |newer: Option<CommitId>| match newer {
+        Some(newer) => is_ancestor(repo.node_source(), head, newer),
+        None => Ok(false),
+    };
+    let vfs = &**repo.store.vfs();
+    let published = Remote::read(vfs)?.map_or((None, None), |remote| (remote.held, remote.main()));
+    let sent = Outbox::read(vfs)?.sending.and_then(|sending| sending.new);
+    let why = if published.1 == Some(head) || is_part_of(published.0)? {
+        "it is published"
+    } else if is_part_of(sent)? {
+        "it may be published: it was sent, and no answer came"
+    } else {
+        return Ok(());
+    };
+    Err(refused(format!("{head}: {why}")).with_hint("commit on top of it"))
 }
 
 fn snapshot<'a>(

@@ -20,7 +20,15 @@ use crate::request::{Change, ChangeKind, EntryKind, Observer, Side, Silent};
 use crate::scan::{Kind, Scan, ScanOptions, Stat};
 use crate::stat_cache::CacheUpdate;
 
-/// Compares the working copy with a tree, in the order of a walk. What was read and found equal is remembered.
+/// What a comparison found.
+pub struct Compared {
+    /// What differs, in the order of a walk.
+    pub changes: Vec<Change>,
+    /// Conflict copies in the working copy, in that order.
+    pub conflicts: Vec<RepoPath>,
+}
+
+/// Compares the working copy with a tree, and tells what differs. What was read and found equal is remembered.
 pub fn compare(
     repo: &Repo,
     base: Option<TreeLink>,
@@ -28,6 +36,17 @@ pub fn compare(
     only: &PathSet,
     observer: &dyn Observer,
 ) -> Result<Vec<Change>, Error> {
+    compare_all(repo, base, no_cache, only, observer).map(|compared| compared.changes)
+}
+
+/// As [`compare`], and tells of conflict copies too.
+pub fn compare_all(
+    repo: &Repo,
+    base: Option<TreeLink>,
+    no_cache: bool,
+    only: &PathSet,
+    observer: &dyn Observer,
+) -> Result<Compared, Error> {
     base.as_ref().map_or(Ok(()), |base| limits::check_paths("compare", base, u64::MAX))?;
     crate::restore::finish_journal_if_free(repo, observer)?;
     let options = WalkOptions { no_cache, ..WalkOptions::default() };
@@ -41,13 +60,14 @@ pub fn compare(
         let scan = Scan::start(repo.work_fd()?, cache, scan_options);
         Walker::new(nodes, scan, feeder, observer, options, &mut comparison).run(base)
     })?;
-    let Comparison { mut changes, gone, new, same, .. } = comparison;
+    let Comparison { mut changes, mut conflicts, gone, new, same, .. } = comparison;
     if let Some(stamp) = stamp.filter(|_| !same.is_empty()) {
         save(repo, same, stamp);
     }
     pair_renames(repo, observer, &mut changes, gone, new)?;
     changes.sort_by(|a, b| walk_order(&a.path, &b.path));
-    Ok(changes)
+    conflicts.sort_by(|a, b| walk_order(a.as_bytes(), b.as_bytes()));
+    Ok(Compared { changes, conflicts })
 }
 
 /// How two sides of a path differ, of which one at least is there.
@@ -148,6 +168,7 @@ struct Comparison<'a> {
     only: &'a PathSet,
     stack: Vec<Level>,
     changes: Vec<Change>,
+    conflicts: Vec<RepoPath>,
     /// Files that are gone, by content.
     gone: Candidates<ContentHash>,
     /// New files, by size: their content is not known yet.
@@ -160,7 +181,7 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn new(nodes: &'a dyn NodeSource, only: &'a PathSet) -> Self {
         let (stack, changes, gone, new, same) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { nodes, only, stack, changes, gone, new, same, rows: 0 }
+        Self { nodes, only, stack, changes, conflicts: Vec::new(), gone, new, same, rows: 0 }
     }
 
     fn path(&self, name: &Name) -> RepoPath {
@@ -296,6 +317,12 @@ impl Consumer for Comparison<'_> {
     /// Another size is another content; without anything to compare with, there is nothing to learn.
     fn wants(&self, old: Option<&Entry>, stat: &Stat) -> bool {
         matches!(old.map(|old| &old.node), Some(Node::File { size, .. }) if *size == stat.size)
+    }
+
+    fn conflict_copy(&mut self, path: RepoPath) {
+        if self.only.part(&path) == Part::All {
+            self.conflicts.push(path);
+        }
     }
 
     fn take(&mut self, finding: Finding) -> Result<(), Error> {

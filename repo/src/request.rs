@@ -262,6 +262,8 @@ pub struct StatusResult {
     /// What the cluster shows; none if never in touch.
     #[serde(with = "wire")]
     pub main: Option<CommitId>,
+    /// Voters of which it is known that they hold what the cluster shows, and how many vote; none if that is not known.
+    pub holders: Option<(Vec<u64>, u64)>,
     /// Local commits that are not published; `None` if never in touch.
     pub ahead: Option<u64>,
     /// Published commits that the head lacks.

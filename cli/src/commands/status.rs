@@ -11,6 +11,7 @@ use super::commit::short;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::output::Paint;
+use crate::units::count;
 use crate::{json, quote, signals};
 
 /// Show what changed since the head
@@ -155,6 +156,12 @@ fn header(result: &StatusResult, paint: Paint, out: &mut impl Write) -> io::Resu
     }
     if let Some(main) = &result.main {
         write!(out, "main {}", paint.id(&short(&main.to_string())))?;
+        if let Some((holders, voters)) = &result.holders {
+            match holders.len() as u64 {
+                held if held < *voters => write!(out, ", on at least {held} of {voters} voters")?,
+                _ => write!(out, ", on {}", count(*voters, "voter"))?,
+            }
+        }
         for (number, word) in [(result.ahead, "ahead"), (result.behind, "behind")] {
             if let Some(number @ 1..) = number {
                 write!(out, ", {number} {word}")?;
@@ -196,6 +203,7 @@ mod tests {
             as_of: Some(7),
             ahead: Some(2),
             behind: Some(0),
+            holders: Some((vec![1, 3], 3)),
             changes: vec![
                 change(ChangeKind::Modified, b"a b", None),
                 change(ChangeKind::Renamed, b"new\n", Some(b"old")),
@@ -214,7 +222,7 @@ mod tests {
     fn a_line_a_change() {
         assert_eq!(
             shown(&sample(), true),
-            "head abababababab\nmain cdcdcdcdcdcd, 2 ahead\nM a b\nR old -> \"new\\n\"\nconflict c\n"
+            "head abababababab\nmain cdcdcdcdcdcd, on at least 2 of 3 voters, 2 ahead\nM a b\nR old -> \"new\\n\"\nconflict c\n"
         );
         assert_eq!(shown(&sample(), false), "M a b\nR old -> \"new\\n\"\nconflict c\n");
         assert_eq!(shown(&StatusResult::default(), true), "no commits yet\nclean\n");

@@ -118,7 +118,7 @@ fn check_ignore() {
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),
-        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"as_of":null,"changes":[],"conflicts":[],"clean":true}"#,
+        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"holders":null,"as_of":null,"changes":[],"conflicts":[],"clean":true}"#,
     );
     let change = |kind, path: &[u8], from: Option<&[u8]>| repo::Change {
         from: from.map(<[u8]>::to_vec),
@@ -130,6 +130,7 @@ fn status() {
         as_of: Some(9),
         ahead: Some(3),
         behind: Some(4),
+        holders: Some((vec![1, 3], 3)),
         changes: vec![
             change(ChangeKind::Modified, b"m\n", None),
             change(ChangeKind::Renamed, b"new", Some(NOT_UTF8)),
@@ -139,7 +140,7 @@ fn status() {
     };
     check(
         &Status::new(&result),
-        "{\"v\":1,\"head\":\"#1\",\"main\":\"#2\",\"ahead\":3,\"behind\":4,\"as_of\":9,\"changes\":[\
+        "{\"v\":1,\"head\":\"#1\",\"main\":\"#2\",\"ahead\":3,\"behind\":4,\"holders\":[1,3],\"as_of\":9,\"changes\":[\
          {\"change\":\"M\",\"path\":\"m\\n\"},\
          {\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"},\
          {\"change\":\"unreadable\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}],\

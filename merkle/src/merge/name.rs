@@ -33,6 +33,30 @@ impl ConflictTag<'_> {
     }
 }
 
+/// Whether a name is that of a conflict copy whose date is one, such as 2026-11-30.
+pub fn is_copy_name(name: &[u8]) -> bool {
+    const INFIX: &[u8] = b".conflict-";
+    let Some(at) = name.windows(INFIX.len()).rposition(|window| window == INFIX) else { return false };
+    let mut parts = name[at + INFIX.len()..].split(|&byte| byte == b'.');
+    let middle = parts.next().unwrap_or_default();
+    // Behind it comes the extension, or nothing.
+    parts.nth(1).is_none() && is_node_and_date(middle)
+}
+
+/// `NODE-2026-11-30`, or with a number behind it.
+fn is_node_and_date(middle: &[u8]) -> bool {
+    let mut words: Vec<&[u8]> = middle.split(|&byte| byte == b'-').collect();
+    let is_number = |word: &[u8], len: usize| word.len() == len && word.iter().all(u8::is_ascii_digit);
+    let is_date = |words: &[&[u8]]| match words {
+        [node @ .., year, month, day] => {
+            node.iter().any(|word| !word.is_empty()) && is_number(year, 4) && is_number(month, 2) && is_number(day, 2)
+        }
+        _ => false,
+    };
+    is_date(&words)
+        || words.pop().is_some_and(|last| is_number(last, last.len()) && !last.is_empty()) && is_date(&words)
+}
+
 /// Where the extension begins; at the end if there is none.
 fn extension_at(name: &[u8]) -> usize {
     let dot = name.iter().rposition(|&byte| byte == b'.');
@@ -75,6 +99,29 @@ mod tests {
         ];
         for (name, number, copy) in table {
             assert_eq!(String::from_utf8(TAG.copy_name(name.as_bytes(), number)).unwrap(), copy);
+        }
+    }
+
+    #[test]
+    fn conflict_copies_are_known_by_their_names() {
+        let tag = ConflictTag { node: "no-de_1", date: "2026-11-30" };
+        for name in ["a.txt", "a.tar.gz", ".bashrc", "plain", "end.", "...", "a.conflict-b.txt"] {
+            for number in [1, 2, 17] {
+                let copy = tag.copy_name(name.as_bytes(), number);
+                assert!(is_copy_name(&copy), "{}", String::from_utf8_lossy(&copy));
+            }
+            assert!(!is_copy_name(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "a.conflict-2026-11-30",
+            "a.conflict--2026-11-30",
+            "a.conflict-of-interest.txt",
+            "a.conflict-n-2026-11.txt",
+            "a.conflict-n-2026-11-30.tar.gz",
+            "a.conflict-n-2026-11-30-x.gz",
+            "aconflict-n-2026-11-30",
+        ] {
+            assert!(!is_copy_name(name.as_bytes()), "{name}");
         }
     }
 

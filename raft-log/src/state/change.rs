@@ -80,6 +80,9 @@ impl State {
     pub(super) fn set_deficient(&mut self, node: NodeId, is_deficient: bool) -> Result<Outcome, Refusal> {
         self.member(node)?;
         self.members.entry(node).and_modify(|member| member.is_deficient = is_deficient);
+        if is_deficient {
+            self.holders.remove(&node);
+        }
         // What it attested does not count any more: the target has to show again that it holds what is live.
         if let Some(change) = self.change.as_mut().filter(|change| is_deficient && change.target.contains(&node)) {
             change.is_ready = false;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Applied, Decided, State, Step, StepId, majority};
 use crate::command::{Outcome, Publish, Receipts, Refusal, Role};
-use crate::ids::{NodeId, Position};
+use crate::ids::{MAIN, NodeId, Position};
 
 /// The most refs, tags among them: each is a row that every node keeps and that a snapshot carries.
 pub const REFS_MAX: usize = 50_000;
@@ -26,6 +26,9 @@ impl State {
             Ok(Decision::Granted) => {
                 let step = Step { index: at.index, change: publish.change.clone(), prev: self.last_step };
                 let id = step_id(&step);
+                if publish.change.name.as_str() == MAIN {
+                    self.holders = self.holders_of(publish.receipts.as_ref());
+                }
                 match publish.change.new {
                     Some(new) => self.refs.insert(publish.change.name.clone(), new),
                     None => self.refs.remove(&publish.change.name),
@@ -94,6 +97,12 @@ impl State {
             Some((missing, held, needed)) if missing > 0 => Err(Refusal::TooFewHold { held, needed }),
             _ => Ok(()),
         }
+    }
+
+    /// Who votes and holds, by these receipts.
+    fn holders_of(&self, receipts: Option<&Receipts>) -> BTreeSet<NodeId> {
+        let nodes = receipts.iter().flat_map(|receipts| &receipts.nodes);
+        nodes.copied().filter(|node| self.is_voter(*node) && self.is_holder(*node)).collect()
     }
 
     /// Whether a node counts as a holder at all.

@@ -11,6 +11,7 @@ use filesync_cas::small_file::{Builder, Lines, check_form};
 use filesync_cas::vfs::{Vfs, read_to_end, replace};
 use filesync_merkle::{CommitId, PubId};
 use filesync_raft_log::State;
+pub use filesync_raft_log::ids::MAIN;
 use filesync_raft_log::ids::RefName;
 
 use crate::error::{Error, ErrorKind};
@@ -19,9 +20,6 @@ use crate::error::{Error, ErrorKind};
 pub const PATH: &str = "remote";
 const TITLE: &str = "filesync remote 1";
 const LEN_MAX: u64 = 64 << 20;
-/// The one line of history.
-pub const MAIN: &str = "main";
-
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {

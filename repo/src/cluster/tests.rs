@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 
+use super::outbox::{Outbox, Sending};
+use super::remote::MAIN;
 use super::{Node, NodeOptions};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{
@@ -129,6 +131,36 @@ fn alone_a_node_publishes_to_itself() {
     assert_eq!(second.published.len(), 1);
     let status = open(&dir.0).status(&Default::default(), &Silent).unwrap();
     assert_eq!((status.main, status.ahead, status.behind), (second.head, Some(0), Some(0)));
+}
+
+#[test]
+fn what_others_may_have_is_not_amended() {
+    let dir = founded();
+    let amend = |dry_run| {
+        dir.write("a/file", format!("amended {dry_run}"));
+        let request = CommitRequest { amend: true, dry_run, ..CommitRequest::default() };
+        open(&dir.0).commit(&request, &Silent)
+    };
+    let refused = |why: &str| {
+        for dry_run in [true, false] {
+            let error = amend(dry_run).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    };
+    commit(&open(&dir.0));
+    amend(false).unwrap();
+    client(&dir.0, sync_now);
+    let published = open(&dir.0).head();
+    refused("it is published");
+    assert_eq!(open(&dir.0).head(), published);
+    // On top of it there is something new, which is nobody's business yet.
+    dir.write("a/file", "more");
+    commit(&open(&dir.0));
+    amend(false).unwrap();
+    // Sent, and no answer came.
+    let sending = Sending { name: MAIN.to_owned(), expected: published, new: open(&dir.0).head() };
+    Outbox { seq: 9, sending: Some(sending) }.write(&**open(&dir.0).store.vfs()).unwrap();
+    refused("it may be published");
 }
 
 #[test]
@@ -309,7 +341,7 @@ fn what_is_held_survives_a_collection() {
     let leader = LeaderId { term: 1_000, node: NodeId(99) };
     let id = TryId { client: NodeId(1), leader, nonce: 1 };
     let asked = Asked { id, commit: Id(*held.0.as_bytes()) };
-    hold_now(&one.core, &asked, &[], &Progress::default()).unwrap();
+    hold_now(&one.core, &asked, &[], &Progress::default(), || ()).unwrap();
     dir.write("held", "other");
     repo.commit(&CommitRequest { amend: true, ..CommitRequest::default() }, &Silent).unwrap();
     let read = || {

@@ -123,6 +123,33 @@ fn a_mode_of_a_directory() {
 }
 
 #[test]
+fn conflict_copies_are_named_as_long_as_they_are_there() {
+    let world = World::repository();
+    for name in
+        ["d/a.txt", "d/a.conflict-two-2026-11-30.txt", "plain.conflict-two-2026-11-30-2", "a.conflict-of-interest"]
+    {
+        world.write(name, name);
+    }
+    world.write(".filesyncignore", "out/\n");
+    world.write("out/a.conflict-two-2026-11-30", "left out");
+    let conflicts = ["d/a.conflict-two-2026-11-30.txt", "plain.conflict-two-2026-11-30-2"];
+    // In the tree or not, they wait for somebody.
+    for _ in 0..2 {
+        let status = &world.json(&["status"])[0];
+        assert_eq!(status["conflicts"], serde_json::json!(conflicts));
+        assert_eq!(status["clean"], serde_json::json!(false));
+        world.commit();
+    }
+    let text = world.ok(&["-q", "status"]);
+    assert_eq!(text, "conflict d/a.conflict-two-2026-11-30.txt\nconflict plain.conflict-two-2026-11-30-2\n");
+    assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(1));
+    conflicts.iter().for_each(|name| remove(&world, name));
+    world.commit();
+    assert_eq!(world.json(&["status"])[0]["conflicts"], serde_json::json!([]));
+    assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(0));
+}
+
+#[test]
 fn exit_code() {
     let world = World::repository();
     world.write("a", "a");

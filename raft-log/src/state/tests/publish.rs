@@ -44,6 +44,28 @@ fn holders_are_counted_in_every_set() {
 }
 
 #[test]
+fn it_is_told_who_holds_what_main_shows() {
+    let mut world = World::with(5, &[1, 2, 3]);
+    assert_eq!(world.state.holders, nodes(&[]));
+    // Who has no vote, or is not known, is none.
+    assert_published(&world.publish(change(None, Some(1)), &[1, 3, 4, 77]));
+    assert_eq!(world.state.holders, nodes(&[1, 3]));
+    // Tags say nothing of it, nor does what is lost.
+    let tag = RefName::new("tags/v1").expect("a name");
+    let tagged = RefChange { name: tag, expected: None, new: Some(id(1)) };
+    assert_published(&world.publish(tagged, &[1, 2]));
+    assert!(matches!(world.publish(change(None, Some(2)), &[2, 3]), Outcome::Lost { .. }));
+    assert_eq!(world.state.holders, nodes(&[1, 3]));
+    // Who finds damage is none any more, and once whole holds what comes next.
+    assert_eq!(world.apply(Command::Deficient { node: NodeId(3) }), Outcome::Done);
+    assert_eq!(world.state.holders, nodes(&[1]));
+    assert_eq!(world.apply(Command::Whole { node: NodeId(3) }), Outcome::Done);
+    assert_eq!(world.state.holders, nodes(&[1]));
+    assert_published(&world.publish(change(Some(1), Some(2)), &[2, 3]));
+    assert_eq!(world.state.holders, nodes(&[2, 3]));
+}
+
+#[test]
 fn nobody_votes_before_the_first_membership() {
     let mut world = World::new();
     world.state.voters.clear();

@@ -179,8 +179,10 @@ fn what_was_collected_is_not_lost() {
     let alone = founded();
     commit(&open(&alone.0));
     client(&alone.0, sync_now);
-    alone.write("large", Rng::new(9).bytes(1_500_000));
-    open(&alone.0).commit(&CommitRequest { amend: true, ..CommitRequest::default() }, &Silent).unwrap();
+    for round in 8..10 {
+        alone.write("large", Rng::new(round).bytes(1_500_000));
+        open(&alone.0).commit(&CommitRequest { amend: round > 8, ..CommitRequest::default() }, &Silent).unwrap();
+    }
     drop(open(&alone.0).gc(&Default::default(), &Silent));
     alone.write("a/file", "after");
     commit(&open(&alone.0));
