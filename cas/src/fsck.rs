@@ -1,5 +1,6 @@
 //! Reads everything and says what does not fit. Findings are data; nothing is changed.
 
+mod frames;
 mod seen;
 mod whole;
 
@@ -9,7 +10,8 @@ use std::fmt;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
@@ -21,6 +23,8 @@ use crate::pack::{
 use crate::store::Store;
 use crate::store::packs::{PackFile, damage_of, header_of, open_pack};
 use crate::vfs::{VfsFile, read_exact_at};
+
+use frames::Job;
 
 pub use seen::{Seen, SeenAt};
 pub use whole::{Checked, WholeReader};
@@ -110,6 +114,14 @@ impl Depth {
 /// Told of bytes and objects as they go by; may end it.
 pub type Advance<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;
 
+/// What is to be checked.
+struct Wanted<'a> {
+    depth: Depth,
+    /// Frames that have been, already.
+    checked: Option<&'a Checked<'a>>,
+    is_ended: &'a AtomicBool,
+}
+
 /// A stretch of a pack in which no frame can be made out.
 type Lost = (PackName, Range<u64>);
 
@@ -141,51 +153,30 @@ impl Store {
             report.find(*name, About::Unknown, "it is missing");
             lost.push((*name, 0..u64::MAX));
         }
-        let (next, is_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let advance = |bytes, objects| {
-            let flow = advance(bytes, objects);
-            is_ended.fetch_or(flow.is_break(), Ordering::Relaxed);
-            flow
-        };
-        let work = || {
-            let mut part = (PackReport::default(), Vec::new());
-            loop {
-                let Some(pack) = survey.packs.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(part) };
-                match self.check_pack(pack, depth, checked, &mut part.0, &mut part.1, &advance) {
-                    _ if is_ended.load(Ordering::Relaxed) => return Ok(part),
+        let is_ended = AtomicBool::new(false);
+        frames::check(self, depth, advance, &is_ended, &mut report, |report, give| {
+            for (order, pack) in survey.packs.iter().enumerate() {
+                let wanted = Wanted { depth, checked, is_ended: &is_ended };
+                match self.check_pack(pack, order, &wanted, report, &mut lost, give) {
+                    _ if is_ended.load(Ordering::Relaxed) => return Ok(()),
                     checked => checked?,
                 }
             }
-        };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let parts: Vec<Result<(PackReport, Vec<Lost>), GetError>> = std::thread::scope(|scope| {
-            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-            let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-            let mut parts = vec![work()];
-            let panicked = || Err(GetError::Index("a thread that reads packs failed".to_owned()));
-            parts.extend(others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())));
-            parts
-        });
-        for part in parts {
-            let (part, part_lost) = part?;
-            report.objects += part.objects;
-            report.bytes += part.bytes;
-            report.bad.extend(part.bad);
-            report.findings.extend(part.findings);
-            lost.extend(part_lost);
-        }
+            Ok(())
+        })?;
         self.name_lost(&lost, &mut report)?;
         Ok(report)
     }
 
-    fn check_pack(
+    /// Makes out what a pack holds, and gives its frames to those who check them.
+    fn check_pack<'a>(
         &self,
-        pack: &PackFile,
-        depth: Depth,
-        checked: Option<&Checked<'_>>,
+        pack: &'a PackFile,
+        order: usize,
+        wanted: &Wanted<'_>,
         report: &mut PackReport,
         lost: &mut Vec<Lost>,
-        advance: &Advance<'_>,
+        give: &mut dyn FnMut(Job<'a>),
     ) -> Result<(), GetError> {
         let name = pack.name;
         let io = |source: io::Error| GetError::Io { path: pack.path(), source };
@@ -245,24 +236,18 @@ impl Store {
             &mut |header, frame| {
                 differs |= footer.as_ref().is_some_and(|frames| frames.get(seen) != Some(&frame));
                 seen += 1;
-                let (findings, lost_from, lost) = &mut *told.borrow_mut();
+                let (_, lost_from, lost) = &mut *told.borrow_mut();
                 lost.extend(lost_from.take().map(|from| (name, from..frame.offset)));
-                if depth.skips(name, frame.offset) {
+                if wanted.depth.skips(name, frame.offset) {
                     return Ok(());
-                }
-                if !checked.is_some_and(|checked| checked.has(number, frame.offset)) {
-                    if let Some(cause) = self.check_frame(&*file, &header, &frame, depth, report)? {
-                        let ids = frame.slots.iter().map(|slot| slot.id).collect();
-                        let text = format!("at byte {}: {cause}", frame.offset);
-                        findings.push(Finding { pack: name, text, about: About::Objects(ids) });
-                    }
-                    if advance(header.frame_len(), frame.slots.len() as u64).is_break() {
-                        return Err(io::ErrorKind::Interrupted.into());
-                    }
                 }
                 report.objects += frame.slots.len() as u64;
                 report.bytes += header.frame_len();
-                Ok(())
+                if !wanted.checked.is_some_and(|checked| checked.has(number, frame.offset)) {
+                    give(Job { pack, order, file: Arc::clone(&file), header, frame });
+                }
+                // Somebody wants it to end, or has failed.
+                if wanted.is_ended.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
             },
             &mut |at, cause| {
                 let (findings, lost_from, _) = &mut *told.borrow_mut();
@@ -312,6 +297,7 @@ impl Store {
         header: &Header,
         frame: &FrameAt,
         depth: Depth,
+        payload: &mut Vec<u8>,
         report: &mut PackReport,
     ) -> io::Result<Option<String>> {
         let mut all_bad = |cause: &str| {
@@ -319,8 +305,8 @@ impl Store {
                 frame.slots.iter().map(|slot| BadObject { id: slot.id, kind: slot.kind, cause: cause.to_owned() });
             report.bad.extend(bad);
         };
-        let mut payload = vec![0; header.stored_len as usize];
-        match read_exact_at(file, &mut payload, frame.offset + (HEADER_LEN + header.table_len()) as u64) {
+        payload.resize(header.stored_len as usize, 0);
+        match read_exact_at(file, payload, frame.offset + (HEADER_LEN + header.table_len()) as u64) {
             Err(error) if is_lost(&error) => {
                 all_bad(&error.to_string());
                 return Ok(Some(error.to_string()));
@@ -328,11 +314,11 @@ impl Store {
             read => read?,
         }
         let cause =
-            if header.payload_fits(&payload) { None } else { Some("the check of a payload does not fit".to_owned()) };
+            if header.payload_fits(payload) { None } else { Some("the check of a payload does not fit".to_owned()) };
         if depth == Depth::Stored && cause.is_none() {
             return Ok(None);
         }
-        match Frame::decode(header, frame.slots.clone(), &payload) {
+        match Frame::decode(header, frame.slots.clone(), payload) {
             Err(cause) => all_bad(&cause),
             Ok(decoded) => {
                 for (at, slot) in frame.slots.iter().enumerate() {

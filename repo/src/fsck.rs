@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::fsck::{About, BadObject, Depth, Finding, Seen, SeenAt};
 use filesync_cas::pack::PackName;
-use filesync_cas::{ContentHash, Kind, Schema, Session};
+use filesync_cas::{ContentHash, GetError, Kind, Schema, Session};
 use filesync_merkle::{
     Ancestors, ChunkId, Commit, Content, DirCursor, Entry, ListId, ListReader, MerkleSchema, Node, Pub, PubId,
     RepoPath, TreeLink, Walk, WalkError, WalkVisitor,
@@ -69,25 +69,33 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     observer.event(Event::Phase { what: "checking", bytes: Some(bytes), items: None });
     let step = crate::gc::step(observer);
     let advance = |bytes, items| step(items, bytes);
-    let (bad, seen, claims, files) = (BTreeMap::new(), repo.store.seen()?, HashSet::new(), Vec::new());
-    let mut found = Findings { repo, bad, seen, claims, files, failed: None };
+    let (bad, seen, claims) = (BTreeMap::new(), repo.store.seen()?, HashSet::new());
+    let mut found = Findings { repo, bad, seen, claims, files: None, failed: None };
     let mut result = FsckResult::default();
     small_files(repo, &mut result.findings);
-    let trees = walk_history(repo, &mut found, &mut result.findings)?;
-    found.failed.take().map_or(Ok(()), Err)?;
+    let mut walk = |found: &mut Findings<'_>| {
+        let trees = walk_history(repo, found, &mut result.findings)?;
+        found.failed.take().map_or(Ok(trees), Err)
+    };
     // Each frame is decompressed once, for the files that lie in it and for itself.
-    let checked = match depth {
+    let (trees, packs) = match depth {
         Depth::Objects => {
             let checked = repo.store.checked()?;
-            for (id, cause) in files::check(repo, &checked, std::mem::take(&mut found.files), &advance)? {
+            let (trees, wrong) = files::check(repo, &checked, &advance, |files| {
+                found.files = Some(files);
+                let trees = walk(&mut found);
+                found.files = None;
+                trees
+            })?;
+            for (id, cause) in wrong {
                 found.note(id, ListId::KIND, cause, None);
             }
-            Some(checked)
+            (trees, repo.store.check_packs_but(depth, Some(&checked), &advance)?)
         }
-        Depth::Stored | Depth::Sample { .. } => None,
+        Depth::Stored | Depth::Sample { .. } => {
+            beside(|| repo.store.check_packs(depth, &advance), || walk(&mut found))?
+        }
     };
-    let packs = repo.store.check_packs_but(depth, checked.as_ref(), &advance)?;
-    drop(checked);
     crate::cancel::check()?;
     (result.objects, result.bytes) = (packs.objects, packs.bytes);
     let hurt_packs = packs.findings.iter().map(|finding| finding.pack).collect();
@@ -99,6 +107,22 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     }
     result.damaged = found.bad.into_iter().map(|(id, bad)| bad.describe(id)).collect();
     Ok((result, hurt))
+}
+
+/// Reads the packs while the history is walked.
+fn beside<P: Send>(
+    packs: impl Fn() -> Result<P, GetError> + Sync,
+    walk: impl FnOnce() -> Result<Vec<TreeLink>, Error>,
+) -> Result<(Vec<TreeLink>, P), Error> {
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().spawn_scoped(scope, &packs);
+        let trees = walk();
+        let packs = match reading {
+            Ok(reading) => reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => packs(),
+        };
+        Ok((trees?, packs?))
+    })
 }
 
 fn depth(request: &FsckRequest) -> Result<Depth, Error> {
@@ -154,8 +178,8 @@ struct Findings<'a> {
     seen: Seen<'a>,
     /// What has been claimed about nodes.
     claims: HashSet<ContentHash>,
-    /// Files of more than one chunk.
-    files: Vec<files::File>,
+    /// Where files of more than one chunk go, if they are to be read.
+    files: Option<files::Sender>,
     /// Why the walk could not go on.
     failed: Option<Error>,
 }
@@ -199,7 +223,9 @@ impl WalkVisitor for Findings<'_> {
     }
 
     fn file(&mut self, root: &ListId, height: u8, size: u64) {
-        self.files.push(files::File { root: *root, height, size });
+        if let Some(files) = &mut self.files {
+            files.send(files::File { root: *root, height, size });
+        }
     }
 
     fn chunk(&mut self, id: &ChunkId, len: u64) {

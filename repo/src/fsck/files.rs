@@ -3,9 +3,9 @@
 //!
 //! Files are read in the order in which the walk met them, which is about that of the packs.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_channel::Receiver;
 use filesync_cas::fsck::{Advance, Checked, WholeReader};
 use filesync_cas::{ContentHash, GetError};
 use filesync_merkle::{ListId, ListReader};
@@ -27,40 +27,70 @@ pub struct File {
     pub size: u64,
 }
 
-/// Reads them all, and tells whose hash is wrong. What cannot be read is passed over: others tell of that.
-pub fn check(
+/// Files on their way to those who read them.
+#[derive(Debug)]
+pub struct Sender {
+    runs: crossbeam_channel::Sender<Vec<File>>,
+    run: Vec<File>,
+}
+
+impl Sender {
+    /// A file that was met.
+    pub fn send(&mut self, file: File) {
+        self.run.push(file);
+        if self.run.len() >= RUN {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        // Whoever read them has failed, and will say so.
+        drop(self.runs.send(std::mem::take(&mut self.run)));
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Has `walk` look for files, and reads what it sends while it does. Gives back what the walk does, and whose hash is wrong; what
+/// cannot be read is passed over: others tell of that.
+pub fn check<T>(
     repo: &Repo,
     checked: &Checked<'_>,
-    files: Vec<File>,
     advance: &Advance<'_>,
-) -> Result<Vec<(ContentHash, String)>, Error> {
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        let mut reader = checked.reader();
-        loop {
-            let from = next.fetch_add(RUN, Ordering::Relaxed);
-            let Some(run) = files.get(from..).filter(|run| !run.is_empty()) else { return Ok(()) };
-            for file in &run[..run.len().min(RUN)] {
-                crate::cancel::check()?;
-                if !is_right(repo, &mut reader, file, advance)? {
-                    let cause = "its hash of the whole file is not that of its chunks".to_owned();
-                    wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((file.root.0, cause));
-                }
+    walk: impl FnOnce(Sender) -> Result<T, Error>,
+) -> Result<(T, Vec<(ContentHash, String)>), Error> {
+    // The walk has failed: what it sent is of no interest.
+    let is_over = AtomicBool::new(false);
+    let work = |files: Receiver<Vec<File>>| {
+        let (mut reader, mut wrong) = (checked.reader(), Vec::new());
+        for file in files.into_iter().flatten().take_while(|_| !is_over.load(Ordering::Relaxed)) {
+            crate::cancel::check()?;
+            if !is_right(repo, &mut reader, &file, advance)? {
+                wrong.push((file.root.0, "its hash of the whole file is not that of its chunks".to_owned()));
             }
         }
+        Ok(wrong)
     };
-    std::thread::scope(|scope| {
+    let (runs, files) = crossbeam_channel::unbounded();
+    let (walked, parts) = std::thread::scope(|scope| {
         let token = crate::cancel::current();
         let spawn = |_| {
-            let token = token.clone();
-            std::thread::Builder::new().spawn_scoped(scope, move || token.scope(work)).ok()
+            let (token, files, work) = (token.clone(), files.clone(), &work);
+            std::thread::Builder::new().spawn_scoped(scope, move || token.scope(|| work(files))).ok()
         };
-        let others: Vec<_> = (1..crate::commit::threads()).filter_map(spawn).collect();
-        let here = work();
+        let others: Vec<_> = (0..crate::commit::threads()).filter_map(spawn).collect();
+        let walked = walk(Sender { runs, run: Vec::new() });
+        is_over.store(walked.is_err(), Ordering::Relaxed);
+        let here = if others.is_empty() { work(files) } else { Ok(Vec::new()) };
         let panicked = || Err(Error::new(ErrorKind::Failed, "a thread that reads files failed"));
-        others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).fold(here, Result::and)
-    })?;
-    Ok(wrong.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked()));
+        (walked, std::iter::once(here).chain(others).collect::<Result<Vec<_>, Error>>())
+    });
+    Ok((walked?, parts?.concat()))
 }
 
 fn is_right(repo: &Repo, reader: &mut WholeReader<'_>, file: &File, advance: &Advance<'_>) -> Result<bool, Error> {
