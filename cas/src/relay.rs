@@ -5,9 +5,10 @@
 //! [`StoredFrame`] has the two checks, which guard against accidents; [`VerifiedFrame`] the hashes, which guard
 //! against everybody. Only the second can be stored.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::frame::{COUNT_MAX, Frame, FrameBuilder, HEADER_LEN, Header, RAW_MAX, SLOT_LEN, Slot};
+use crate::frame::{COUNT_MAX, Contents, Encoder, Frame, HEADER_LEN, Header, RAW_MAX, SLOT_LEN, Slot};
 use crate::hash::{ContentHash, Kind, Schema};
 use crate::pack::Class;
 use crate::params::Codec;
@@ -96,40 +97,52 @@ impl VerifiedFrame {
     }
 }
 
-/// Puts objects that are not all of a stored frame into a new one.
+/// Puts objects that are not all of a stored frame into a new one. There may be many at a time: what compresses belongs to the
+/// thread, and not to each of them.
 #[derive(Debug)]
 pub struct FramePacker {
-    builder: FrameBuilder,
+    codec: Codec,
+    contents: Contents,
     class: Option<Class>,
 }
 
 impl FramePacker {
     /// An empty frame, compressed where that pays.
-    pub fn new(codec: Codec) -> Result<Self, String> {
-        Ok(Self { builder: FrameBuilder::new(codec)?, class: None })
+    pub fn new(codec: Codec) -> Self {
+        Self { codec, contents: Contents::default(), class: None }
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.builder.is_empty()
+        self.contents.is_empty()
     }
 
     /// Whether an object of this kind and length still goes in.
     pub fn has_room(&self, kind: Kind, len: usize) -> bool {
-        self.class.is_none_or(|class| class == Class::of(kind)) && self.builder.has_room(len, RAW_MAX)
+        self.class.is_none_or(|class| class == Class::of(kind)) && self.contents.has_room(len, RAW_MAX)
     }
 
     /// Adds an object of 1 to [`RAW_MAX`] bytes, for which there is room.
     pub fn push(&mut self, id: ContentHash, kind: Kind, bytes: &[u8]) {
         assert!(self.has_room(kind, bytes.len()), "the caller has asked");
         self.class = Some(Class::of(kind));
-        self.builder.push(id, kind, bytes);
+        self.contents.push(id, kind, bytes);
     }
 
     /// The frame's bytes; what comes next begins a new one.
     pub fn finish(&mut self) -> Result<Vec<u8>, String> {
-        let bytes = self.builder.encode()?.to_vec();
-        self.builder.clear();
+        thread_local! {
+            static ENCODERS: RefCell<[Option<Encoder>; 2]> = const { RefCell::new([None, None]) };
+        }
+        let bytes = ENCODERS.with_borrow_mut(|encoders| {
+            let encoder = match &mut encoders[usize::from(self.codec == Codec::Zstd)] {
+                Some(encoder) => encoder,
+                empty => empty.insert(Encoder::new(self.codec)?),
+            };
+            encoder.encode(&self.contents).map(<[u8]>::to_vec)
+        })?;
+        // Its memory is not kept until there is something to put in again.
+        self.contents = Contents::default();
         self.class = None;
         Ok(bytes)
     }
@@ -154,7 +167,7 @@ mod tests {
     }
 
     fn frame() -> Vec<u8> {
-        let mut packer = FramePacker::new(Codec::Zstd).expect("zstd starts");
+        let mut packer = FramePacker::new(Codec::Zstd);
         for chunk in [&b"words and words and words"[..], b"others", &[7; 5000]] {
             packer.push(ContentHash::of_chunk(chunk), Kind::CHUNK, chunk);
         }
@@ -188,7 +201,7 @@ mod tests {
     /// Checks are no secret: who lies computes them too.
     #[test]
     fn a_lie_with_good_checks_has_no_good_hash() {
-        let mut packer = FramePacker::new(Codec::Zstd).expect("zstd starts");
+        let mut packer = FramePacker::new(Codec::Zstd);
         packer.push(ContentHash::of_chunk(b"what was asked for"), Kind::CHUNK, b"something else");
         let stored = StoredFrame::parse(packer.finish().expect("encodes")).expect("checks fit");
         assert!(stored.verify(&OneMore).is_err());
@@ -204,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_packer_keeps_classes_apart_and_lengths() {
-        let mut packer = FramePacker::new(Codec::None).expect("zstd starts");
+        let mut packer = FramePacker::new(Codec::None);
         assert!(packer.is_empty() && packer.has_room(Kind(2), RAW_MAX));
         packer.push(ContentHash::of_chunk(b"c"), Kind::CHUNK, b"c");
         assert!(!packer.has_room(Kind(2), 1) && packer.has_room(Kind::CHUNK, 1));

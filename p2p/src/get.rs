@@ -49,18 +49,18 @@ impl std::fmt::Debug for GetAnswer {
 
 impl GetAnswer {
     /// Begins. `scopes` says what of each root the asker may read; one that it may not at all is refused before.
-    pub fn new(get: Get, scopes: Vec<Scope>) -> Result<Self, Refusal> {
-        Ok(Self {
+    pub fn new(get: Get, scopes: Vec<Scope>) -> Self {
+        Self {
             scopes,
             resolving: Some(Resolver::new(get)),
             frames: VecDeque::new(),
             loose: VecDeque::new(),
-            packer: FramePacker::new(Codec::Zstd).map_err(|_| Refusal::Failed)?,
+            packer: FramePacker::new(Codec::Zstd),
             packed: 0,
             sent: 0,
             ended: false,
             work: 0,
-        })
+        }
     }
 
     /// Nodes read since the last call.

@@ -290,7 +290,7 @@ impl Serving {
         if scopes.contains(&Scope::Nothing) {
             return Err(Refusal::Nothing);
         }
-        Ok(State::Getting(Box::new(GetAnswer::new(get, scopes)?)))
+        Ok(State::Getting(Box::new(GetAnswer::new(get, scopes))))
     }
 
     fn call(&mut self, number: u64, topic: u16, body: Vec<u8>, is_admitted: bool) -> Turn {

@@ -90,6 +90,7 @@ impl Transport {
             control,
             commands,
             bulk: Arc::new(Semaphore::new(BULK_MAX)),
+            steps: Semaphore::new(2 * std::thread::available_parallelism().map_or(2, usize::from)),
             greeting: (Arc::new(Semaphore::new(GREETING_MAX.0)), Arc::new(Semaphore::new(GREETING_MAX.1))),
             started: Instant::now(),
             links: Mutex::default(),

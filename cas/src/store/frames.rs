@@ -28,7 +28,7 @@ impl<'a> Frames<'a> {
 
     /// Whether nothing waits to be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.builders.iter().flatten().all(FrameBuilder::is_empty)
+        self.builders.iter().flatten().all(|builder| builder.is_empty())
     }
 
     /// Adds an object that the format allows. Says how many bytes that made the packs grow by.

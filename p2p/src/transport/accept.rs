@@ -47,7 +47,8 @@ pub(super) async fn run(inner: Arc<Inner>, class: Class, mut incoming: libp2p_st
 
 async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, place: OwnedSemaphorePermit) {
     let (from, to) = stream.split();
-    let (send, messages) = mpsc::channel(2);
+    // One is written, and one waits: with many that take their time, what waits adds up.
+    let (send, messages) = mpsc::channel(1);
     let mut writer = tokio::spawn(write_all(to, messages));
     let serving = Serving::new(Arc::clone(&inner.shared), peer, class, inner.now());
     let (replies, replied) = mpsc::channel(crate::serve::CALLS_MAX);
@@ -90,6 +91,8 @@ impl Driver {
             } else if turn_of_bulk.is_none() {
                 turn_of_bulk = self.wait_for_turn(&mut serving).await;
             }
+            // What is made has a place to go to.
+            let Ok(room) = self.send.clone().reserve_owned().await else { return Ok(()) };
             let (back, turn) = self.step(serving).await?;
             serving = back;
             let given = serving.take_given();
@@ -104,9 +107,7 @@ impl Driver {
                     if self.class == Class::Bulk && serving.is_welcome() {
                         self.inner.count(&self.peer, |traffic| traffic.sent += bytes.len() as u64);
                     }
-                    if self.send.send(bytes).await.is_err() {
-                        return Ok(());
-                    }
+                    room.send(bytes);
                 }
                 Turn::Again => tokio::task::yield_now().await,
                 Turn::Wait(until) => self.sleep_until(until).await,
@@ -146,6 +147,8 @@ impl Driver {
             (serving, turn)
         };
         if self.class == Class::Bulk {
+            // On as many threads as get on: each has memory of its own.
+            let _turn = self.inner.steps.acquire().await;
             return tokio::task::spawn_blocking(steps).await.map_err(|_| WireError::TooSlow("an answer that failed"));
         }
         Ok(steps())

@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub(super) control: libp2p_stream::Control,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) bulk: Arc<Semaphore>,
+    /// Steps of their answers that are taken at a time.
+    pub(super) steps: Semaphore,
     /// Of members, and of strangers.
     pub(super) greeting: (Arc<Semaphore>, Arc<Semaphore>),
     pub(super) started: Instant,
