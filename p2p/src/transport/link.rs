@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures::stream::FuturesUnordered;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::Stream;
 use tokio::time::timeout;
 
@@ -15,6 +16,9 @@ use crate::wire::HELLO_TIME;
 
 /// How much is read at a time.
 pub(super) const READ_LEN: usize = 64 << 10;
+/// Streams that are tried before a peer is given up, and how long the first may take until the second is.
+const TRIES: u32 = 3;
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a message may take to be written.
 pub(super) const WRITE_TIME: Duration = Duration::from_secs(30);
 
@@ -50,11 +54,25 @@ pub(super) struct Opened {
     pub(super) first: Vec<Message>,
 }
 
-/// Opens a stream to a connected peer, with a second try if the first was dropped on the other side.
+/// Opens a stream to a connected peer. One of several connections with it may be dead, as one of a process that was killed and
+/// is back, and which of them a stream is on is left to chance: where one takes long or breaks, another is tried beside it.
 pub(super) async fn open(inner: &Inner, peer: PeerKey, class: Class) -> Result<Opened, LinkError> {
-    match open_once(inner, peer, class).await {
-        Err(LinkError::Broken(_) | LinkError::TooSlow("its welcome")) => open_once(inner, peer, class).await,
-        opened => opened,
+    let mut tries = FuturesUnordered::from_iter([open_once(inner, peer, class)]);
+    let mut begun = 1;
+    loop {
+        let ended = tokio::select! {
+            ended = tries.next() => ended,
+            () = tokio::time::sleep(PATIENCE * begun), if begun < TRIES => None,
+        };
+        match ended {
+            None => {}
+            Some(Err(LinkError::Broken(_) | LinkError::TooSlow(_))) if begun < TRIES || !tries.is_empty() => {}
+            Some(ended) => return ended,
+        }
+        if begun < TRIES {
+            begun += 1;
+            tries.push(open_once(inner, peer, class));
+        }
     }
 }
 
