@@ -45,23 +45,27 @@ const NODE_NAME: &str = "node.name";
 const LOG_FORMAT: &str = "log.format";
 const LOG_LEVEL: &str = "log.level";
 const EXPOSE_HTTP: &str = "serve.expose_http";
+const MDNS: &str = "serve.mdns";
 
 /// All that can be set, by key.
-static SETTINGS: [Setting; 5] = [
+static SETTINGS: [Setting; 6] = [
     Setting { key: AUTHOR, check: check_author, default: default_author },
     Setting { key: LOG_FORMAT, check: check_log_format, default: || "text".to_owned() },
     Setting { key: LOG_LEVEL, check: check_log_level, default: || "info".to_owned() },
     Setting { key: NODE_NAME, check: check_node_name, default: host },
     Setting { key: EXPOSE_HTTP, check: check_yes_no, default: || "no".to_owned() },
+    Setting { key: MDNS, check: check_yes_no, default: || "no".to_owned() },
 ];
 
-/// How the daemon logs, and who may see its figures.
+/// How the daemon logs, who may see its figures, and how it finds others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// How it logs.
     pub log: LogSettings,
     /// Whether HTTP may be answered on other addresses than loopback.
     pub expose_http: bool,
+    /// Whether members on the same network are found by mDNS.
+    pub mdns: bool,
 }
 
 fn setting(key: &str) -> Option<&'static Setting> {
@@ -93,6 +97,7 @@ impl Config {
                 level: self.0.get(LOG_LEVEL).cloned().unwrap_or_else(|| "info".to_owned()),
             },
             expose_http: is(EXPOSE_HTTP, "yes"),
+            mdns: is(MDNS, "yes"),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{json, quote};
 ///   log.level           what it logs at least: error, warn, info, debug, trace (default: info)
 ///   node.name           what this node is called (default: the host's name)
 ///   serve.expose_http   whether `serve --http` may be reached from elsewhere: yes or no (default: no)
+///   serve.mdns          whether members on the same network are found by mDNS: yes or no (default: no)
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,

@@ -33,7 +33,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Commit and publish changes by itself
-    #[arg(long)]
+    #[arg(long, hide = true)] // Refused until there is a background mode.
     watch: bool,
     /// Return as soon as it answers, and leave it running
     #[arg(long)]

@@ -20,6 +20,9 @@ pub struct Config {
     pub windows: (u32, u32),
     /// How long a peer may be silent before it is taken for dead.
     pub dead_after: Duration,
+    /// Whether members on the same network are found without their addresses, and find us. What is heard there is a hint, and
+    /// everybody there hears who we are.
+    pub mdns: bool,
 }
 
 /// Without the seed, which is a secret.
@@ -32,7 +35,8 @@ impl std::fmt::Debug for Config {
 impl Config {
     /// The usual values, listening nowhere.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { seed, listen: Vec::new(), windows: (2_500_000, 12_500_000), dead_after: Duration::from_secs(5) }
+        let dead_after = Duration::from_secs(5);
+        Self { seed, listen: Vec::new(), windows: (2_500_000, 12_500_000), dead_after, mdns: false }
     }
 }
 

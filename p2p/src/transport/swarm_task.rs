@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, SwarmBuilder, connection_limits, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, connection_limits, identity::Keypair, mdns};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::address::{cause, explain, multiaddr, peer_key, socket_addr};
 use super::config::{Config, StartError};
-use super::inner::{BULK_MAX, Inner};
+use super::inner::{BULK_MAX, Inner, lock};
 use crate::peer::{PeerKey, Role};
 use crate::wire::Moment;
 
@@ -23,6 +24,10 @@ const STRANGERS_MAX: usize = 16;
 const STRANGER_TIME: Duration = Duration::from_secs(30);
 /// How often it is looked at who is connected.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long what was said last may take to go out.
+const FAREWELL: Duration = Duration::from_millis(10);
+/// Hints of one member's addresses that are kept.
+const HINTS_MAX: usize = 16;
 /// What ends sooner was not wanted by the other side.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -38,6 +43,7 @@ pub(super) enum Command {
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     streams: libp2p_stream::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
 pub(super) type Listening = oneshot::Sender<Result<Vec<SocketAddr>, StartError>>;
@@ -57,7 +63,11 @@ pub(super) fn build(
         .with_max_established_per_peer(Some(4));
     let streams = libp2p_stream::Behaviour::new();
     let control = streams.new_control();
-    let behaviour = Behaviour { limits: connection_limits::Behaviour::new(limits), streams };
+    let mdns = match config.mdns {
+        true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), keypair.public().to_peer_id())?),
+        false => None,
+    };
+    let behaviour = Behaviour { limits: connection_limits::Behaviour::new(limits), streams, mdns: mdns.into() };
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_quic_config(|mut quic| {
@@ -85,6 +95,8 @@ pub(super) struct State {
     incoming: HashMap<ConnectionId, (PeerKey, Moment)>,
     /// Connections that we have made, and when.
     outgoing: HashMap<ConnectionId, Moment>,
+    /// Where members may be reached, as somebody on this network says.
+    hints: HashMap<PeerId, Vec<Multiaddr>>,
     connected: watch::Sender<HashSet<PeerKey>>,
 }
 
@@ -170,19 +182,23 @@ async fn take_leave(swarm: &mut Swarm<Behaviour>, inner: &Inner, time: Duration)
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(2), closed).await;
+    // The library calls them closed when it has decided so; to tell the others it takes a moment more. One that is not told keeps
+    // the connection, and takes who comes back for a twin, until it finds that nobody is there.
+    tokio::time::sleep(FAREWELL).await;
 }
 
 impl State {
     /// Nobody is connected, which is what `connected` says too.
     pub(super) fn new(inner: Arc<Inner>, connected: watch::Sender<HashSet<PeerKey>>) -> Self {
         let (waiting, incoming, outgoing) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { inner, waiting, incoming, outgoing, connected }
+        Self { inner, waiting, incoming, outgoing, hints: HashMap::new(), connected }
     }
 
     fn told(&mut self, swarm: &mut Swarm<Behaviour>, command: Command) {
         match command {
             Command::Connect { peer, done, .. } if swarm.is_connected(&peer) => drop(done.send(Ok(()))),
-            Command::Connect { peer, addresses, done } => {
+            Command::Connect { peer, mut addresses, done } => {
+                addresses.extend(self.hints.get(&peer).into_iter().flatten().cloned());
                 let waiting = self.waiting.entry(peer).or_default();
                 waiting.retain(|done| !done.is_closed());
                 waiting.push(done);
@@ -226,7 +242,31 @@ impl State {
                 let result = if swarm.is_connected(&peer) { Ok(()) } else { Err(explain(&error)) };
                 self.answer(&peer, &result);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                found.into_iter().for_each(|(peer, address)| self.heard(swarm, peer, address));
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Expired(gone))) => {
+                for (peer, address) in gone {
+                    self.hints.entry(peer).and_modify(|hints| hints.retain(|hint| *hint != address));
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// Somebody says where a member is to be found. Whether it is he shows when he is dialed.
+    fn heard(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, address: Multiaddr) {
+        let Some(key) = peer_key(&peer).filter(|key| self.inner.shared.access.role(key).is_member()) else { return };
+        let hints = self.hints.entry(peer).or_default();
+        if hints.len() >= HINTS_MAX || hints.contains(&address) {
+            return;
+        }
+        hints.push(address);
+        if lock(&self.inner.kept).contains_key(&key) {
+            let condition = PeerCondition::DisconnectedAndNotDialing;
+            let dial = DialOpts::peer_id(peer).condition(condition).addresses(hints.clone()).build();
+            // Who is connected already, or being dialed, is not dialed.
+            drop(swarm.dial(dial));
         }
     }
 

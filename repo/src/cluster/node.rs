@@ -125,6 +125,7 @@ impl Node {
             runtime: runtime.handle().clone(),
             remote: Mutex::new(remote),
             held_as_of,
+            bringing: tokio::sync::Mutex::default(),
             condition: Mutex::new(Condition::Whole),
             healing: Mutex::default(),
             record: Record::default(),
@@ -139,6 +140,7 @@ impl Node {
         });
         let mut config = NetConfig::new(identity.seed());
         config.listen = listen.to_vec();
+        config.mdns = !listen.is_empty() && Config::load(&**core.repo.store.vfs())?.service().mdns;
         let answers: Arc<dyn Answers> = Arc::new(Answering(Arc::downgrade(&core)));
         let store = Arc::clone(&core.repo.store);
         let transport = Transport::start(&config, shared, store, answers).map_err(|error| failed(&error))?;

@@ -2,7 +2,7 @@ use super::*;
 
 fn address(word: &str, expose_http: bool) -> Result<String, ErrorKind> {
     let log = LogSettings { json: false, level: "info".into() };
-    let settings = ServiceSettings { log, expose_http };
+    let settings = ServiceSettings { log, expose_http, mdns: false };
     http_address(word, &settings).map(|address| address.to_string()).map_err(|error| error.kind())
 }
 

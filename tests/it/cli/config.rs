@@ -40,6 +40,7 @@ log.format = text (default)
 log.level = info (default)
 node.name = lap
 serve.expose_http = no (default)
+serve.mdns = no (default)
 ";
     assert_eq!(world.ok(&["config"]), all);
     assert_eq!(world.ok(&["config", "validate"]), "all is well\n");
