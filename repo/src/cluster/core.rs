@@ -57,6 +57,8 @@ pub struct Core {
     pub remote: Mutex<Remote>,
     /// As of which index everything live is held here: never later than what is true.
     pub held_as_of: AtomicU64,
+    /// Held by the thread that brings here what is published.
+    pub bringing: tokio::sync::Mutex<()>,
     /// Whether it has what it should have.
     pub condition: Mutex<Condition>,
     /// Held by who makes it whole.

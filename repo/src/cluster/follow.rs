@@ -73,8 +73,15 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     }
 }
 
-/// Brings what is published here, and the order of publishes; then what this node knows is durable.
+/// Brings what is published here, and the order of publishes; then what this node knows is durable. Where another thread is at
+/// it, its outcome is waited for: mostly it is what is wanted.
 pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
+    let _turn = loop {
+        match core.wait(async { tokio::time::timeout(LOOK, core.bringing.lock()).await })? {
+            Ok(turn) => break turn,
+            Err(_) => crate::cancel::check()?,
+        }
+    };
     let state = log.read(State::clone);
     let (index, main) = (index_of(&state), main_of(&state));
     let mut steps = log.unwritten_steps();

@@ -66,7 +66,7 @@ pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answe
         async move {
             let holding = tokio::task::spawn_blocking(move || {
                 core.check_whole()?;
-                hold_now(&core, &asked, &sources, &progress)?;
+                hold_now(&core, &asked, &sources, &progress, || ())?;
                 // Nor is attested what was found bad meanwhile.
                 core.check_whole()
             });
@@ -80,20 +80,34 @@ pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answe
     core.holds.run(asked.id, begin).await
 }
 
-/// Holds. Blocks, and must not be called on a worker of a runtime.
-pub fn hold_now(core: &Arc<Core>, asked: &Asked, sources: &[NodeId], progress: &Progress) -> Result<(), Error> {
+/// Holds. `came` is called when all is here and was looked at, before it is durable. Blocks, and must not be called on a worker of
+/// a runtime.
+pub fn hold_now(
+    core: &Arc<Core>,
+    asked: &Asked,
+    sources: &[NodeId],
+    progress: &Progress,
+    came: impl FnOnce(),
+) -> Result<(), Error> {
     let commit = CommitId::from_bytes(asked.commit.0);
     let session = core.repo.store.session()?;
     if !is_below_held(core, commit)? {
         fetch_closure(core, &session, commit, sources, progress)?;
     }
     check_signatures(core, commit)?;
+    came();
     session.keep()?;
-    if let Some(log) = core.log.get() {
-        core.record.keep(&core.repo.store, log)?;
-    }
-    core.repo.store.pin(&asked.pin())?;
-    Ok(())
+    // Both rely on the packs, and neither on the other.
+    std::thread::scope(|scope| {
+        let pinned = scope.spawn(|| core.repo.store.pin(&asked.pin()));
+        if let Some(log) = core.log.get() {
+            core.record.keep(&core.repo.store, log)?;
+        }
+        match pinned.join() {
+            Ok(pinned) => Ok(pinned?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Whether a commit is part of what is held here whole, and so needs nothing.

@@ -9,6 +9,7 @@ use filesync_raft_log::command::{Outcome, RefChange, Refusal};
 use filesync_raft_log::ids::{Id, NodeId, RefName};
 use filesync_raft_log::state::majority;
 use filesync_raft_log::{Log, State, Try};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -72,24 +73,22 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
     let Some(new) = change.new else { return Answer::Refused("no commit to publish".to_owned()) };
     let asked = Asked { id: of.id, commit: new };
     let _offer = core.view.offer(CommitId::from_bytes(new.0));
-    // Bulk comes first: what is here by the time it is his turn need not be fetched then. Nor by others, where the ref
-    // stands elsewhere already: it will be merged, and come again.
-    if let Err(answer) = hold_here(core, &asked, &progress).await {
-        return answer;
-    }
-    let stands = || log.read(|state| state.refs.get(&change.name).copied());
-    let mut holders = BTreeSet::new();
-    if stands() == change.expected {
-        match gather(core, log, &asked, &progress).await {
-            Ok(found) => holders = found,
-            Err(answer) => return answer,
+    // Bulk comes first: what is here by the time it is his turn need not be fetched then.
+    let held = hold_everywhere(core, &asked, &progress, async {
+        // Nor by others, where the ref stands elsewhere already: it will be merged, and come again.
+        if log.read(|state| state.refs.get(&change.name).copied()) != change.expected {
+            return Ok(BTreeSet::new());
         }
-        if let Some(old) = change.expected
-            && let Err(answer) = check_descent(core, old, new).await
-        {
-            return answer;
+        let holders = gather(core, log, &asked, &progress).await?;
+        if let Some(old) = change.expected {
+            check_descent(core, old, new).await?;
         }
-    }
+        Ok(holders)
+    });
+    let holders = match held.await {
+        Ok(holders) => holders,
+        Err(answer) => return answer,
+    };
     let turn = core.turn.take(client, &progress).await;
     let answer = propose(log, of, seq, change, holders).await;
     if matches!(answer, Answer::Outcome(Outcome::Lost { .. })) {
@@ -115,10 +114,7 @@ async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChan
         None => return Answer::Refused("nothing is published yet".to_owned()),
     }
     let asked = Asked { id: of.id, commit: new };
-    if let Err(answer) = hold_here(core, &asked, progress).await {
-        return answer;
-    }
-    match gather(core, log, &asked, progress).await {
+    match hold_everywhere(core, &asked, progress, gather(core, log, &asked, progress)).await {
         Ok(holders) => propose(log, of, seq, change, holders).await,
         Err(answer) => answer,
     }
@@ -155,11 +151,37 @@ fn decided(state: &State, client: NodeId, seq: u64, change: &RefChange) -> Optio
     (last.seq == seq && last.change == *change).then(|| last.outcome.clone())
 }
 
-/// Has the leader itself hold.
-async fn hold_here(core: &Arc<Core>, asked: &Asked, progress: &Progress) -> Result<(), Answer> {
+/// Has the leader hold, and others as soon as it has what they fetch from it. Who holds by then: no sooner than it does itself.
+async fn hold_everywhere(
+    core: &Arc<Core>,
+    asked: &Asked,
+    progress: &Progress,
+    others: impl Future<Output = Result<BTreeSet<NodeId>, Answer>>,
+) -> Result<BTreeSet<NodeId>, Answer> {
+    let (came, has_come) = oneshot::channel();
+    let others = async {
+        match has_come.await {
+            Ok(()) => others.await,
+            // It could not be fetched: who holds here tells why.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::try_join!(hold_here(core, asked, progress, came), others).map(|((), holders)| holders)
+}
+
+/// Has the leader itself hold. `came` is told when all is here, and readable for others, though not durable.
+async fn hold_here(
+    core: &Arc<Core>,
+    asked: &Asked,
+    progress: &Progress,
+    came: oneshot::Sender<()>,
+) -> Result<(), Answer> {
     let (here, by, wanted) = (Arc::clone(core), progress.clone(), *asked);
     let sources = [asked.id.client];
-    match tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by)).await {
+    let tell = move || {
+        let _ = came.send(());
+    };
+    match tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by, tell)).await {
         Ok(Ok(())) => Ok(()),
         // What is wrong with the commit stays so.
         Ok(Err(error)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),

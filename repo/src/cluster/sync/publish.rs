@@ -79,8 +79,12 @@ impl Run<'_> {
             before = now;
             match answer {
                 Answer::Outcome(Outcome::Published { index, .. }) => {
-                    settled()?;
-                    self.note_published(sending, index.0)?;
+                    // It is decided whether both are written or none is: asked again, the answer is the same.
+                    std::thread::scope(|scope| {
+                        let settled = scope.spawn(settled);
+                        self.note_published(sending, index.0)?;
+                        settled.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })?;
                     return Ok(true);
                 }
                 Answer::Outcome(Outcome::Lost { .. }) => {
@@ -125,6 +129,10 @@ impl Run<'_> {
             return follow::bring_here(core, log);
         }
         let mut state = core.view.read(State::clone);
+        if is_main {
+            // Who holds it is told with the next sync.
+            state.holders.clear();
+        }
         if let Ok(name) = RefName::new(&sending.name) {
             match sending.new {
                 Some(new) => drop(state.refs.insert(name, Id(*new.0.as_bytes()))),
