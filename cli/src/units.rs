@@ -22,21 +22,25 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     factor.and_then(|factor| number.checked_mul(factor)).ok_or_else(|| format!("{text:?} is too large"))
 }
 
+/// The longest duration, a thousand years: with it added every clock's time is still one.
+const DURATION_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
 /// `200ms`, `30s`, `5m`, `24h`, `7d`, `2w`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration such as 30s, 24h or 7d");
     let (number, unit) = split(text).ok_or_else(wrong)?;
-    let seconds = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        "w" => 7 * 24 * 60 * 60,
-        "" if number == 0 => 0,
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" | "min" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        "w" => 7 * 24 * 60 * 60 * 1000,
+        "" if number == 0 => 1,
         _ => return Err(wrong()),
     };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long"))
+    let duration = number.checked_mul(millis).map(Duration::from_millis);
+    duration.filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| format!("{text:?} is too long"))
 }
 
 /// `5%`, `0.5%`: in parts of ten thousand, at least one of them and at most all.
@@ -142,7 +146,7 @@ mod tests {
         for (text, millis) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "10", "s", "-1s", "1y", "1.5h", "18446744073709551615d"] {
+        for text in ["", "10", "s", "-1s", "1y", "1.5h", "18446744073709551615d", "9223372036854775807s", "400000d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
