@@ -147,7 +147,7 @@ lan() {
 
 # crossed NODE: bytes that have crossed its interface, both ways, with all headers.
 crossed() {
-    within "$1" cat /sys/class/net/eth/statistics/rx_bytes /sys/class/net/eth/statistics/tx_bytes | awk '{ sum += $1 } END { printf "%d\n", sum }'
+    within "$1" cat /sys/class/net/eth/statistics/rx_bytes /sys/class/net/eth/statistics/tx_bytes | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
 }
 
 # rsync_daemon NODE DIR [IP]: serves a directory, less .filesync, and leaves its address in $rsync_url.
@@ -162,7 +162,7 @@ rsync_daemon() {
 }
 
 # Bytes of the objects of a node, as they lie in its packs.
-packed() { find "$nodes/$1/.filesync/packs" -type f -printf '%s\n' | awk '{ sum += $1 } END { printf "%d\n", sum }'; }
+packed() { find "$nodes/$1/.filesync/packs" -type f -printf '%s\n' | awk '{ sum += $1 } END { printf "%.0f\n", sum }'; }
 
 build_stream() {
     stream=${FILESYNC_STREAM:-}
