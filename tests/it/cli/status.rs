@@ -134,11 +134,13 @@ fn conflict_copies_are_named_as_long_as_they_are_there() {
     world.write("out/a.conflict-two-2026-11-30", "left out");
     let conflicts = ["d/a.conflict-two-2026-11-30.txt", "plain.conflict-two-2026-11-30-2"];
     // In the tree or not, they wait for somebody.
-    for _ in 0..2 {
+    for is_tracked in [false, true] {
+        if is_tracked {
+            world.commit();
+        }
         let status = &world.json(&["status"])[0];
         assert_eq!(status["conflicts"], serde_json::json!(conflicts));
         assert_eq!(status["clean"], serde_json::json!(false));
-        world.commit();
     }
     let text = world.ok(&["-q", "status"]);
     assert_eq!(text, "conflict d/a.conflict-two-2026-11-30.txt\nconflict plain.conflict-two-2026-11-30-2\n");
