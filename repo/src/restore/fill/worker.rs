@@ -39,6 +39,25 @@ impl Trouble {
     }
 }
 
+/// Where bytes go.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    file: &'a dyn VfsFile,
+    /// Where several threads write to one file: the kernel lets them in one at a time, and has the others burn their time.
+    turn: Option<&'a Mutex<()>>,
+}
+
+impl<'a> To<'a> {
+    fn alone(file: &'a dyn VfsFile) -> Self {
+        Self { file, turn: None }
+    }
+
+    fn write(self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _turn = self.turn.map(lock);
+        write_all_at(self.file, bytes, offset)
+    }
+}
+
 /// A thread's own things.
 pub(super) struct Worker<'s> {
     shared: &'s Shared<'s>,
@@ -121,13 +140,13 @@ impl<'s> Worker<'s> {
             Chunks::One(id) => {
                 let object = self.get(id, ready.size())?;
                 let file = create(self.shared, job)?;
-                self.write(job, &*file, &object, 0, ready.size())?;
+                self.write(job, To::alone(&*file), &object, 0, ready.size())?;
                 complete(self.shared, job, &*file, ready.attrs.as_ref())
             }
             Chunks::None => complete(self.shared, job, &*create(self.shared, job)?, ready.attrs.as_ref()),
             Chunks::Many(chunks) => {
                 let file = create(self.shared, job)?;
-                let written = self.write_chunks(job, &*file, chunks, ready.size());
+                let written = self.write_chunks(job, To::alone(&*file), chunks, ready.size());
                 written.and_then(|()| complete(self.shared, job, &*file, ready.attrs.as_ref())).inspect_err(|_| {
                     // What cannot be removed now is found by its name later.
                     let _ = self.shared.filler.work.unlink(&job.at);
@@ -150,7 +169,8 @@ impl<'s> Worker<'s> {
 
     fn segment(&mut self, large: &Large<'_>, chunks: &[ListChunk]) -> Result<(), Error> {
         if !large.is_bad.load(Ordering::Acquire) {
-            match self.write_chunks(&large.job, &*large.file, chunks, large.size) {
+            let to = To { file: &*large.file, turn: Some(&large.turn) };
+            match self.write_chunks(&large.job, to, chunks, large.size) {
                 Ok(()) => {}
                 Err(Trouble::Damage(cause)) => large.damage(cause),
                 Err(trouble) => self.settle(&large.job, Err(trouble))?,
@@ -162,17 +182,17 @@ impl<'s> Worker<'s> {
         large.release()
     }
 
-    fn write_chunks(&mut self, job: &Job, file: &dyn VfsFile, chunks: &[ListChunk], size: u64) -> Result<(), Trouble> {
+    fn write_chunks(&mut self, job: &Job, to: To<'_>, chunks: &[ListChunk], size: u64) -> Result<(), Trouble> {
         for chunk in chunks {
             if self.zeros == Some((chunk.id.0, chunk.len)) {
-                self.end_hole(job, file, chunk.offset + u64::from(chunk.len), size)?;
+                self.end_hole(job, to.file, chunk.offset + u64::from(chunk.len), size)?;
                 continue;
             }
             let object = self.get(&chunk.id.0, u64::from(chunk.len))?;
             if object.len() >= BLOCK && is_zero(&object) {
                 self.zeros = Some((chunk.id.0, chunk.len));
             }
-            self.write(job, file, &object, chunk.offset, size)?;
+            self.write(job, to, &object, chunk.offset, size)?;
         }
         Ok(())
     }
@@ -187,17 +207,17 @@ impl<'s> Worker<'s> {
     }
 
     /// Writes bytes of a file; long runs of zeros are left out.
-    fn write(&self, job: &Job, file: &dyn VfsFile, bytes: &[u8], offset: u64, size: u64) -> Result<(), Trouble> {
+    fn write(&self, job: &Job, to: To<'_>, bytes: &[u8], offset: u64, size: u64) -> Result<(), Trouble> {
         let mut at = 0;
         while at < bytes.len() {
             let (data, hole) = next_hole(&bytes[at..], offset + at as u64);
             if data > 0 {
-                let written = write_all_at(file, &bytes[at..at + data], offset + at as u64);
+                let written = to.write(&bytes[at..at + data], offset + at as u64);
                 written.map_err(|error| Trouble::io(self.shared, job, &error))?;
             }
             at += data + hole;
             if hole > 0 {
-                self.end_hole(job, file, offset + at as u64, size)?;
+                self.end_hole(job, to.file, offset + at as u64, size)?;
             }
         }
         Ok(())
@@ -297,6 +317,8 @@ pub(super) struct Large<'s> {
     attrs: Option<Attrs>,
     size: u64,
     file: Arc<dyn VfsFile>,
+    /// Of those who write to it.
+    turn: Mutex<()>,
     /// Segments that are not written yet, and one for who hands them out.
     left: AtomicUsize,
     is_bad: AtomicBool,
@@ -317,8 +339,9 @@ impl<'s> Large<'s> {
                 return Ok(None);
             }
         };
-        let (left, is_bad) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Ok(Some(Arc::new(Self { shared, job, attrs, size, file, left, is_bad, damage: Mutex::new(None) })))
+        let (left, is_bad, damage, turn) =
+            (AtomicUsize::new(1), AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Ok(Some(Arc::new(Self { shared, job, attrs, size, file, turn, left, is_bad, damage })))
     }
 
     /// For one more segment.
