@@ -1,6 +1,7 @@
 //! Several nodes as processes of their own, over loopback.
 
 mod chaos;
+mod lan;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;

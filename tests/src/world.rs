@@ -301,3 +301,20 @@ impl World {
         status["changes"].as_array().expect("a list").iter().map(show).collect()
     }
 }
+
+/// A command behind words that run it.
+pub fn behind(words: &[&str], command: &Command) -> Command {
+    let mut all = Command::new(words[0]);
+    all.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        all.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => all.env(name, value),
+            None => all.env_remove(name),
+        };
+    }
+    all.stdin(std::process::Stdio::null());
+    all
+}

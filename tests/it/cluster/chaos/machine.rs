@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, RwLock};
 
-use filesync_tests::world::{Ran, World};
+use filesync_tests::world::{Ran, World, behind};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -26,23 +26,6 @@ pub struct Machine {
     daemon: Mutex<Option<Daemon>>,
     /// Open to commands but while the daemon starts.
     gate: RwLock<()>,
-}
-
-/// A command behind words that run it.
-fn behind(words: &[&str], command: &Command) -> Command {
-    let mut all = Command::new(words[0]);
-    all.args(&words[1..]).arg(command.get_program()).args(command.get_args());
-    if let Some(dir) = command.get_current_dir() {
-        all.current_dir(dir);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => all.env(name, value),
-            None => all.env_remove(name),
-        };
-    }
-    all.stdin(Stdio::null());
-    all
 }
 
 impl Machine {
