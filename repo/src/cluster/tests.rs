@@ -17,6 +17,7 @@ use crate::request::{
 mod access;
 mod heal;
 mod recover;
+mod room;
 mod tags;
 
 const TIME: Duration = Duration::from_secs(30);
