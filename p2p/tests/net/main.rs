@@ -1,5 +1,6 @@
 //! Real sockets on loopback: two and three nodes in one process. What hostile peers can do is mostly tried with the rules, which need no sockets.
 
+mod answers;
 mod calls;
 mod crowds;
 mod fetch;
