@@ -16,6 +16,7 @@ use crate::request::{
 
 mod access;
 mod heal;
+mod liars;
 mod recover;
 mod room;
 mod tags;
