@@ -368,7 +368,7 @@ impl<'s> Fetch<'s> {
             stalled.extend(walking.stalled(now));
         }
         for peer in stalled {
-            self.drop_peer(&peer, "it sends nothing".to_owned(), false)?;
+            self.drop_peer(&peer, "it sends nothing, or next to nothing".to_owned(), false)?;
         }
         Ok(())
     }
@@ -376,6 +376,9 @@ impl<'s> Fetch<'s> {
     /// We did not read what peers sent: that nothing came up to now is no fault of theirs.
     pub fn was_deaf(&mut self, now: Moment) {
         self.swarm.was_deaf(now);
+        if let Phase::Walking(walking) = &mut self.phase {
+            walking.was_deaf(now);
+        }
     }
 
     /// When [`Fetch::tick`] is to be called though nothing came.

@@ -15,6 +15,7 @@ mod fuzz;
 pub mod get;
 pub mod guard;
 pub mod message;
+pub mod pace;
 pub mod peer;
 pub mod serve;
 pub mod source;

@@ -221,9 +221,8 @@ pub fn body_max(class: Class, side: Side, kind: u8) -> Option<usize> {
     use types::{ABSENT, CALL, DELTA, FRAME, GET, GET_END, HELLO, NODES, REFUSED, REPLY, WALK, WALK_END, WELCOME};
     let opaque = match (class, side) {
         (Class::Raft, _) => 4 << 20,
-        // Nobody is known there: a stranger has an invite to show, and is told of the members.
+        // Nobody is known there: a stranger has an invite to show. Who is let in is told all that members know.
         (Class::Join, Side::Asker) => 4 << 10,
-        (Class::Join, Side::Answerer) => 64 << 10,
         _ => 1 << 20,
     };
     match (side, class, kind) {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use filesync_cas::frame::Slot;
 use filesync_cas::{ContentHash, Kind};
 
+use crate::pace::Pace;
 use crate::peer::PeerKey;
-use crate::wants::{Get, GetBuilder, Want, WantedChildren};
+use crate::wants::{Get, GetBuilder, WANTS_MAX, Want, WantedChildren};
 use crate::wire::Moment;
 
 /// Bytes of objects in one share, with many peers and with one: a frame at either end of a share is put together anew.
@@ -79,7 +80,14 @@ impl Asked {
 struct Source {
     asked: VecDeque<Asked>,
     heard: Moment,
+    pace: Pace,
     busy_until: Moment,
+}
+
+impl Source {
+    fn owes(&self) -> bool {
+        self.asked.iter().any(|asked| !asked.ended)
+    }
 }
 
 /// What a peer did that it should not have.
@@ -93,6 +101,7 @@ pub struct Swarm {
     queue: VecDeque<Share>,
     filling: Share,
     filling_len: u64,
+    filling_count: usize,
     /// Everything that is queued or owed.
     pending: HashSet<ContentHash>,
 }
@@ -103,6 +112,7 @@ impl Swarm {
         self.sources.entry(peer).or_insert_with(|| Source {
             asked: VecDeque::new(),
             heard: now,
+            pace: Pace::new(now),
             busy_until: Moment::ZERO,
         });
     }
@@ -154,13 +164,16 @@ impl Swarm {
         let max = if self.sources.len() > 1 { SHARE_LEN.0 } else { SHARE_LEN.1 };
         while let Some(first) = wanted.wants.first() {
             let room = max.saturating_sub(self.filling_len);
-            if self.filling_len > 0 && u64::from(first.len) > room {
+            // Chunks of a byte are many before they are much.
+            let is_full = u64::from(first.len) > room || self.filling_count + wanted.wants.len() > WANTS_MAX;
+            if self.filling_count > 0 && is_full {
                 self.close_share();
                 continue;
             }
             let rest = cut_off(&mut wanted.wants, room);
             let is_cut = !rest.is_empty();
             self.filling_len += wanted.wants.iter().map(|want| u64::from(want.len)).sum::<u64>();
+            self.filling_count += wanted.wants.len();
             let wants = std::mem::replace(&mut wanted.wants, rest);
             self.filling.nodes.push(WantedChildren { root: wanted.root, path: wanted.path.clone(), wants });
             // A node comes once in a share.
@@ -173,7 +186,7 @@ impl Swarm {
     /// What has been gathered is given out, without waiting for more.
     pub fn close_share(&mut self) {
         let share = std::mem::take(&mut self.filling);
-        self.filling_len = 0;
+        (self.filling_len, self.filling_count) = (0, 0);
         if !share.nodes.is_empty() {
             self.queue.push_back(share);
         }
@@ -206,6 +219,9 @@ impl Swarm {
             let Some(source) = self.sources.get_mut(&peer) else { continue };
             if source.asked.is_empty() {
                 source.heard = now;
+            }
+            if !source.owes() {
+                source.pace = Pace::new(now);
             }
             source.asked.push_back(asked);
             return Ok(Some((peer, get)));
@@ -272,6 +288,7 @@ impl Swarm {
             }
         }
         asked.came += u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        source.pace.came(slots.iter().map(|slot| u64::from(slot.len)).sum(), now);
         Ok(())
     }
 
@@ -336,16 +353,29 @@ impl Swarm {
         rests.into_iter().for_each(|rest| self.queue_rest(rest));
     }
 
-    /// Peers that owe something and have sent nothing for too long.
+    /// Peers that owe something and have sent nothing for too long, or too little, where another could be asked.
     pub fn stalled(&self, now: Moment) -> Vec<PeerKey> {
-        let owes = |source: &Source| source.asked.iter().any(|asked| !asked.ended);
-        let stalled = self.sources.iter().filter(|(_, source)| owes(source) && source.heard + STALL_TIME <= now);
-        stalled.map(|(peer, _)| *peer).collect()
+        let owing = self.sources.iter().filter(|(_, source)| source.owes());
+        let (silent, others): (Vec<_>, Vec<_>) = owing.partition(|(_, source)| source.heard + STALL_TIME <= now);
+        let slow = others.into_iter().filter(|(peer, source)| source.pace.is_slow(now) && self.has_other(peer, now));
+        silent.into_iter().chain(slow).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Whether somebody else could be asked for what a peer owes, who does better.
+    fn has_other(&self, peer: &PeerKey, now: Moment) -> bool {
+        let does_better = |source: &Source| !(source.owes() && source.pace.is_slow(now));
+        let others = self.sources.iter().filter(|(other, source)| *other != peer && does_better(source));
+        let others: Vec<&PeerKey> = others.map(|(other, _)| other).collect();
+        let mut owed = self.sources.get(peer).into_iter().flat_map(|source| &source.asked);
+        owed.any(|asked| others.iter().any(|other| !asked.share.lacking.contains(*other)))
     }
 
     /// It was us who did not listen: nobody has stalled.
     pub fn was_deaf(&mut self, now: Moment) {
-        self.sources.values_mut().for_each(|source| source.heard = source.heard.max(now));
+        for source in self.sources.values_mut() {
+            source.heard = source.heard.max(now);
+            source.pace = Pace::new(now);
+        }
     }
 
     /// When to look again, though nothing came.
@@ -355,7 +385,9 @@ impl Swarm {
         let idle = self.sources.values().any(|source| source.asked.is_empty());
         let owed = self.sources.values().flat_map(|source| &source.asked);
         let late = owed.filter(|asked| idle && !asked.ended && !asked.doubled).map(|asked| asked.at + LATE);
-        stalls.chain(busy.filter(|_| !self.queue.is_empty())).chain(late).min()
+        let is_alone = self.sources.len() < 2;
+        let slow = self.sources.values().filter(|it| !is_alone && it.owes()).map(|it| it.pace.deadline());
+        stalls.chain(slow).chain(busy.filter(|_| !self.queue.is_empty())).chain(late).min()
     }
 }
 

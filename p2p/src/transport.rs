@@ -16,6 +16,7 @@ mod fetching;
 mod inner;
 mod keep;
 mod link;
+mod places;
 mod swarm_task;
 
 use std::collections::{BTreeMap, HashSet};
@@ -35,7 +36,8 @@ use crate::message::{Status, Walk};
 use crate::peer::{Class, PeerKey};
 use crate::serve::Shared;
 use address::peer_id;
-use inner::{BULK_MAX, GREETING_MAX, Inner, connect, lock, protocol};
+use inner::{BULK_MAX, Inner, connect, lock, protocol};
+use places::Places;
 use swarm_task::Command;
 
 pub use calls::{CALL_TIME, CallError};
@@ -91,7 +93,7 @@ impl Transport {
             commands,
             bulk: Arc::new(Semaphore::new(BULK_MAX)),
             steps: Semaphore::new(2 * std::thread::available_parallelism().map_or(2, usize::from)),
-            greeting: (Arc::new(Semaphore::new(GREETING_MAX.0)), Arc::new(Semaphore::new(GREETING_MAX.1))),
+            greeting: Arc::new(Places::new()),
             started: Instant::now(),
             links: Mutex::default(),
             kept: Mutex::default(),

@@ -6,6 +6,7 @@
 mod change;
 mod members;
 mod publish;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Batch, Command, IntentId, Outcome, RefChange, Refusal, Role, TryId};
 use crate::ids::{Id, InviteKey, LeaderId, LogIndex, Millis, NodeId, PeerKey, Position, RefName, RepositoryId};
+
+pub use room::{LEN_MAX, LEN_MAX_OF_OTHERS};
 
 /// One step in the order of publishes: the fields of the object that every node writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

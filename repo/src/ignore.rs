@@ -1,11 +1,14 @@
 //! Which names `.filesyncignore` files leave out: the syntax and meaning of gitignore(5).
 //!
 //! Pure: bytes of ignore files in, verdicts out; [`crate::scan`] reads the files and knows which directories are
-//! left out as a whole (nothing below them can be taken in again). The patterns are matched by the `ignore` crate
-//! where it agrees with git, which is what counts, and by `glob` elsewhere. Where they differ: bytes that are not
-//! ASCII letters, digits or plain punctuation (the crate wants UTF-8, and reads `{a,b}` as a choice), classes (it
-//! knows no `[:alpha:]`, and takes an unclosed `[` as a letter), backslashes, tabs at the end, and `**` beside other
-//! letters. Of several rules the last one in the deepest file decides.
+//! left out as a whole (nothing below them can be taken in again). Names without wildcards and `*.ending`, which it
+//! looks up, are left to the `ignore` crate where it agrees with git, which is what counts; all else is matched by
+//! `glob`. Where they differ: bytes that are not ASCII letters, digits or plain punctuation (the crate wants UTF-8, and
+//! reads `{a,b}` as a choice), backslashes and tabs at the end. Of several rules the last one in the deepest file decides.
+//!
+//! Ignore files come with the trees of others. Of other wildcards the crate would make regular expressions, some of them
+//! one for each rule, and each with a cache of up to 10 MiB: a file of a few kilobytes could take gigabytes. What `glob`
+//! makes of a rule takes 64 bytes for each of its own.
 
 #[cfg(test)]
 mod fuzz;
@@ -50,6 +53,8 @@ struct Level {
     /// Path of the directory, ending in `/` unless it is the root.
     directory: Vec<u8>,
     file: IgnoreFile,
+    /// Bytes of this file and of those above.
+    len: usize,
 }
 
 impl Rules {
@@ -60,7 +65,13 @@ impl Rules {
         if file.rules.is_empty() {
             return self.clone();
         }
-        Self(Some(Arc::new(Level { above: self.clone(), directory: directory.to_vec(), file })))
+        let len = self.len() + bytes.len();
+        Self(Some(Arc::new(Level { above: self.clone(), directory: directory.to_vec(), file, len })))
+    }
+
+    /// Bytes of the files that they stand in.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |level| level.len)
     }
 
     /// Whether there are none.
@@ -236,15 +247,15 @@ fn trim_spaces(line: &[u8]) -> &[u8] {
     &line[..end.min(line.len())]
 }
 
-/// The rule as text if the crate reads it as git does.
+/// The rule as text if the crate reads it as git does, and looks it up in a table.
 fn plain_text(rule: &[u8]) -> Option<&str> {
     let body = rule.strip_prefix(b"!").unwrap_or(rule);
     let body = body.strip_suffix(b"/").unwrap_or(body);
-    let anchored = body.strip_prefix(b"/").unwrap_or(body);
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.+@#%~,:=-*?".contains(byte);
-    let component = |part: &[u8]| {
-        let stars = part.windows(2).any(|pair| pair == b"**");
-        !part.is_empty() && part.iter().all(is_plain) && (!stars || part == b"**")
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.+@#%~,:=-".contains(byte);
+    let component = |part: &[u8]| !part.is_empty() && part.iter().all(is_plain);
+    let is_table = match body.strip_prefix(b"*.") {
+        Some(ending) => component(ending) && !ending.contains(&b'.'),
+        None => body.strip_prefix(b"/").unwrap_or(body).split(|&byte| byte == b'/').all(component),
     };
-    if anchored.split(|&byte| byte == b'/').all(component) { std::str::from_utf8(rule).ok() } else { None }
+    if is_table { std::str::from_utf8(rule).ok() } else { None }
 }

@@ -11,6 +11,7 @@ use super::FetchStats;
 use super::spool::{Overlay, Spool};
 use crate::error::{FetchError, Refusal, WireError};
 use crate::message::{Message, Walk};
+use crate::pace::Pace;
 use crate::peer::PeerKey;
 use crate::swarm::STALL_TIME;
 use crate::tour::{Next, Tour};
@@ -36,6 +37,7 @@ pub(super) enum Then {
 struct With {
     peer: PeerKey,
     heard: Moment,
+    pace: Pace,
     /// Something was absent at this peer.
     absent: bool,
 }
@@ -119,14 +121,18 @@ impl<'s> Walking<'s> {
         if self.with.is_some() {
             return Ok(None);
         }
-        let can = |peer: &&PeerKey| !self.lacking.contains(peer) && !self.without_base.contains(peer);
+        let can = |peer: &&PeerKey| self.can_be_asked(peer);
         if self.peers.keys().find(can).is_none() {
             return Err(FetchError::Missing(self.missing.unwrap_or(*self.walk.root.id())));
         }
         let ready = self.peers.iter().filter(|(peer, at)| can(peer) && **at <= now).map(|(peer, _)| *peer).next();
         let Some(peer) = ready else { return Ok(None) };
-        self.with = Some(With { peer, heard: now, absent: false });
+        self.with = Some(With { peer, heard: now, pace: Pace::new(now), absent: false });
         Ok(Some((peer, Walk { from: self.tour.count(), ..self.walk.clone() })))
+    }
+
+    fn can_be_asked(&self, peer: &PeerKey) -> bool {
+        !self.lacking.contains(peer) && !self.without_base.contains(peer)
     }
 
     pub(super) fn receive(
@@ -137,7 +143,10 @@ impl<'s> Walking<'s> {
         now: Moment,
     ) -> Result<Then, FetchError> {
         match &mut self.with {
-            Some(with) if with.peer == *peer => with.heard = now,
+            Some(with) if with.peer == *peer => {
+                with.heard = now;
+                with.pace.came(message.encoded_len() as u64, now);
+            }
             _ => return Ok(Then::Drop("a message that was not asked for".to_owned())),
         }
         match message {
@@ -257,12 +266,23 @@ impl<'s> Walking<'s> {
         Then::Restart
     }
 
+    /// The one that we walk with, if it sends nothing, or too little and there are others.
     pub(super) fn stalled(&self, now: Moment) -> Option<PeerKey> {
-        self.with.filter(|with| with.heard + STALL_TIME <= now).map(|with| with.peer)
+        let with = self.with?;
+        let has_other = || self.peers.keys().any(|peer| *peer != with.peer && self.can_be_asked(peer));
+        let is_stalled = with.heard + STALL_TIME <= now || (with.pace.is_slow(now) && has_other());
+        is_stalled.then_some(with.peer)
+    }
+
+    pub(super) fn was_deaf(&mut self, now: Moment) {
+        if let Some(with) = &mut self.with {
+            (with.heard, with.pace) = (with.heard.max(now), Pace::new(now));
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self.with {
+            Some(with) if self.peers.len() > 1 => Some((with.heard + STALL_TIME).min(with.pace.deadline())),
             Some(with) => Some(with.heard + STALL_TIME),
             None => self.peers.values().copied().min(),
         }

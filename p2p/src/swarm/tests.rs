@@ -183,6 +183,49 @@ fn shares_are_bounded() {
     assert!(sizes[..32].iter().all(|size| *size == 32), "{sizes:?}");
 }
 
+/// P13: nor do as many chunks of a byte as anybody cares to make: they are more in memory than they are.
+#[test]
+fn shares_are_bounded_in_number() {
+    let mut swarm = Swarm::default();
+    swarm.join(peer(1), second(0));
+    for node in 0..50 {
+        swarm.offer(wanted(node, 2000, 1));
+    }
+    assert!(!swarm.is_hungry(), "it wants no more before these are asked for");
+    assert!(swarm.filling.ids().count() <= WANTS_MAX);
+    let sizes: Vec<usize> = swarm.queue.iter().map(|share| share.ids().count()).collect();
+    assert!(sizes.len() > 4 && sizes.iter().all(|size| *size <= WANTS_MAX), "{sizes:?}");
+    swarm.close_share();
+    assert_eq!(swarm.queue.iter().map(|share| share.ids().count()).sum::<usize>(), 100_000);
+}
+
+/// P6, P11: an object now and then is no way to keep others from being asked.
+#[test]
+fn who_sends_next_to_nothing_is_left_for_another() {
+    let mut swarm = Swarm::default();
+    swarm.join(peer(1), second(0));
+    let (first, other) = (wanted(1, 100, 1000), wanted(2, 100, 1000));
+    swarm.offer(first.clone());
+    swarm.close_share();
+    assert_eq!(ask(&mut swarm, second(0)).len(), 1);
+    swarm.arrived(&peer(1), &slots(&first.wants[..1]), second(9)).expect("asked");
+    assert_eq!(swarm.stalled(second(10)), [], "nobody else is there");
+    swarm.join(peer(2), second(10));
+    swarm.offer(other.clone());
+    swarm.close_share();
+    assert_eq!(swarm.stalled(second(10)), [peer(1)]);
+    swarm.was_deaf(second(10));
+    assert_eq!(swarm.stalled(second(10)), [], "it was us");
+    // Two that are slow are both better than nobody.
+    let asked = ask(&mut swarm, second(10));
+    assert!(asked.iter().any(|(to, _)| *to == peer(2)), "{asked:?}");
+    swarm.arrived(&peer(1), &slots(&first.wants[1..2]), second(19)).expect("asked");
+    swarm.arrived(&peer(2), &slots(&other.wants[..1]), second(19)).expect("asked");
+    assert_eq!(swarm.stalled(second(20)), []);
+    swarm.leave(&peer(2));
+    assert_eq!(swarm.stalled(second(20)), []);
+}
+
 /// A peer owes half of a late one's share, and then, when that one has left, all of it: the half comes twice.
 #[test]
 fn what_is_owed_twice_may_come_twice() {

@@ -16,6 +16,7 @@ use super::calls::CALL_TIME;
 use super::config::Caller;
 use super::inner::{Inner, stopped};
 use super::link::{READ_LEN, write_all};
+use super::places::Place;
 use crate::error::WireError;
 use crate::message::{Message, Side, Status, body_max};
 use crate::peer::{Class, PeerKey, Role};
@@ -37,15 +38,13 @@ pub(super) async fn run(inner: Arc<Inner>, class: Class, mut incoming: libp2p_st
         };
         let Some((peer, stream)) = next else { return };
         let Some(peer) = peer_key(&peer) else { continue };
-        // Who opens streams and says nothing takes up no more than so many places, and strangers none of those of members.
         let is_known = inner.shared.access.role(&peer) != Role::Stranger;
-        let places = if is_known { &inner.greeting.0 } else { &inner.greeting.1 };
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        let Some(place) = inner.greeting.take(peer, is_known) else { continue };
         tokio::spawn(serve(Arc::clone(&inner), class, peer, stream, place));
     }
 }
 
-async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, place: OwnedSemaphorePermit) {
+async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, place: Place) {
     let (from, to) = stream.split();
     // One is written, and one waits: with many that take their time, what waits adds up.
     let (send, messages) = mpsc::channel(1);
@@ -76,7 +75,7 @@ struct Driver {
     from: futures::io::ReadHalf<Stream>,
     send: mpsc::Sender<Vec<u8>>,
     /// Held until the greeting is over; where strangers may speak, to the end.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     replies: mpsc::Sender<Reply>,
     replied: mpsc::Receiver<Reply>,
 }

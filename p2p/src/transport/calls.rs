@@ -97,6 +97,9 @@ async fn run(inner: Arc<Inner>, peer: PeerKey, class: Class, mut requests: mpsc:
     let opened = match open(&inner, peer, class).await {
         Ok(opened) => opened,
         Err(error) => {
+            if error.is_breach() {
+                inner.strike(&peer);
+            }
             requests.close();
             while let Ok(request) = requests.try_recv() {
                 drop(request.done.send(Err(CallError::Unreachable(error.to_string()))));

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::address::{look_up, multiaddr, peer_id};
 use super::config::{Answers, ConnectError};
+use super::places::Places;
 use super::swarm_task::Command;
 use super::{calls, keep};
 use crate::peer::{Class, PeerKey};
@@ -18,8 +19,6 @@ use crate::wire::Moment;
 
 /// Bulk requests of all peers that are answered at a time.
 pub(super) const BULK_MAX: usize = 32;
-/// Streams of all members whose Hello has not come, and of all strangers.
-pub(super) const GREETING_MAX: (usize, usize) = (256, 16);
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Peers of which it is remembered why they are not connected.
@@ -37,8 +36,7 @@ pub(super) struct Inner {
     pub(super) bulk: Arc<Semaphore>,
     /// Steps of their answers that are taken at a time.
     pub(super) steps: Semaphore,
-    /// Of members, and of strangers.
-    pub(super) greeting: (Arc<Semaphore>, Arc<Semaphore>),
+    pub(super) greeting: Arc<Places>,
     pub(super) started: Instant,
     pub(super) links: Mutex<HashMap<(PeerKey, Class), calls::Link>>,
     pub(super) kept: Mutex<BTreeMap<PeerKey, keep::Kept>>,

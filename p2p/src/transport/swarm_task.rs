@@ -22,6 +22,11 @@ use crate::wire::Moment;
 /// Strangers that may be connected at a time, and for how long, where one may ask to join.
 const STRANGERS_MAX: usize = 16;
 const STRANGER_TIME: Duration = Duration::from_secs(30);
+/// Connections that others are making, at a time. Whoever sends first packets under addresses that are not his takes these
+/// places for as long as a handshake may take: the library does not ask for an answer before it gives one away.
+const PENDING_MAX: u32 = 1024;
+/// How long a handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked at who is connected.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long what was said last may take to go out.
@@ -57,7 +62,7 @@ pub(super) fn build(
     let idle = u32::try_from(config.dead_after.as_millis())?;
     let keep_alive = config.dead_after / 5;
     let limits = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(64))
+        .with_max_pending_incoming(Some(PENDING_MAX))
         .with_max_pending_outgoing(Some(64))
         .with_max_established(Some(256))
         .with_max_established_per_peer(Some(4));
@@ -75,7 +80,7 @@ pub(super) fn build(
             quic.max_connection_data = connection;
             quic.max_idle_timeout = idle;
             quic.keep_alive_interval = keep_alive;
-            quic.handshake_timeout = Duration::from_secs(5);
+            quic.handshake_timeout = HANDSHAKE_TIME;
             quic.max_concurrent_stream_limit = 32;
             quic
         })

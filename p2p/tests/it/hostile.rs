@@ -259,6 +259,33 @@ fn walks_that_are_not_the_walk() {
     });
 }
 
+/// P8, P10: good frames, of what is wanted and of what is not, and ends of answers, before anybody asked.
+#[test]
+fn what_comes_unasked() {
+    let packed = |bytes: &[u8]| {
+        let mut packer = FramePacker::new(Codec::Zstd);
+        packer.push(ContentHash::of_chunk(bytes), Kind::CHUNK, bytes);
+        Message::Frame(packer.finish().expect("encodes"))
+    };
+    let files = some_tree(1, 40);
+    let wanted = files.values().find(|bytes| !bytes.is_empty()).expect("there are files");
+    for unasked in [packed(wanted), packed(b"gift"), Message::GetEnd { sent: 0 }, Message::GetEnd { sent: u32::MAX }] {
+        is_blamed("unasked", || {
+            let unasked = unasked.clone();
+            change(move |message| match message {
+                Message::Welcome(_) => Some(vec![message.clone(), unasked.clone()]),
+                _ => None,
+            })
+        });
+    }
+    is_blamed("a walk once more", || {
+        change(|message| match message {
+            Message::Frame(_) => Some(vec![Message::WalkEnd { count: u64::MAX }, message.clone()]),
+            _ => None,
+        })
+    });
+}
+
 /// P5: announced lengths of any size.
 #[test]
 fn announced_lengths() {

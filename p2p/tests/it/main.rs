@@ -3,6 +3,7 @@
 mod fetch;
 mod hostile;
 mod serve;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -342,6 +342,47 @@ fn dear_requests_come_at_a_rate() {
     assert!(ready > Duration::from_secs(1), "{spent} requests of 20,000 nodes: {ready:?}");
 }
 
+/// P5, P13: the longest requests, whether they lead anywhere or not, take a bounded amount of memory.
+#[test]
+fn dear_requests_take_little_memory() {
+    let repo = Repo::new();
+    let files = (0..3000).map(|n| (format!("file {n}"), format!("words of file {n}").into_bytes().repeat(20)));
+    let files: Vec<(String, Vec<u8>)> = files.collect();
+    let head = repo.commit(&tree(files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone()))), &[]);
+    let all: Vec<u16> = (0..2000).collect();
+    let (deep, near) = (vec![0u16; 8000], [0u16]);
+    let many: Vec<(&[u16], &[u16])> =
+        (0..4000).map(|n| (if n % 2 == 0 { &near[..] } else { &[] }, &all[..1])).collect();
+    let wide: Vec<[u16; 2]> = (0..8).map(|n| [0, n]).collect();
+    let wide: Vec<(&[u16], &[u16])> = wide.iter().map(|path| (&path[..], &all[..])).collect();
+    let requests = [
+        ("a walk", Message::Walk(whole(head, None))),
+        ("a deep path", get(head, &[(&deep, &all)])),
+        ("many nodes", get(head, &many)),
+        ("many children", get(head, &wide)),
+    ];
+    for (what, request) in requests {
+        let shared = everything();
+        let mut serving = stream(&shared);
+        let mut sent = 0;
+        let cost = allocation_counter::measure(|| {
+            serving.receive(&hello().encode(), ZERO);
+            serving.receive(&request.encode(), ZERO);
+            let mut now = ZERO;
+            loop {
+                match serving.turn(&repo.store, now).expect("no breach") {
+                    Turn::Send(bytes) => sent += bytes.len(),
+                    Turn::Again => {}
+                    Turn::Wait(until) => now = until,
+                    Turn::Read | Turn::Close | Turn::Call { .. } => break,
+                }
+            }
+        });
+        assert!(sent > Message::Refused(Refusal::Busy).encode().len() + 23, "{what}: no answer");
+        assert!(cost.bytes_max < 4 << 20, "{what}: {} bytes", cost.bytes_max);
+    }
+}
+
 /// P5: requests of any length that is announced.
 #[test]
 fn lengths_out_of_bounds_close_the_stream() {

@@ -10,6 +10,7 @@ use libp2p::identity::{Keypair, PublicKey, ed25519};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{SwarmEvent, dial_opts::DialOpts};
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder};
+use libp2p_stream::IncomingStreams;
 use tokio::sync::watch;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -17,6 +18,70 @@ const WAIT: Duration = Duration::from_secs(20);
 /// The key with a seed, as nodes of these tests have it.
 pub fn key(seed: u8) -> ed25519::Keypair {
     ed25519::SecretKey::try_from_bytes(&mut [seed; 32]).expect("a key").into()
+}
+
+/// The key of the peer with a seed.
+pub fn peer(seed: u8) -> PeerKey {
+    PeerKey(key(seed).public().to_bytes())
+}
+
+fn multiaddr(addr: std::net::SocketAddr) -> Multiaddr {
+    Multiaddr::from(addr.ip()).with(Protocol::Udp(addr.port())).with(Protocol::QuicV1)
+}
+
+fn protocol(class: Class) -> StreamProtocol {
+    StreamProtocol::new(match class {
+        Class::Bulk => "/filesync/1/bulk",
+        Class::Call => "/filesync/1/call",
+        Class::Raft => "/filesync/1/raft",
+        Class::Join => "/filesync/1/join",
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// A swarm that takes little before somebody reads it.
+fn swarm(seed: u8) -> libp2p::Swarm<libp2p_stream::Behaviour> {
+    SwarmBuilder::with_existing_identity(Keypair::from(key(seed)))
+        .with_tokio()
+        .with_quic_config(|mut quic| {
+            quic.max_stream_data = 1 << 20;
+            quic
+        })
+        .with_behaviour(|_| libp2p_stream::Behaviour::new())
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
+        .build()
+}
+
+/// The first packets of so many connections, from somebody who then falls silent.
+pub fn first_packets(count: usize) -> Vec<Vec<u8>> {
+    let catcher = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    catcher.set_read_timeout(Some(WAIT)).expect("set");
+    let addr = multiaddr(catcher.local_addr().expect("an address"));
+    let runtime = runtime();
+    runtime.spawn(async move {
+        let mut swarm = swarm(99);
+        (0..count).for_each(|_| swarm.dial(addr.clone()).expect("dials"));
+        loop {
+            // Packets that were lost are made up for by others.
+            if let SwarmEvent::OutgoingConnectionError { .. } = swarm.select_next_some().await {
+                swarm.dial(addr.clone()).expect("dials");
+            }
+        }
+    });
+    let mut packets = std::collections::BTreeMap::new();
+    let mut packet = vec![0; 2000];
+    while packets.len() < count {
+        let len = catcher.recv(&mut packet).expect("they come");
+        // A long header: flags, version, and then the name that its sender chose for the connection.
+        let name = packet[6..][..usize::from(packet[5])].to_vec();
+        packets.entry(name).or_insert_with(|| packet[..len].to_vec());
+    }
+    runtime.shutdown_background();
+    packets.into_values().collect()
 }
 
 /// A good first message.
@@ -35,20 +100,12 @@ pub struct Raw {
 impl Raw {
     /// Connects as the peer with a seed.
     pub fn connect(seed: u8, to: &PeerKey, addr: &str) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let addr: std::net::SocketAddr = addr.parse().expect("an address");
-        let addr = Multiaddr::from(addr.ip()).with(Protocol::Udp(addr.port())).with(Protocol::QuicV1);
+        let runtime = runtime();
+        let addr = multiaddr(addr.parse().expect("an address"));
         let peer = PublicKey::from(ed25519::PublicKey::try_from_bytes(&to.0).expect("a key")).to_peer_id();
         let (send, connected) = watch::channel(true);
         let control = runtime.block_on(async {
-            let mut swarm = SwarmBuilder::with_existing_identity(Keypair::from(key(seed)))
-                .with_tokio()
-                .with_quic()
-                .with_behaviour(|_| libp2p_stream::Behaviour::new())
-                .expect("a behaviour")
-                .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
-                .build();
+            let mut swarm = swarm(seed);
             swarm.dial(DialOpts::peer_id(peer).addresses(vec![addr]).build()).expect("dials");
             while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
             let control = swarm.behaviour().new_control();
@@ -75,14 +132,29 @@ impl Raw {
 
     /// Opens a stream and says nothing.
     pub fn open(&self, class: Class) -> Stream {
-        let name = match class {
-            Class::Bulk => "/filesync/1/bulk",
-            Class::Call => "/filesync/1/call",
-            Class::Raft => "/filesync/1/raft",
-            Class::Join => "/filesync/1/join",
-        };
         let mut control = self.control.clone();
-        self.wait(control.open_stream(self.peer, StreamProtocol::new(name))).expect("opened")
+        self.wait(control.open_stream(self.peer, protocol(class))).expect("opened")
+    }
+
+    /// The same, if it is let.
+    pub fn try_open(&self, class: Class) -> Option<Stream> {
+        let mut control = self.control.clone();
+        self.wait(control.open_stream(self.peer, protocol(class))).ok()
+    }
+
+    /// From here on it takes streams that the other side opens.
+    pub fn listen(&self, class: Class) -> IncomingStreams {
+        self.control.clone().accept(protocol(class)).expect("nobody else does")
+    }
+
+    /// The next one, and what it begins with: a Hello.
+    pub fn accept(&self, incoming: &mut IncomingStreams) -> (Stream, Vec<u8>) {
+        self.wait(async {
+            let (_, mut stream) = incoming.next().await.expect("one comes");
+            let mut hello = vec![0; 66];
+            stream.read_exact(&mut hello).await.expect("a Hello");
+            (stream, hello)
+        })
     }
 
     /// Says something.
@@ -91,6 +163,11 @@ impl Raw {
             stream.write_all(bytes).await.expect("written");
             stream.flush().await.expect("flushed");
         });
+    }
+
+    /// Says something, if it is let.
+    pub fn try_send(&self, stream: &mut Stream, bytes: &[u8]) {
+        self.wait(async { drop(stream.write_all(bytes).await.and(stream.flush().await)) });
     }
 
     /// Opens a stream with a good Hello; the answer, whole.

@@ -2,6 +2,7 @@
 
 use ed25519_dalek::{Signature, VerifyingKey};
 
+use super::room::{INVITE_LEN, addresses_len, member_len};
 use super::{Member, OpenInvite, State};
 use crate::command::{Admit, Founder, Invite, Outcome, Refusal, Role};
 use crate::ids::{InviteKey, NodeId, PeerKey};
@@ -12,10 +13,10 @@ pub const NAME_LEN_MAX: usize = 255;
 pub const ADDRESSES_MAX: usize = 8;
 /// The longest address, in bytes.
 pub const ADDRESS_LEN_MAX: usize = 256;
-/// The most members there can ever have been.
-pub const MEMBERS_MAX: usize = 10_000;
 /// The most invites at a time: each is a row that every node keeps.
-pub const INVITES_MAX: usize = 10_000;
+pub const INVITES_MAX: usize = 1_000;
+/// The most of them that one member may have issued who does not vote: others come to it too.
+pub const INVITES_OF_ONE_MAX: usize = 100;
 
 impl State {
     pub(super) fn found(&mut self, founder: &Founder) -> Result<Outcome, Refusal> {
@@ -50,13 +51,26 @@ impl State {
             Some(_) => return Err(Refusal::InviteMismatch),
             None => {}
         }
-        let now = self.now;
-        self.invites.retain(|_, invite| invite.expires.is_none_or(|expires| expires > now));
-        if self.invites.len() >= INVITES_MAX {
-            return Err(Refusal::TooMuch(format!("there are {INVITES_MAX} invites")));
-        }
+        self.check_room_for_invite(invite.by)?;
         self.invites.insert(invite.key, open);
         Ok(Outcome::Done)
+    }
+
+    /// Clears away what is over, and fails unless there is room for one more of this issuer.
+    fn check_room_for_invite(&mut self, by: NodeId) -> Result<(), Refusal> {
+        let now = self.now;
+        self.invites.retain(|_, invite| invite.expires.is_none_or(|expires| expires > now));
+        // Those that are used up stay as long as they may, so that who comes with one is told so.
+        if self.invites.len() >= INVITES_MAX {
+            self.invites.retain(|_, invite| invite.uses > 0);
+        }
+        let of_one = self.invites.values().filter(|invite| invite.by == by && invite.uses > 0).count();
+        let too_much = |count| Err(Refusal::TooMuch(format!("there are {count} invites")));
+        match self.is_voter(by) {
+            false if of_one >= INVITES_OF_ONE_MAX => too_much(of_one),
+            _ if self.invites.len() >= INVITES_MAX => too_much(self.invites.len()),
+            is_voter => self.check_room(INVITE_LEN, is_voter),
+        }
     }
 
     pub(super) fn revoke(&mut self, key: &InviteKey, by: NodeId) -> Result<Outcome, Refusal> {
@@ -70,6 +84,15 @@ impl State {
     }
 
     pub(super) fn admit(&mut self, admit: &Admit) -> Result<Outcome, Refusal> {
+        if let Some(node) = self.look_at(admit)? {
+            return Ok(Outcome::Admitted(node));
+        }
+        self.invites.entry(admit.invite).and_modify(|invite| invite.uses = invite.uses.saturating_sub(1));
+        Ok(Outcome::Admitted(self.number(newcomer(admit))))
+    }
+
+    /// Whether somebody may come in; the number of one who is in already.
+    fn look_at(&self, admit: &Admit) -> Result<Option<NodeId>, Refusal> {
         check_texts(&admit.name, &admit.addresses)?;
         if !is_signed(admit, &admit.signed_bytes(self.repository)) {
             return Err(Refusal::InviteMismatch);
@@ -77,30 +100,31 @@ impl State {
         match self.member_by_key(admit.peer) {
             Some((_, member)) if member.is_removed => return Err(Refusal::WasRemoved),
             // The answer was lost: asking twice spends one use.
-            Some((node, member)) if member.invite == Some(admit.invite) => return Ok(Outcome::Admitted(node)),
+            Some((node, member)) if member.invite == Some(admit.invite) => return Ok(Some(node)),
             Some(_) => return Err(Refusal::InviteMismatch),
             None => {}
         }
-        let now = self.now;
-        let invite = self.invites.get_mut(&admit.invite).ok_or(Refusal::NoInvite)?;
-        if invite.expires.is_some_and(|expires| expires <= now) {
+        let invite = self.invites.get(&admit.invite).ok_or(Refusal::NoInvite)?;
+        if invite.expires.is_some_and(|expires| expires <= self.now) {
             return Err(Refusal::InviteExpired);
         }
         if invite.role != admit.role {
             return Err(Refusal::InviteMismatch);
         }
-        if self.members.len() >= MEMBERS_MAX {
-            return Err(Refusal::TooMuch(format!("there were {MEMBERS_MAX} members")));
+        if invite.uses == 0 {
+            return Err(Refusal::InviteUsedUp);
         }
-        invite.uses = invite.uses.checked_sub(1).ok_or(Refusal::InviteUsedUp)?;
-        let member = Member::new(admit.peer, &admit.name, admit.role, &admit.addresses);
-        let member = Member { is_partial: admit.is_partial, invite: Some(admit.invite), ..member };
-        Ok(Outcome::Admitted(self.number(member)))
+        self.check_room(member_len(&newcomer(admit)), self.is_voter(invite.by))?;
+        Ok(None)
     }
 
-    /// Whether somebody would be let in as things stand: for a look before it is written to the log.
+    /// Whether somebody would be let in as things stand: for a look before it is written to the log. Strangers ask, whose keys
+    /// cost nothing: so it costs little where nobody invited them.
     pub fn check_admit(&self, admit: &Admit) -> Result<(), Refusal> {
-        self.clone().admit(admit).map(drop)
+        if !self.invites.contains_key(&admit.invite) && self.member_by_key(admit.peer).is_none() {
+            return Err(Refusal::NoInvite);
+        }
+        self.look_at(admit).map(drop)
     }
 
     pub(super) fn remove(&mut self, node: NodeId, by: NodeId) -> Result<Outcome, Refusal> {
@@ -117,15 +141,23 @@ impl State {
 
     pub(super) fn set_role(&mut self, node: NodeId, role: Role, by: NodeId) -> Result<Outcome, Refusal> {
         self.check_voter(by)?;
-        self.member(node)?;
+        let member = self.member(node)?;
         self.check_votes_not(node)?;
+        if role >= Role::Writer {
+            self.check_room_to_publish(member)?;
+        }
         self.members.entry(node).and_modify(|member| member.role = role);
         Ok(Outcome::Done)
     }
 
     pub(super) fn set_addresses(&mut self, node: NodeId, addresses: &[String]) -> Result<Outcome, Refusal> {
-        self.member(node)?;
+        let member = self.member(node)?;
         check_texts("", addresses)?;
+        let more = addresses_len(addresses).saturating_sub(addresses_len(&member.addresses));
+        if more > 0 {
+            // Voters made it a candidate, and it has to be found by the others.
+            self.check_room(more, member.role == Role::Candidate)?;
+        }
         self.members.entry(node).and_modify(|member| member.addresses = addresses.to_vec());
         Ok(Outcome::Done)
     }
@@ -166,6 +198,12 @@ impl Member {
             last_try: None,
         }
     }
+}
+
+/// Who is let in, before he has his number.
+fn newcomer(admit: &Admit) -> Member {
+    let member = Member::new(admit.peer, &admit.name, admit.role, &admit.addresses);
+    Member { is_partial: admit.is_partial, invite: Some(admit.invite), ..member }
 }
 
 fn check_texts(name: &str, addresses: &[String]) -> Result<(), Refusal> {

@@ -6,9 +6,6 @@ use super::{Applied, Decided, State, Step, StepId, majority};
 use crate::command::{Outcome, Publish, Receipts, Refusal, Role};
 use crate::ids::{MAIN, NodeId, Position};
 
-/// The most refs, tags among them: each is a row that every node keeps and that a snapshot carries.
-pub const REFS_MAX: usize = 50_000;
-
 impl State {
     /// Decides on a publish.
     ///
@@ -72,8 +69,8 @@ impl State {
             return Ok(Decision::Lost);
         }
         if publish.change.new.is_some() {
-            if self.refs.len() >= REFS_MAX && publish.change.expected.is_none() {
-                return Err(Refusal::TooMuch(format!("there are {REFS_MAX} refs")));
+            if publish.change.expected.is_none() {
+                self.check_room_for_ref(&publish.change.name)?;
             }
             self.check_held(publish.receipts.as_ref())?;
         }

@@ -4,6 +4,7 @@ mod change;
 mod members;
 mod publish;
 mod random;
+mod room;
 
 use std::collections::BTreeSet;
 

@@ -8,7 +8,7 @@ use filesync_p2p::peer::Class;
 use filesync_p2p::transport::{self, Answers, Caller};
 use filesync_raft_log::command::{Admit, Command, Outcome};
 use filesync_raft_log::error::{ProposeError, ReadError};
-use filesync_raft_log::ids::{self, NodeId};
+use filesync_raft_log::ids::{self, LeaderId, NodeId};
 use filesync_raft_log::{Log, Sender, State, TryStatus};
 
 use super::calls::{About, Answer, Call, TryState, decode, encode};
@@ -63,14 +63,24 @@ pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
         Call::About => Answer::About(about(core)),
         Call::Join(admit) => join(core, admit).await,
         Call::Publish { seq, change } => lead::publish(core, from, seq, change).await,
-        // A receipt is for the leader that asks for it.
-        Call::Hold { id, .. } if id.leader.node != from => Answer::Failed("a try of another leader".to_owned()),
+        // A receipt is for the leader that asks for it: the one that is followed here. What another had pinned would stay for ever.
+        Call::Hold { id, .. } if id.leader.node != from || !follows(core, id.leader) => {
+            Answer::Failed("a try of another leader".to_owned())
+        }
         Call::Hold { id, commit } => hold::hold(core, hold::Asked { id, commit }, vec![from]).await,
         call => match core.log.get() {
             None => Answer::NotLeader(None),
             Some(log) => answer_by_log(core, log, from, call).await,
         },
     }
+}
+
+/// Whether this node takes part in the log, and follows this leadership now.
+fn follows(core: &Core, leader: LeaderId) -> bool {
+    core.log.get().is_some_and(|log| {
+        let status = log.status();
+        (status.term, status.leader) == (leader.term, Some(leader.node))
+    })
 }
 
 async fn answer_by_log(core: &Arc<Core>, log: &Log, from: NodeId, call: Call) -> Answer {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{DECIDE, proposed};
-use super::calls::{Answer, Call, encode};
+use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
@@ -23,8 +23,6 @@ use super::sync::tags::PREFIX;
 use crate::error::ErrorKind;
 use crate::tags;
 
-/// What is known of a cluster travels in one answer, of 1 MiB at most: no more tags are made when it is half full.
-const STATE_LEN_MAX: usize = 512 << 10;
 /// How long a voter may take to answer that it is at it.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long to leave a voter alone that cannot be reached.
@@ -100,8 +98,8 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
 /// A tag names what is published: then its closure is held as part of that, and is pinned for this try like any other.
 async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChange, progress: &Progress) -> Answer {
     let Some(new) = change.new else { return propose(log, of, seq, change, BTreeSet::new()).await };
-    if change.expected.is_none() && log.read(|state| encode(state).len()) > STATE_LEN_MAX {
-        return Answer::Refused("the cluster has as many tags as it can tell of".to_owned());
+    if let Err(answer) = log.read(|state| check_room(state, &change)) {
+        return answer;
     }
     let main = RefName::new(MAIN).ok().and_then(|main| log.read(|state| state.refs.get(&main).copied()));
     match main {
@@ -117,6 +115,15 @@ async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChan
     match hold_everywhere(core, &asked, progress, gather(core, log, &asked, progress)).await {
         Ok(holders) => propose(log, of, seq, change, holders).await,
         Err(answer) => answer,
+    }
+}
+
+/// A ref that is not there yet is to be told of with all others. The state machine looks again: here it is for not having
+/// others hold what will be refused.
+fn check_room(state: &State, change: &RefChange) -> Result<(), Answer> {
+    match change.expected {
+        Some(_) => Ok(()),
+        None => state.check_room_for_ref(&change.name).map_err(|refusal| Answer::Refused(refusal.to_string())),
     }
 }
 
@@ -258,4 +265,34 @@ fn is_majority(state: &State, holders: &BTreeSet<NodeId>) -> bool {
     let target = state.change.as_ref().map(|change| &change.target);
     !state.voters.is_empty()
         && state.voters.iter().chain(target).all(|set| set.iter().filter(counts).count() >= majority(set.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_raft_log::ids::RepositoryId;
+
+    use super::super::calls::encode;
+    use super::*;
+
+    fn change(number: u64, expected: Option<Id>) -> RefChange {
+        let name = RefName::new(&format!("{PREFIX}{number:0>200}")).unwrap();
+        RefChange { name, expected, new: Some(Id([2; 32])) }
+    }
+
+    /// A writer that makes tag after tag is refused, before what is known of the cluster is too long to be told.
+    #[test]
+    fn no_more_tags_are_made_than_can_be_told_of() {
+        let mut state = State::new(RepositoryId([7; 32]));
+        let made = (0..100_000).find(|number| {
+            let change = change(*number, None);
+            let refused = check_room(&state, &change);
+            state.refs.insert(change.name, Id([1; 32]));
+            refused.is_err()
+        });
+        let made = made.unwrap();
+        assert!(made > 1_000, "{made}");
+        assert!(matches!(check_room(&state, &change(made + 1, None)), Err(Answer::Refused(_))));
+        assert!(check_room(&state, &change(7, Some(Id([1; 32])))).is_ok(), "those that are there move on");
+        assert!(encode(&Answer::Facts(Box::new(state))).len() < 1 << 20);
+    }
 }

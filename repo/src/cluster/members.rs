@@ -244,7 +244,10 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
         }
     });
     let abouts: Vec<Option<About>> = core.wait(futures::future::join_all(asked))?;
-    let leader = abouts.iter().flatten().max_by_key(|about| (about.leader.is_some(), about.applied));
+    // Others may say what they like.
+    let of_voters = nodes.iter().zip(&abouts).filter(|(node, _)| state.is_voter(**node));
+    let leader = of_voters.filter_map(|(_, about)| about.as_ref());
+    let leader = leader.max_by_key(|about| (about.leader.is_some(), about.applied));
     let leader = leader.and_then(|about| about.leader);
     let shown = nodes.iter().zip(&abouts).filter_map(|(node, about)| {
         let member = state.members.get(node)?;

@@ -18,7 +18,9 @@ use crate::request::{
 
 mod access;
 mod heal;
+mod liars;
 mod recover;
+mod room;
 mod tags;
 
 const TIME: Duration = Duration::from_secs(30);

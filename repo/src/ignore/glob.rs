@@ -1,4 +1,4 @@
-//! Git's `wildmatch`, for the patterns in which the `ignore` crate sees something else than git does.
+//! Git's `wildmatch`, for all patterns but those that the `ignore` crate looks up.
 //!
 //! A pattern becomes a short list of steps, and matching follows all ways through them at once: no recursion, and
 //! time proportional to the length of the name whatever the pattern. The semantics are those of gitignore(5) and of
@@ -111,8 +111,21 @@ impl Glob {
         Self(steps)
     }
 
+    /// Whether the text begins and ends as it must: by this alone most names are told from most patterns.
+    fn fits_at_the_ends(&self, text: &[u8]) -> bool {
+        let fits = |step: Option<&Step>, byte: Option<&u8>| match (step, byte) {
+            (Some(Step::Byte(set)), Some(&byte)) => set.has(byte),
+            (Some(Step::Byte(_) | Step::Never), None) => false,
+            _ => true,
+        };
+        fits(self.0.first(), text.first()) && fits(self.0.last(), text.last())
+    }
+
     /// Whether the whole text matches.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
+        if !self.fits_at_the_ends(text) {
+            return false;
+        }
         // `alive[i]`: the text so far has brought us before step i.
         let mut alive = vec![false; self.0.len() + 1];
         let mut next = alive.clone();

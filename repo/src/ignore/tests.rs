@@ -536,6 +536,46 @@ fn single_rules() {
     }
 }
 
+/// The largest file that is read takes a bounded amount of memory, whatever its rules are; and so does looking names up in it.
+#[test]
+fn large_files_take_little_memory() {
+    type Rule = fn(usize) -> String;
+    let rule_of: [(&str, Rule); 6] = [
+        ("letters", |_| "a\n".to_owned()),
+        ("names", |number| format!("{number:x}\n")),
+        ("endings", |number| format!("*.{number:x}\n")),
+        // Each a regular expression of its own, once.
+        ("wildcards", |number| format!("a*{number:x}?.c\n")),
+        ("automata", |number| format!("*a{}{number:x}*.c\n", "?".repeat(18))),
+        ("paths", |number| format!("**/a*/{number:x}/**\n")),
+    ];
+    let mut random = Random::new(1);
+    let names: Vec<Vec<u8>> = (0..2)
+        .map(|_| {
+            let letters = (0..200).map(|_| if random.below(2) == 0 { b'a' } else { b'b' });
+            letters.chain(*b".c").collect()
+        })
+        .collect();
+    for (what, rule) in rule_of {
+        let mut file = Vec::new();
+        for number in 0.. {
+            let line = rule(number);
+            if file.len() + line.len() > 256 << 10 {
+                break;
+            }
+            file.extend_from_slice(line.as_bytes());
+        }
+        let mut rules = Rules::default();
+        let cost = allocation_counter::measure(|| {
+            rules = Rules::default().with_file(b"", &file);
+            names.iter().for_each(|name| _ = rules.leave_out(name, false));
+        });
+        let mib = cost.bytes_max >> 20;
+        assert!(mib <= 192, "{what}: {mib} MiB for a file of 256 KiB");
+        assert!(!rules.is_empty());
+    }
+}
+
 #[test]
 fn no_rules_no_level() {
     assert!(Rules::default().with_file(b"", b"# only\n\n# comments\n").is_empty());

@@ -12,8 +12,10 @@ use super::open::open_beneath;
 use super::stat::{Kind, Stat};
 use crate::ignore::{IGNORE_FILE, Rules, Verdict};
 
-/// Ignore files are not larger.
-const IGNORE_FILE_LEN_MAX: u64 = 16 << 20;
+/// Ignore files are not larger: a rule of a single letter costs up to a kilobyte of memory.
+pub(super) const IGNORE_FILE_LEN_MAX: usize = 256 << 10;
+/// Nor are that of a directory and those above it together, whose rules are all kept.
+const IGNORE_FILES_LEN_MAX: usize = 512 << 10;
 
 /// The rule that decides about `path`, if any: the one that leaves out a directory above it, or else the last one
 /// that matches, negated or not. `path` need not exist; then it is taken for a file, or with `as_directory` for one.
@@ -58,11 +60,19 @@ pub(super) fn read(fd: BorrowedFd<'_>, directory: &RepoPath, above: &Rules) -> R
     if !prefix.is_empty() {
         prefix.push(b'/');
     }
+    let failed = |source| ScanError::IgnoreFile { path: [prefix.as_slice(), IGNORE_FILE].concat(), source };
     match read_file(fd) {
+        Ok(Some(bytes)) if above.len() + bytes.len() > IGNORE_FILES_LEN_MAX => {
+            Err(failed(too_large("larger than 512 KiB together with those above it")))
+        }
         Ok(Some(bytes)) => Ok(above.with_file(&prefix, &bytes)),
         Ok(None) => Ok(above.clone()),
-        Err(source) => Err(ScanError::IgnoreFile { path: [prefix.as_slice(), IGNORE_FILE].concat(), source }),
+        Err(source) => Err(failed(source)),
     }
+}
+
+fn too_large(cause: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, cause)
 }
 
 /// As in git, a symlink holds no rules, since in a commit it might point anywhere; nor does anything but a file.
@@ -78,9 +88,9 @@ fn read_file(directory: BorrowedFd<'_>) -> io::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    file.take(IGNORE_FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > IGNORE_FILE_LEN_MAX) {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    file.take(IGNORE_FILE_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > IGNORE_FILE_LEN_MAX {
+        return Err(too_large("larger than 256 KiB"));
     }
     Ok(Some(bytes))
 }

@@ -332,6 +332,28 @@ fn ignore_files_that_are_no_files() {
     assert!(found.failed.is_empty() && found.entries.values().all(|(_, ignored)| !ignored));
 }
 
+/// Ignore files come with the trees of others, and their rules are kept in memory.
+#[test]
+fn ignore_files_have_a_limit() {
+    use super::rules::IGNORE_FILE_LEN_MAX;
+
+    let mut file = b"left-out\n".to_vec();
+    file.resize(IGNORE_FILE_LEN_MAX, b'#');
+    let root = TempDir::new();
+    root.file(".filesyncignore", &file);
+    root.file("a/.filesyncignore", &file);
+    root.file("a/left-out", b"");
+    let found = walk(&root, ScanOptions::default());
+    assert!(found.failed.is_empty(), "{:?}", found.failed);
+    // Together with those above it, one byte is too much.
+    root.file("a/b/.filesyncignore", b"x");
+    let found = walk(&root, ScanOptions::default());
+    assert_eq!(found.failed.len(), 1, "{:?}", found.failed);
+    file.push(b'#');
+    root.file(".filesyncignore", &file);
+    assert_eq!(walk(&root, ScanOptions::default()).failed.len(), 1);
+}
+
 // With the stat cache.
 
 fn entry(entry: &ScanEntry) -> Entry {

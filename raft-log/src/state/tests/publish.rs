@@ -1,6 +1,5 @@
 use super::*;
 use crate::command::TryId;
-use crate::state::publish::REFS_MAX;
 
 #[test]
 fn a_ref_moves_from_where_it_is_expected() {
@@ -192,19 +191,4 @@ fn names_of_refs() {
     for bad in ["", "a\nb", "\0", &"x".repeat(256)] {
         assert!(RefName::new(bad).is_err(), "{bad:?}");
     }
-}
-
-#[test]
-fn refs_are_not_without_number() {
-    let mut world = World::new();
-    for number in 0..REFS_MAX - 1 {
-        let name = RefName::new(&number.to_string()).expect("a name");
-        world.state.refs.insert(name, id(1));
-    }
-    assert_published(&world.publish(change(None, Some(1)), &[1]));
-    let name = RefName::new("one more").expect("a name");
-    let more = world.publish(RefChange { name, expected: None, new: Some(id(1)) }, &[1]);
-    assert!(matches!(more, Outcome::Refused(Refusal::TooMuch(_))), "{more:?}");
-    // Those that are there move on.
-    assert_published(&world.publish(change(Some(1), Some(2)), &[1]));
 }
