@@ -89,9 +89,7 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
             confirm(context)?;
             PeersRequest::Recover
         }
-        Some(PeersCommand::Demote { node, role }) => {
-            PeersRequest::Demote { node: node.clone(), role: role.role() }
-        }
+        Some(PeersCommand::Demote { node, role }) => PeersRequest::Demote { node: node.clone(), role: role.role() },
     };
     let ClusterAnswer::Peers(peers) = context.ask_cluster(&ClusterRequest::Peers(request, args.timeout))? else {
         return Err(misunderstood());
