@@ -18,6 +18,7 @@ use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
 use super::remote::MAIN;
+use super::room;
 use super::sync::tags::PREFIX;
 use crate::error::ErrorKind;
 use crate::tags;
@@ -74,7 +75,7 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
     let _offer = core.view.offer(CommitId::from_bytes(new.0));
     // Bulk comes first: what is here by the time it is his turn need not be fetched then. Nor by others, where the ref
     // stands elsewhere already: it will be merged, and come again.
-    if let Err(answer) = hold_here(core, &asked, &progress).await {
+    if let Err(answer) = hold_here(core, log, &asked, &progress).await {
         return answer;
     }
     let stands = || log.read(|state| state.refs.get(&change.name).copied());
@@ -115,7 +116,7 @@ async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChan
         None => return Answer::Refused("nothing is published yet".to_owned()),
     }
     let asked = Asked { id: of.id, commit: new };
-    if let Err(answer) = hold_here(core, &asked, progress).await {
+    if let Err(answer) = hold_here(core, log, &asked, progress).await {
         return answer;
     }
     match gather(core, log, &asked, progress).await {
@@ -155,15 +156,21 @@ fn decided(state: &State, client: NodeId, seq: u64, change: &RefChange) -> Optio
     (last.seq == seq && last.change == *change).then(|| last.outcome.clone())
 }
 
-/// Has the leader itself hold.
-async fn hold_here(core: &Arc<Core>, asked: &Asked, progress: &Progress) -> Result<(), Answer> {
+/// Has the leader itself hold. If there is no room for that, another is to lead.
+async fn hold_here(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress) -> Result<(), Answer> {
     let (here, by, wanted) = (Arc::clone(core), progress.clone(), *asked);
     let sources = [asked.id.client];
-    match tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by)).await {
-        Ok(Ok(())) => Ok(()),
+    let held = tokio::task::spawn_blocking(move || {
+        let held = hold::hold_now(&here, &wanted, &sources, &by);
+        let stands_back = held.is_err() && here.log.get().is_some_and(|log| room::look_after(&here, log));
+        (held, stands_back)
+    });
+    match held.await {
+        Ok((_, true)) => Err(Answer::NotLeader(log.leader())),
+        Ok((Ok(()), _)) => Ok(()),
         // What is wrong with the commit stays so.
-        Ok(Err(error)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
-        Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
+        Ok((Err(error), _)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
+        Ok((Err(error), _)) => Err(Answer::Failed(error.to_string())),
         Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
 }
