@@ -70,7 +70,8 @@ impl<'a> Nemesis<'a> {
 
     /// Whether it came to that.
     fn carry_out(&mut self, step: &Step, whom: &[usize]) -> bool {
-        let machines: Vec<&Machine> = whom.iter().map(|number| &self.cluster.machines[*number]).collect();
+        let cluster = self.cluster;
+        let machines: Vec<&Machine> = whom.iter().map(|number| &cluster.machines[*number]).collect();
         match step.fault {
             Fault::Kill => kill(&machines, step.lasts),
             Fault::Pause => pause(&machines, step.lasts),
@@ -79,15 +80,15 @@ impl<'a> Nemesis<'a> {
             Fault::Mute => self.cut(whom, Way::Out, step.lasts),
             Fault::Delay | Fault::Loss | Fault::Twice | Fault::Calm => self.set_weather(step),
             Fault::Full => return fill(machines[0], step.lasts),
-            Fault::Slow => slow(machines[0], self.cluster, step),
+            Fault::Slow => slow(machines[0], cluster, step),
             Fault::Clock => machines[0].clock.set(if step.degree.is_multiple_of(2) { HOUR } else { -HOUR }),
             Fault::Rot => return self.rot(machines[0]),
             Fault::Collect => return machines[0].run(&["gc"]).status == Some(0),
-            Fault::Guest => members::guest_comes_and_goes(self.cluster, &self.newcomer("guest"), step.lasts),
-            Fault::Demote => members::voter_pauses(self.cluster, machines[0], step.lasts),
+            Fault::Guest => members::guest_comes_and_goes(cluster, &self.newcomer("guest"), step.lasts),
+            Fault::Demote => members::voter_pauses(cluster, machines[0], step.lasts),
             Fault::Replace => {
                 let name = self.newcomer("new");
-                return members::member_is_replaced(self.cluster, self.history, machines[0], &name);
+                return members::member_is_replaced(cluster, self.history, machines[0], &name);
             }
         }
         true

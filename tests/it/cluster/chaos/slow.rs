@@ -38,7 +38,7 @@ impl Drop for Slow {
     fn drop(&mut self) {
         // In order: it lets go of every thread before it ends.
         if let Some(strace) = i32::try_from(self.strace.id()).ok().and_then(Pid::from_raw) {
-            drop(kill_process(strace, Signal::TERM));
+            let _ = kill_process(strace, Signal::TERM);
         }
         drop(self.strace.wait());
     }
