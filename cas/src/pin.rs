@@ -56,7 +56,11 @@ pub fn all(vfs: &dyn Vfs) -> Result<Vec<Pin>, OpenError> {
     for (name, _) in vfs.list(Path::new(DIR)).map_err(io(Path::new(DIR)))? {
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         let path = path(&id);
-        let bytes = read_to_end(vfs, &path, FILE_LEN_MAX).map_err(io(&path))?;
+        let bytes = match read_to_end(vfs, &path, FILE_LEN_MAX) {
+            // Another thread let it go since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read.map_err(io(&path))?,
+        };
         let (roots, note) = decode(&bytes).map_err(|cause| OpenError::Damaged { path, cause })?;
         pins.push(Pin { id, roots, note });
     }
@@ -95,4 +99,36 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<(Kind, ContentHash)>, String),
     let note = note.unwrap_or_default();
     check_form(bytes, &encode(&roots, &note))?;
     Ok((roots, note))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{Fault, FaultVfs, LossVfs, Op, Plan, Scope};
+
+    /// A node lets pins go while its commands read what must stay: one that went in between is none, and no failure. What
+    /// cannot be read is one.
+    #[test]
+    fn a_pin_that_goes_while_they_are_read_is_none() {
+        const NOENT: i32 = 2;
+        const IO: i32 = 5;
+        let disk = LossVfs::new();
+        disk.mkdir(Path::new(DIR), 0o755).unwrap();
+        for n in 1..=3 {
+            let roots = vec![(Kind(1), ContentHash::from_bytes([n; 32]))];
+            put(&disk, &Pin { id: ContentHash::from_bytes([n; 32]), roots, note: String::new() }).unwrap();
+        }
+        let read = |errno: i32| {
+            let plan = Plan { scope: Scope::Only(Op::OpenRead), at: 2, fault: Fault::ErrorOnce(errno) };
+            let vfs = FaultVfs::with_plan(Arc::new(disk.clone()), plan);
+            let read = all(&vfs);
+            vfs.assert_hit();
+            read
+        };
+        assert_eq!(read(NOENT).unwrap().len(), 2);
+        assert!(matches!(read(IO), Err(OpenError::Io { .. })));
+        assert_eq!(all(&disk).unwrap().len(), 3);
+    }
 }

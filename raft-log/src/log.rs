@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::types::{Raft, RaftNode, encode};
 
 mod options;
 mod reading;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod voters;
@@ -71,6 +73,8 @@ pub struct Log {
     readers: mpsc::Sender<Reader>,
     gate: Gate,
     deadline: Duration,
+    /// It is not to lead.
+    stands_back: AtomicBool,
 }
 
 impl std::fmt::Debug for Log {
@@ -105,8 +109,22 @@ impl Log {
         tokio::spawn(proposer.run(waiting));
         let (readers, reading) = mpsc::channel(options.waiting_max);
         tokio::spawn(Rounds { raft: raft.clone(), deadline }.run(reading));
-        let (incoming, gate) = (Mutex::default(), Gate::default());
-        Ok(Self { node, repository, raft, db, store, memory, tries, incoming, queue, readers, gate, deadline })
+        let (incoming, gate, stands_back) = Default::default();
+        Ok(Self {
+            node,
+            repository,
+            raft,
+            db,
+            store,
+            memory,
+            tries,
+            incoming,
+            queue,
+            readers,
+            gate,
+            deadline,
+            stands_back,
+        })
     }
 
     /// Makes the first node of a repository its only voter and first member. Done again it does nothing.
@@ -166,6 +184,9 @@ impl Log {
 
     /// Puts a command into the queue; `taken` is called when it cannot be held back any more.
     async fn enqueue(&self, command: Command, within: Duration, taken: impl FnOnce()) -> Result<Outcome, ProposeError> {
+        if self.stands_back() {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
         let until = Instant::now() + within;
         let stopped = || ProposeError::Stopped("it was shut down".to_owned());
         let (answer, answered) = oneshot::channel();

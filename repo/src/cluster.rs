@@ -25,6 +25,7 @@ mod part;
 mod record;
 mod recover;
 pub(crate) mod remote;
+mod room;
 mod sync;
 #[cfg(test)]
 mod tests;

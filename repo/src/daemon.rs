@@ -27,7 +27,7 @@ mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use filesync_cas::vfs::{RealVfs, Vfs};
@@ -84,6 +84,7 @@ pub struct Server {
     listeners: Vec<JoinHandle<()>>,
     http: Option<SocketAddr>,
     root: PathBuf,
+    broken: Arc<OnceLock<String>>,
 }
 
 /// Wants a daemon to end. Can be kept by whoever hears of signals.
@@ -127,12 +128,14 @@ impl Server {
         let vfs = Arc::clone(repo.store.vfs());
         let control = bind_control(&root, &*vfs)?;
         let (turns, all) = (Turns::new(runtime.handle().clone()), Token::new());
+        let broken = Arc::<OnceLock<String>>::default();
         let part_options = PartOptions {
             listen: options.listen.clone(),
             moved: options.moved,
             turns: turns.clone(),
             runtime: runtime.handle().clone(),
             ending: all.clone(),
+            broken: Arc::clone(&broken),
         };
         let keeper = Keeper::new(repo, options.open.clone(), options.parts.clone(), part_options);
         let keeper = keeper.inspect_err(|_| drop(Place::remove(&*vfs)))?;
@@ -147,7 +150,7 @@ impl Server {
         }
         drop(entered);
         tracing::info!(root = %root.display(), pid = std::process::id(), http = ?address, "serving");
-        Ok(Self { runtime, service, ending, listeners, http: address, root })
+        Ok(Self { runtime, service, ending, listeners, http: address, root, broken })
     }
 
     /// Where HTTP is answered.
@@ -166,9 +169,10 @@ impl Server {
     }
 
     /// Waits until somebody wants it to end, and ends it in order: commands are stopped and answered, parts ended, the
-    /// store closed. Fails if that took too long; then the process is to be ended, which loses nothing that was told.
+    /// store closed. Fails if that took too long, or if nobody wanted it and it could not go on: then the process is to be
+    /// ended with a status that says so, which loses nothing that was told, and to be started again.
     pub fn wait(self) -> Result<(), Error> {
-        let Self { runtime, service, ending, listeners, http: _, root: _ } = self;
+        let Self { runtime, service, ending, listeners, http: _, root: _, broken } = self;
         let mut stopped = service.stopped();
         runtime.block_on(async { drop(stopped.wait_for(|stopped| *stopped).await) });
         tracing::info!("ending");
@@ -194,7 +198,8 @@ impl Server {
             Ok(()) => tracing::info!("ended"),
             Err(error) => tracing::error!(%error, "ended out of order"),
         }
-        closed
+        let broken = broken.get().map(|why| Error::new(ErrorKind::Failed, format!("the daemon cannot go on: {why}")));
+        closed.and(broken.map_or(Ok(()), Err))
     }
 }
 

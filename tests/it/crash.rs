@@ -35,7 +35,7 @@ struct Case {
 }
 
 /// Whether strace does what is needed here. Fails if it does not, unless `FILESYNC_NO_STRACE` says that it need not.
-fn has_strace() -> bool {
+pub fn has_strace() -> bool {
     let probe = Command::new("strace").args(["-f", "-o", "/dev/null", "-e", "inject=mkdir:error=EIO", "true"]).output();
     let cause = match probe {
         Ok(output) if output.status.success() => return true,

@@ -144,6 +144,19 @@ impl World {
         std::fs::write(&path, bytes).expect("a file can be written");
     }
 
+    /// Writes a file as [`World::write`] does; false if there is no room.
+    pub fn try_write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> bool {
+        let path = self.path(path);
+        let dir = path.parent().expect("below the root");
+        match std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, bytes)) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => false,
+            written => {
+                written.expect("a file can be written");
+                true
+            }
+        }
+    }
+
     /// A command in the root, to be changed further and run.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.for_all {

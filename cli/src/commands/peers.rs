@@ -3,10 +3,9 @@
 use std::io::{self, BufRead as _, Read as _, Write};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use filesync_repo::{ClusterAnswer, ClusterRequest, Peer, PeersRequest};
+use clap::{Args, Subcommand, ValueEnum};
+use filesync_repo::{ClusterAnswer, ClusterRequest, Peer, PeersRequest, Role};
 
-use super::invite::RoleWord;
 use crate::context::{Context, misunderstood};
 use crate::error::{Exit, Failure};
 use crate::{json, quote, units};
@@ -48,9 +47,9 @@ enum PeersCommand {
     Demote {
         #[arg(value_name = "NODE")]
         node: String,
-        /// What it is to be: writer or reader
+        /// What it is to be: candidate (it follows the log, and can be promoted again), writer, or reader
         #[arg(long, value_name = "ROLE", value_enum, hide_possible_values = true)]
-        role: RoleWord,
+        role: Lesser,
     },
     /// Go on with this voter alone, when the majority is lost for good
     ///
@@ -63,6 +62,24 @@ enum PeersCommand {
     },
 }
 
+/// What a member can be that does not vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Lesser {
+    Candidate,
+    Writer,
+    Reader,
+}
+
+impl Lesser {
+    fn role(self) -> Role {
+        match self {
+            Self::Candidate => Role::Candidate,
+            Self::Writer => Role::Writer,
+            Self::Reader => Role::Reader,
+        }
+    }
+}
+
 pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = match &args.command {
         None => PeersRequest::List,
@@ -72,12 +89,7 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
             confirm(context)?;
             PeersRequest::Recover
         }
-        Some(PeersCommand::Demote { node, role }) if *role != RoleWord::Voter => {
-            PeersRequest::Demote { node: node.clone(), role: role.role() }
-        }
-        Some(PeersCommand::Demote { .. }) => {
-            return Err(Failure::usage("peers demote: --role is writer or reader"));
-        }
+        Some(PeersCommand::Demote { node, role }) => PeersRequest::Demote { node: node.clone(), role: role.role() },
     };
     let ClusterAnswer::Peers(peers) = context.ask_cluster(&ClusterRequest::Peers(request, args.timeout))? else {
         return Err(misunderstood());

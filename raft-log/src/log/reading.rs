@@ -19,6 +19,10 @@ impl Log {
     /// The index that a node must have applied to see everything that was acknowledged before this call: by asking a
     /// majority. Only the leader can.
     pub async fn read_index(&self, within: Duration) -> Result<LogIndex, ReadError> {
+        // Each round would be one more sign that it is there.
+        if self.stands_back() {
+            return Err(ReadError::NotLeader { leader: self.leader() });
+        }
         let until = Instant::now() + within;
         let stopped = || ReadError::Stopped("it was shut down".to_owned());
         loop {
@@ -85,7 +89,8 @@ impl Log {
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
-        self.raft.metrics().borrow().current_leader
+        let leader = self.raft.metrics().borrow().current_leader;
+        leader.filter(|leader| *leader != self.node || !self.stands_back())
     }
 
     /// Waits until somebody else than `than` leads, or somebody at all.
@@ -121,7 +126,7 @@ impl Log {
     pub fn leading(&self) -> Option<LeaderId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let leads = metrics.state == ServerState::Leader && metrics.vote.committed;
+        let leads = metrics.state == ServerState::Leader && metrics.vote.committed && !self.stands_back();
         let id = metrics.vote.leader_id;
         leads.then_some(LeaderId { term: id.term, node: id.node_id })
     }

@@ -22,7 +22,7 @@ use super::core::Core;
 use super::join::decided;
 use super::node::Node;
 use super::remote::{Remote, index_of, main_of};
-use super::{hold, record};
+use super::{hold, record, room};
 use crate::error::{Error, ErrorKind};
 use crate::request::{FsckRequest, FsckResult, Observer, Silent};
 
@@ -66,7 +66,16 @@ fn is_deficient(core: &Core, state: &State) -> bool {
 pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let Some(log) = core.log.get() else { return };
     let mut look_again = Instant::now();
+    let mut was_stuck = false;
     while !core.is_stopping() {
+        if log.stands_back() {
+            room::look_after(core, log);
+        }
+        // Whoever met with it may have had nobody to tell. A command has the store opened anew, which ends this node.
+        match core.repo.store.check_writable() {
+            Err(error) if was_stuck => return told(&Error::from(error)),
+            writable => was_stuck = writable.is_err(),
+        }
         let began = Instant::now();
         if began >= look_again
             && let Err(error) = core.token.scope(|| look_after(core, log))

@@ -19,6 +19,7 @@ use super::core::Core;
 use super::hold::{self, Asked};
 use super::jobs::Progress;
 use super::remote::MAIN;
+use super::room;
 use super::sync::tags::PREFIX;
 use crate::error::ErrorKind;
 use crate::tags;
@@ -72,7 +73,7 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
     let asked = Asked { id: of.id, commit: new };
     let _offer = core.view.offer(CommitId::from_bytes(new.0));
     // Bulk comes first: what is here by the time it is his turn need not be fetched then.
-    let held = hold_everywhere(core, &asked, &progress, async {
+    let held = hold_everywhere(core, log, &asked, &progress, async {
         // Nor by others, where the ref stands elsewhere already: it will be merged, and come again.
         if log.read(|state| state.refs.get(&change.name).copied()) != change.expected {
             return Ok(BTreeSet::new());
@@ -112,7 +113,7 @@ async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChan
         None => return Answer::Refused("nothing is published yet".to_owned()),
     }
     let asked = Asked { id: of.id, commit: new };
-    match hold_everywhere(core, &asked, progress, gather(core, log, &asked, progress)).await {
+    match hold_everywhere(core, log, &asked, progress, gather(core, log, &asked, progress)).await {
         Ok(holders) => propose(log, of, seq, change, holders).await,
         Err(answer) => answer,
     }
@@ -161,6 +162,7 @@ fn decided(state: &State, client: NodeId, seq: u64, change: &RefChange) -> Optio
 /// Has the leader hold, and others as soon as it has what they fetch from it. Who holds by then: no sooner than it does itself.
 async fn hold_everywhere(
     core: &Arc<Core>,
+    log: &Log,
     asked: &Asked,
     progress: &Progress,
     others: impl Future<Output = Result<BTreeSet<NodeId>, Answer>>,
@@ -173,12 +175,14 @@ async fn hold_everywhere(
             Err(_) => std::future::pending().await,
         }
     };
-    tokio::try_join!(hold_here(core, asked, progress, came), others).map(|((), holders)| holders)
+    tokio::try_join!(hold_here(core, log, asked, progress, came), others).map(|((), holders)| holders)
 }
 
-/// Has the leader itself hold. `came` is told when all is here, and readable for others, though not durable.
+/// Has the leader itself hold. `came` is told when all is here, and readable for others, though not durable. If there is no room
+/// for that, another is to lead.
 async fn hold_here(
     core: &Arc<Core>,
+    log: &Log,
     asked: &Asked,
     progress: &Progress,
     came: oneshot::Sender<()>,
@@ -188,11 +192,17 @@ async fn hold_here(
     let tell = move || {
         let _ = came.send(());
     };
-    match tokio::task::spawn_blocking(move || hold::hold_now(&here, &wanted, &sources, &by, tell)).await {
-        Ok(Ok(())) => Ok(()),
+    let held = tokio::task::spawn_blocking(move || {
+        let held = hold::hold_now(&here, &wanted, &sources, &by, tell);
+        let stands_back = held.is_err() && here.log.get().is_some_and(|log| room::look_after(&here, log));
+        (held, stands_back)
+    });
+    match held.await {
+        Ok((_, true)) => Err(Answer::NotLeader(log.leader())),
+        Ok((Ok(()), _)) => Ok(()),
         // What is wrong with the commit stays so.
-        Ok(Err(error)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
-        Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
+        Ok((Err(error), _)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
+        Ok((Err(error), _)) => Err(Answer::Failed(error.to_string())),
         Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
 }

@@ -257,8 +257,10 @@ impl Node {
         let watch = move || {
             let Some(core) = core.upgrade() else { return };
             let Some(log) = core.log.get() else { return };
-            if let Ok(why) = core.wait(log.stopped()) {
-                call(&why);
+            match core.wait(log.stopped()) {
+                // In order, it stops too.
+                Ok(why) if !core.is_stopping() => call(&why),
+                _ => {}
             }
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(watch);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -41,6 +41,7 @@ impl Part for ClusterPart {
             node: Mutex::default(),
             starting: Mutex::default(),
             turns: options.turns.clone(),
+            broken: Arc::clone(&options.broken),
         };
         // Who never belonged to a cluster, and does not want to listen, founds none by that.
         if !listen.is_empty() {
@@ -57,21 +58,24 @@ struct RunningNode {
     /// Held by who starts one: a second would begin under the first.
     starting: Mutex<()>,
     turns: Turns,
+    /// Why the daemon cannot go on, once it cannot.
+    broken: Arc<OnceLock<String>>,
 }
 
 impl RunningNode {
     fn start(&self, options: &NodeOptions) -> Result<Arc<Node>, Error> {
         let repo = lock(&self.repo).clone().ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon is ending"))?;
         let store = Arc::downgrade(&repo.store);
+        let (store_breaks, log_breaks) = (Arc::clone(&self.broken), Arc::clone(&self.broken));
         let told = Arc::new(move |error: &Error| {
             tracing::warn!(%error, "cluster");
             // After a sync that failed nothing is known of what is on the disk: only another process can go on.
             if store.upgrade().is_some_and(|store| store.session().is_err()) {
-                end_process("the store takes no more writes");
+                end_process("the store takes no more writes", &store_breaks);
             }
         });
         let node = Arc::new(Node::start(repo, options, told)?);
-        node.when_log_stops(|why| end_process(&format!("the replicated log stopped: {why}")))?;
+        node.when_log_stops(move |why| end_process(&format!("the replicated log stopped: {why}"), &log_breaks))?;
         tracing::info!(node = node.number().0, listening = ?node.listening(), "cluster");
         *lock(&self.node) = Some(Arc::clone(&node));
         if !options.listen.is_empty() {
@@ -151,9 +155,11 @@ impl Running for RunningNode {
     }
 }
 
-/// Has the daemon end in order, as a signal would: whoever started it starts it again.
-fn end_process(why: &str) {
+/// Has the daemon end in order, as a signal would, but not with status 0: whoever started it starts it again.
+fn end_process(why: &str, broken: &OnceLock<String>) {
     tracing::error!(why, "ending");
+    // The first cause is the one to tell.
+    drop(broken.set(why.to_owned()));
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }
 

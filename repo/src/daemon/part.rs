@@ -5,7 +5,7 @@
 //! no [`Repo`] beyond its [`Running::shutdown`].
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub struct PartOptions {
     pub runtime: Handle,
     /// Asked when the daemon is to end.
     pub ending: Token,
+    /// Why it ends by itself: filled by a part that cannot go on, before it has the daemon end.
+    pub broken: Arc<OnceLock<String>>,
 }
 
 /// A part that runs. Called from several threads.

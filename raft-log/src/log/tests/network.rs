@@ -38,6 +38,36 @@ fn a_leader_without_a_majority_answers_in_time() {
     });
 }
 
+/// Another one leads, and who stands back follows, votes, and leads again when it may and has to.
+#[test]
+fn who_stands_back_is_relieved() {
+    run(async {
+        let mut cluster = Cluster::start(Settings::default(), 3, 3).await;
+        let old = cluster.leader().await;
+        old.stand_back(true);
+        assert!(old.leading().is_none() && old.leader().is_none());
+        let within = Duration::from_secs(1);
+        assert!(matches!(old.read_index(within).await, Err(ReadError::NotLeader { .. })));
+        assert!(matches!(old.begin_try(NodeId(1)), Err(ProposeError::NotLeader { .. })));
+        assert_published(&cluster.publish(NodeId(1), main_ref(None, id(1))).await);
+        let second = cluster.leader().await;
+        assert_ne!(second.node(), old.node());
+        cluster.assert_same().await;
+        // Its vote is needed by the third.
+        let gone = second.node();
+        drop(second);
+        cluster.crash(gone).await;
+        assert_published(&cluster.publish(NodeId(1), main_ref(Some(id(1)), id(2))).await);
+        let third = cluster.leader().await;
+        assert!(third.node() != old.node() && third.node() != gone);
+        // Nobody else can.
+        old.stand_back(false);
+        third.stand_back(true);
+        assert_published(&cluster.publish(NodeId(1), main_ref(Some(id(2)), id(3))).await);
+        assert_eq!(cluster.leader().await.node(), old.node());
+    });
+}
+
 #[test]
 fn lost_late_and_repeated_messages() {
     run(async {

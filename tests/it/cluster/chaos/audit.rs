@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use filesync_cas::vfs::RealVfs;
 use filesync_cas::{ContentHash, GetError, Kind, Place, Store};
@@ -13,6 +14,9 @@ use filesync_repo::{CatRequest, EntryKind, LsRequest, OpenOptions, Repo, Silent,
 
 use super::history::Made;
 use super::work::{Clock, Listing, Work, join};
+
+/// A clock that is no more off than by so many seconds is right.
+const CLOSE: i64 = 600;
 
 struct Source(Store);
 
@@ -65,6 +69,13 @@ impl Audit {
             assert_eq!(there, std::slice::from_ref(&it.commit), "published: {it:?}");
             assert!(it.is_acknowledged, "never acknowledged: {it:?}");
         }
+    }
+
+    /// How many commits were made by a clock that was off, if all were made between two moments.
+    pub fn count_off(&self, from: SystemTime, to: SystemTime) -> usize {
+        let secs = |at: SystemTime| at.duration_since(UNIX_EPOCH).expect("it is later").as_secs().cast_signed();
+        let honest = secs(from) - CLOSE..=secs(to) + CLOSE;
+        self.commits.values().filter(|commit| !honest.contains(&commit.time.secs())).count()
     }
 
     /// What a commit must hold.

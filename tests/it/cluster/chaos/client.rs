@@ -39,6 +39,9 @@ impl<'a> Client<'a> {
                 self.commit();
             }
             self.sync(what);
+            if !self.is_pending {
+                self.machine.rest.pause();
+            }
         }
     }
 
@@ -50,13 +53,19 @@ impl<'a> Client<'a> {
     /// One change as a commit. Whatever becomes of the daemon meanwhile, it is there in the end, and once.
     fn commit(&mut self) {
         let (node, change) = (self.machine.number, self.changes + 1);
-        self.machine.world.write(Work::path(node, change), self.work.content(node, change));
+        let (path, bytes) = (Work::path(node, change), self.work.content(node, change));
         let message = Work::message(node, change);
         let mut commit = None;
         until("the commit is made", || {
+            // Its disk may be full: what it cannot write it does not commit.
+            if !self.machine.world().try_write(&path, &bytes) {
+                self.sync(What::Read);
+                return false;
+            }
             let made = self.machine.json(&["commit", "-m", &message]);
             // Nothing to commit: it had been made by one whose answer was lost.
-            commit = made.and_then(|made| made[0]["commit"].as_str().map(str::to_owned).or(self.machine.world.head()));
+            commit =
+                made.and_then(|made| made[0]["commit"].as_str().map(str::to_owned).or(self.machine.world().head()));
             commit.is_some()
         });
         self.changes = change;
@@ -94,7 +103,8 @@ fn outcome(ran: &Ran) -> Outcome {
             let cause = values(ran).first().and_then(|result| text(&result["cause"]));
             Outcome::Unknown(cause.unwrap_or_else(|| error(ran)))
         }
-        Some(1) => Outcome::Refused(error(ran)),
+        // Damage that was not made is no outcome: the machine has looked.
+        Some(1 | 5) => Outcome::Refused(error(ran)),
         _ => panic!("nobody else touches these files: {ran:?}"),
     }
 }

@@ -64,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl History {
-    /// Of so many operations, or as many as there are within the time.
+    /// Of at least so many operations, which no machine takes so long for.
     pub fn new(aim: usize, limit: Duration) -> Self {
         let (operations, made, count, is_over, told) = Default::default();
         Self { began: Instant::now(), operations, made, count, aim, limit, is_over, told }
@@ -74,11 +74,14 @@ impl History {
         self.began.elapsed()
     }
 
-    /// Which part of it is behind us: 1 when that is all.
+    /// Which part of it is behind us: 1 or more when that is all.
     pub fn progress(&self) -> f64 {
-        let count = self.count.load(Ordering::Relaxed);
-        let by_count = count as f64 / self.aim as f64;
-        by_count.max(self.began.elapsed().as_secs_f64() / self.limit.as_secs_f64())
+        self.count.load(Ordering::Relaxed) as f64 / self.aim as f64
+    }
+
+    /// Fails if it takes so long that something must hang.
+    pub fn assert_in_time(&self) {
+        assert!(self.now() < self.limit, "{} of {} operations", self.count.load(Ordering::Relaxed), self.aim);
     }
 
     pub fn is_over(&self) -> bool {

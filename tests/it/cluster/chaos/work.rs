@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use filesync_cas::ContentHash;
 use filesync_cas::testing::Rng;
 
+use super::super::disk::BALLAST;
+
 /// Files of a node, which its changes take in turn.
 const SLOTS: u32 = 8;
 /// Each of so many changes is a large one, of several chunks.
@@ -29,6 +31,7 @@ impl Work {
         let mut rng = Rng::new(seed);
         let mut base: Files = (0..20).map(|n| (format!("base/{n}"), rng.bytes(2_000))).collect();
         base.insert("base/large".to_owned(), rng.bytes(700_000));
+        base.insert(".filesyncignore".to_owned(), format!("{BALLAST}\n").into_bytes());
         let listed = base.iter().map(list).collect();
         Self { seed, base, listed }
     }

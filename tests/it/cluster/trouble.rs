@@ -1,0 +1,205 @@
+//! Ordinary trouble: what is told, what goes on, and what is there afterwards.
+
+use std::os::unix::process::ExitStatusExt;
+
+use filesync_tests::world::TempDir;
+
+use super::disk::{BALLAST, Disk};
+use super::*;
+use crate::crash::has_strace;
+
+/// Three voters, of which the first has founded the cluster, with their daemons and where these listen.
+fn three(one: World) -> (Vec<World>, Vec<Option<Daemon>>, Vec<String>) {
+    let addresses = vec![address(), address(), address()];
+    let mut daemons = vec![Some(Daemon::start(&one, &addresses[0]))];
+    sync(&one);
+    let mut voters = vec![one];
+    for (name, address) in [("two", &addresses[1]), ("three", &addresses[2])] {
+        let (world, _) = join(&invite(&voters[0], "voter"), name);
+        daemons.push(Some(Daemon::start(&world, address)));
+        voters.push(world);
+    }
+    voters[0].ok(&["peers", "promote", "two", "--timeout", "120s"]);
+    until("all hold the head", || holds_head(&voters[0], &["one", "two", "three"]));
+    (voters, daemons, addresses)
+}
+
+fn holds_head(asked: &World, names: &[&str]) -> bool {
+    let output = asked.run(&["--json", "peers", "--timeout", "5s"]);
+    let peers: Vec<Value> =
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let holds = |name: &&str| peers.iter().any(|peer| peer["name"] == **name && peer["holds_head"] == true);
+    output.status.success() && names.iter().all(holds)
+}
+
+/// Writes and commits something, whose id is that of the new head.
+fn work(world: &World, what: &str) -> String {
+    world.write(format!("work/{what}"), what);
+    world.commit()
+}
+
+/// Until it is published; each attempt ends by itself.
+fn publish(world: &World) {
+    until("it is published", || world.run(&["sync", "--timeout", "5s"]).status.success());
+    assert_eq!(world.object(0, &["status"])["ahead"], 0);
+}
+
+/// Invites that have run out, that lead elsewhere, or to nobody; addresses that are none of this machine.
+#[test]
+fn cluster_doors_that_do_not_open_are_told() {
+    let (one, other) = (founder(), founder());
+    let (daemon, elsewhere) = (Daemon::start(&one, &address()), Daemon::start(&other, &address()));
+    sync(&one);
+    sync(&other);
+    let expired = one.ok(&["invite", "--expires", "1ms"]).trim().to_owned();
+    let empty = World::empty();
+    let refused = clone_within("3s", &empty, &expired, "late");
+    let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && err.contains("expired"), "{refused:?}");
+    // The next attempt there is as good as the first.
+    assert!(clone(&empty, &invite(&one, "writer"), "in time").status.success());
+    // A repository of one cluster joins no other.
+    let (member, _) = join(&invite(&one, "writer"), "member");
+    let before = (member.head(), std::fs::read(member.path(".filesync/member")).expect("it is one"));
+    let refused = clone(&member, &invite(&other, "writer"), "member");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert_eq!(before, (member.head(), std::fs::read(member.path(".filesync/member")).expect("it is one")));
+    sync(&member);
+    // Nobody is there any more.
+    let line = invite(&other, "writer");
+    elsewhere.end();
+    let refused = clone_within("1s", &World::empty(), &line, "nobody");
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    // An address that is none of ours, and one that is no address.
+    let err = other.fails(1, &["serve", "--listen", "192.0.2.7:7946"]);
+    assert!(err.contains("192.0.2.7:7946"), "{err}");
+    other.fails(2, &["serve", "--listen", "no address"]);
+    daemon.end();
+}
+
+/// Two directories with one identity: the copy says what it is and does nothing, and the original goes on, also while it runs.
+#[test]
+fn cluster_copies_do_not_start_beside_their_original() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let copy = World::copy_of(one.root());
+    for args in [&["serve", "--listen", &address()][..], &["sync"], &["peers"]] {
+        let err = copy.fails(1, args);
+        assert!(err.contains("--moved"), "{args:?}: {err}");
+    }
+    // What needs no cluster works there.
+    work(&copy, "of the copy");
+    copy.ok(&["fsck"]);
+    let err = one.fails(1, &["serve"]);
+    assert!(err.contains("store is busy: serve, pid "), "{err}");
+    work(&one, "of the original");
+    publish(&one);
+    daemon.end();
+}
+
+/// Two of three are gone: it ends in its time, says so, and the commit is whole. One of them is enough to go on.
+#[test]
+fn cluster_without_a_majority_ends_in_time() {
+    let (voters, mut daemons, addresses) = three(founder());
+    for gone in [1, 2] {
+        daemons[gone].take().expect("it runs").kill();
+    }
+    let head = work(&voters[0], "alone");
+    for args in [
+        &["sync", "--timeout", "2s"][..],
+        &["sync", "--push", "--timeout", "2s"],
+        &["sync", "--pull", "--timeout", "2s"],
+    ] {
+        let began = Instant::now();
+        voters[0].fails(4, args);
+        assert!(began.elapsed() < PATIENCE, "{args:?}: {:?}", began.elapsed());
+    }
+    let told = voters[0].run(&["--json", "sync", "--timeout", "2s"]);
+    assert_eq!(told.status.code(), Some(4), "{told:?}");
+    assert_eq!(voters[0].head(), Some(head.clone()));
+    voters[0].ok(&["fsck"]);
+    daemons[1] = Some(Daemon::start(&voters[1], &addresses[1]));
+    publish(&voters[0]);
+    sync(&voters[1]);
+    assert_eq!(voters[1].head(), Some(head));
+    daemons.into_iter().flatten().for_each(Daemon::end);
+}
+
+/// The disk of the voter that leads is full: the others go on without it. Once there is room it comes back, and has everything.
+#[test]
+fn cluster_goes_on_beside_a_full_disk() {
+    let one = World::empty();
+    let Some(disk) = Disk::mount(one.root()) else { return };
+    one.ok(&["init", "--name", "one"]);
+    one.write(".filesyncignore", format!("{BALLAST}\n"));
+    one.write("large", Rng::new(7).bytes(2_000_000));
+    one.commit();
+    let (voters, mut daemons, addresses) = three(one);
+    let (writer, _) = join(&invite(&voters[0], "writer"), "laptop");
+    disk.fill();
+    // Until it is known there: nobody can tell what fits in somewhere still.
+    let mut round = 0;
+    until("the disk is full", || {
+        round += 1;
+        writer.write(format!("round/{round}"), Rng::new(round).bytes(100_000));
+        writer.commit();
+        publish(&writer);
+        // It ends, or lacks what is published.
+        daemons[0].as_mut().is_some_and(|daemon| daemon.ended().is_some()) || !holds_head(&voters[1], &["one"])
+    });
+    let head = work(&writer, "beside it");
+    publish(&writer);
+    until("the others hold the head", || holds_head(&voters[1], &["two", "three"]));
+    disk.free();
+    until("it serves, and holds everything", || {
+        if let Some(ended) = daemons[0].as_mut().and_then(Daemon::ended) {
+            assert!(!ended.success(), "nobody told it to end");
+            daemons[0] = Some(Daemon::start(&voters[0], &addresses[0]));
+        }
+        holds_head(&voters[1], &["one", "two", "three"])
+    });
+    publish(&voters[0]);
+    assert_eq!(voters[0].head(), Some(head));
+    for voter in &voters {
+        voter.ok(&["fsck"]);
+    }
+    daemons.into_iter().flatten().for_each(Daemon::end);
+    // Before the directory goes.
+    drop(disk);
+}
+
+/// Calls at which a clone is killed: what it writes, syncs, renames and sends.
+const CALLS: [&str; 7] = ["mkdirat", "openat", "pwrite64", "fsync", "fdatasync", "renameat", "sendmsg"];
+
+/// A clone that is killed anywhere goes on when the same command is run again, with the same line.
+#[test]
+fn cluster_clones_that_are_killed_go_on() {
+    if !has_strace() {
+        return;
+    }
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let line = one.ok(&["invite", "--uses", "200"]).trim().to_owned();
+    let expected = read_tree(one.root());
+    let mut killed = 0;
+    for (call, n) in CALLS.iter().flat_map(|call| [1, 4, 16].map(|n| (call, n))) {
+        let world = World::empty();
+        let name = format!("{call}-{n}");
+        let log = TempDir::new();
+        let program = world.command(&["clone", "-", ".", "--name", &name, "--timeout", "120s"]);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(log.path().join("log")).args(["-e", &format!("trace={call}"), "-e"]);
+        command.arg(format!("inject={call}:signal=KILL:when={n}")).arg(program.get_program()).args(program.get_args());
+        command.current_dir(world.root()).env_remove("FILESYNC_DIR").env_remove("LD_LIBRARY_PATH");
+        let status = with_line(command, &line).status;
+        killed += usize::from(status.signal() == Some(9) || status.code() == Some(137));
+        let again = clone(&world, &line, &name);
+        assert!(again.status.success(), "killed at {call} {n}: {again:?}");
+        assert_same(&expected, &read_tree(world.root()), &name);
+        world.ok(&["fsck"]);
+    }
+    assert!(killed >= CALLS.len(), "killed only {killed} times");
+    daemon.end();
+}
