@@ -1,5 +1,7 @@
 //! The `format` file: what a repository was made with. Written by `init` and `upgrade` only.
 
+use std::cmp::Ordering;
+
 use crate::hash::ContentHash;
 use crate::small_file::{Builder, Lines, check_form};
 
@@ -89,7 +91,7 @@ impl Params {
     pub fn decode(bytes: &[u8]) -> Result<Self, ParamsError> {
         let lines = match Lines::parse(bytes, TITLE) {
             Ok(lines) => lines,
-            Err(cause) => return Err(version_of(bytes).unwrap_or(ParamsError::Damaged(cause))),
+            Err(cause) => return Err(other_version(bytes).unwrap_or(ParamsError::Damaged(cause))),
         };
         let lines: Vec<&str> = lines.iter().collect();
         let &[repository, chunker, codec, read, write] = lines.as_slice() else {
@@ -123,11 +125,41 @@ impl Params {
     }
 }
 
-/// A first line `filesync N` with another N is a newer version and not damage.
-fn version_of(bytes: &[u8]) -> Option<ParamsError> {
-    let first = std::str::from_utf8(bytes).ok()?.lines().next()?;
-    let version: u32 = first.strip_prefix("filesync ")?.parse().ok()?;
-    (version > 1).then(|| ParamsError::Unsupported(format!("format version {version}: a newer version wrote it")))
+/// The version that a `format` file is of, whichever that is, if its check holds.
+pub fn version(bytes: &[u8]) -> Result<u32, ParamsError> {
+    let (version, title) = title_of(bytes).ok_or_else(|| ParamsError::Damaged("no version".to_owned()))?;
+    match Lines::parse(bytes, title) {
+        Ok(_) => Ok(version),
+        // Whoever comes later may have another way to check it.
+        Err(_) if version > FORMAT => Err(newer(version)),
+        Err(cause) => Err(ParamsError::Damaged(cause)),
+    }
+}
+
+/// A first line `filesync N`, and N.
+fn title_of(bytes: &[u8]) -> Option<(u32, &str)> {
+    // What follows need not be text.
+    let first = bytes.split(|byte| *byte == b'\n').next()?;
+    let first = std::str::from_utf8(first).ok()?;
+    let number = first.strip_prefix("filesync ")?;
+    let version: u32 = number.parse().ok()?;
+    (number == version.to_string()).then_some((version, first))
+}
+
+fn newer(version: u32) -> ParamsError {
+    ParamsError::Unsupported(format!("format version {version}: a newer version wrote it"))
+}
+
+/// Another version is no damage: a newer one whatever else is written there, an older one if its check holds.
+fn other_version(bytes: &[u8]) -> Option<ParamsError> {
+    let (found, _) = title_of(bytes)?;
+    match found.cmp(&FORMAT) {
+        Ordering::Greater => Some(newer(found)),
+        Ordering::Equal => None,
+        Ordering::Less => version(bytes).is_ok().then(|| {
+            ParamsError::Unsupported(format!("format version {found}: `filesync upgrade` brings it up to date"))
+        }),
+    }
 }
 
 fn chunk_sizes(line: &str) -> Option<ChunkSizes> {
@@ -161,6 +193,27 @@ mod tests {
         check(&[&id, "chunker fastcdc-v2020 16384 65535 262144", "codec none", "read:", "write:"], Err(()));
         check(&[&id, chunker, "codec none", "read:"], Err(()));
         assert!(matches!(Params::decode(b"filesync 2\nwhatever\n"), Err(ParamsError::Unsupported(_))));
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        let of = |title: &str| {
+            let mut file = Builder::new(title);
+            file.line("whatever");
+            file.finish()
+        };
+        for number in [0, 1, 2, 77] {
+            assert_eq!(version(&of(&format!("filesync {number}"))), Ok(number));
+        }
+        for title in ["filesync 01", "filesync +1", "filesync", "filesync x", "another 1"] {
+            assert!(matches!(version(&of(title)), Err(ParamsError::Damaged(_))), "{title}");
+        }
+        // What is newer is not judged by what is known today; what is older is.
+        assert!(matches!(version(b"filesync 2\n\xff"), Err(ParamsError::Unsupported(_))));
+        assert!(matches!(version(b"filesync 0\nwhatever\n"), Err(ParamsError::Damaged(_))));
+        assert!(matches!(Params::decode(b"filesync 0\nwhatever\n"), Err(ParamsError::Damaged(_))));
+        let older = Params::decode(&of("filesync 0"));
+        assert!(matches!(&older, Err(ParamsError::Unsupported(cause)) if cause.contains("upgrade")), "{older:?}");
     }
 
     #[test]

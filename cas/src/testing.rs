@@ -59,7 +59,15 @@ pub fn seed(usual: u64) -> u64 {
     seed
 }
 
-/// Whether random tests are to run longer: `FILESYNC_LONG` is set.
+/// Whether the long form of a test is asked for: `FILESYNC_LONG` is set, and is neither empty nor 0.
 pub fn is_long() -> bool {
-    std::env::var_os("FILESYNC_LONG").is_some()
+    std::env::var_os("FILESYNC_LONG").is_some_and(|value| value != "0" && !value.is_empty())
+}
+
+/// Says why a test, or a part of one, does not run here. Where `CI` is set everything has to run: there it fails.
+#[track_caller]
+pub fn skipped(why: &str) {
+    let everything = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(!everything, "not run, though CI is set: {why}");
+    println!("skipped: {why}");
 }

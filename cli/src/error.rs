@@ -188,14 +188,16 @@ mod tests {
 
     #[test]
     fn every_end_has_its_status() {
-        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::Damage];
-        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 5]);
+        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::NoQuorum, Exit::Damage];
+        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 4, 5]);
         let kinds = [
             (ErrorKind::Failed, 1),
             (ErrorKind::Usage, 2),
             (ErrorKind::Busy, 1),
             (ErrorKind::NotFound, 1),
+            (ErrorKind::Cancelled, 1),
             (ErrorKind::Damage, 5),
+            (ErrorKind::NoQuorum, 4),
             (ErrorKind::Unknown, 4),
         ];
         for (kind, status) in kinds {

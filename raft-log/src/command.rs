@@ -324,7 +324,7 @@ pub enum Refusal {
         /// How many it takes.
         needed: usize,
     },
-    /// A text is too long, or there are too many.
+    /// A text is too long or none, or there are too many.
     #[error("{0}")]
     TooMuch(String),
     /// Receipts count with the try that they were gathered for, and only there.

@@ -28,7 +28,7 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
         result.freed_bytes = plan.freed_bytes();
         (result.packs_rewritten, result.packs_removed) = (plan.count(Fate::Rewrite), plan.count(Fate::Remove));
     } else {
-        observer.event(Event::Phase { what: "collecting", bytes: None, items: None });
+        observer.event(Event::Phase { what: "collecting", bytes: Some(plan.copied_bytes()), items: None });
         let rows = stale_rows(repo, &gc, &plan)?;
         collected::note(&**repo.store.vfs(), &plan)?;
         let report = gc.apply(&plan, rows, &step)?;

@@ -49,6 +49,7 @@ mod show;
 pub mod stat_cache;
 mod status;
 mod tags;
+mod upgrade;
 mod worktree;
 
 pub use daemon::carry_out;

@@ -85,18 +85,7 @@ impl Repo {
         observer: &dyn Observer,
         open: impl FnOnce(Place) -> Result<Store, filesync_cas::OpenError>,
     ) -> Result<Self, Error> {
-        let root = std::fs::canonicalize(root).map_err(|error| Error::path("cannot open", root, &error))?;
-        let dir = root.join(STORE_DIR);
-        let meta = dir.symlink_metadata().map_err(|_| not_found(&root))?;
-        if !meta.is_dir() {
-            let message = format!("cannot open {}: it is not a directory", dir.display());
-            return Err(Error::new(ErrorKind::Failed, message));
-        }
-        let user = rustix::process::geteuid();
-        if !options.allow_foreign && !user.is_root() && meta.uid() != user.as_raw() {
-            let message = format!("cannot open {}: it belongs to another user", dir.display());
-            return Err(Error::new(ErrorKind::Failed, message).with_hint("--allow-foreign opens it all the same"));
-        }
+        let (root, dir) = store_dir(root, options)?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |error: std::io::Error| Error::path("cannot open", &path, &error)
@@ -208,7 +197,8 @@ impl Repo {
         self.told(observer, || forget::forget(self, request))
     }
 
-    /// Brings the format up to date. Needs a writer. There is one version so far, and it opens as no other.
+    /// What `upgrade` finds of a repository that opens: it has the newest format. Older ones do not open, and are brought up
+    /// to date before (`upgrade`). Needs a writer.
     pub fn upgrade(&self) -> Result<UpgradeResult, Error> {
         Ok(UpgradeResult { format: filesync_cas::params::FORMAT, upgraded: false })
     }
@@ -262,6 +252,23 @@ impl Repo {
             observer.event(Event::Warning(Warning { path: None, message }));
         }
     }
+}
+
+/// The root without symlinks on the way, and the directory of its store, if it may be opened.
+pub(crate) fn store_dir(root: &Path, options: &OpenOptions) -> Result<(PathBuf, PathBuf), Error> {
+    let root = std::fs::canonicalize(root).map_err(|error| Error::path("cannot open", root, &error))?;
+    let dir = root.join(STORE_DIR);
+    let meta = dir.symlink_metadata().map_err(|_| not_found(&root))?;
+    if !meta.is_dir() {
+        let message = format!("cannot open {}: it is not a directory", dir.display());
+        return Err(Error::new(ErrorKind::Failed, message));
+    }
+    let user = rustix::process::geteuid();
+    if !options.allow_foreign && !user.is_root() && meta.uid() != user.as_raw() {
+        let message = format!("cannot open {}: it belongs to another user", dir.display());
+        return Err(Error::new(ErrorKind::Failed, message).with_hint("--allow-foreign opens it all the same"));
+    }
+    Ok((root, dir))
 }
 
 fn not_found(start: &Path) -> Error {

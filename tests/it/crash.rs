@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use filesync_cas::testing::Rng;
 use filesync_cas::vfs::TEMP_PREFIX;
 use filesync_tests::model::{Item, Tree, assert_same, difference, read_tree};
-use filesync_tests::world::{TempDir, World, is_long, program, seed, within};
+use filesync_tests::world::{TempDir, World, is_long, program, seed, skipped, within};
 
 /// Every call that changes something on a disk, or opens.
 const CALLS: &str = "openat,openat2,write,pwrite64,ftruncate,rename,renameat,renameat2,unlink,unlinkat,fsync,\
@@ -42,8 +42,8 @@ pub fn has_strace() -> bool {
         Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
         Err(error) => error.to_string(),
     };
-    println!("strace cannot be used: {cause}");
     assert!(std::env::var_os("FILESYNC_NO_STRACE").is_some(), "no strace: {cause} (FILESYNC_NO_STRACE=1 goes without)");
+    skipped(&format!("strace cannot be used: {cause}"));
     false
 }
 

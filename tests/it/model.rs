@@ -51,8 +51,3 @@ fn told<A: Debug>(actions: &[A]) -> String {
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
-
-/// Whether to look at the large spaces too.
-fn is_long() -> bool {
-    std::env::var_os("FILESYNC_LONG").is_some()
-}

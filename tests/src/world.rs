@@ -6,10 +6,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Whether the long form of a test is asked for.
-pub fn is_long() -> bool {
-    std::env::var_os("FILESYNC_LONG").is_some_and(|value| value != "0" && !value.is_empty())
-}
+pub use filesync_cas::testing::{is_long, skipped};
 
 /// The seed of a random test: that of `FILESYNC_SEED`, or `default`. Printed, so that a failure can be run again.
 pub fn seed(default: u64) -> u64 {

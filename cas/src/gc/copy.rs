@@ -121,15 +121,16 @@ impl<'a> Copier<'a> {
                 return Ok(());
             };
             for frame in run {
-                self.copy_frame(source, frame, worker)?;
-                if (self.step)(0, frame.end() - frame.offset).is_break() {
+                let copied = self.copy_frame(source, frame, worker)?;
+                if (self.step)(0, copied).is_break() {
                     return Err(GcError::Stopped);
                 }
             }
         }
     }
 
-    fn copy_frame(&self, source: &Source<'_>, frame: &FrameAt, worker: &mut Worker<'_>) -> Result<(), GcError> {
+    /// Copies what is wanted of a frame; how many of its bytes that is, counted as in `Use::live_stored`.
+    fn copy_frame(&self, source: &Source<'_>, frame: &FrameAt, worker: &mut Worker<'_>) -> Result<u64, GcError> {
         let mut wanted = Vec::new();
         let offset = u32::try_from(frame.offset).unwrap_or(u32::MAX);
         for (at, slot) in frame.slots.iter().enumerate() {
@@ -137,7 +138,7 @@ impl<'a> Copier<'a> {
             // A frame that was not there at the beginning: then the pack is none that could go.
             let Some(ordinal) = source.pack.ordinal(offset, position) else {
                 source.pack.need();
-                return Ok(());
+                return Ok(0);
             };
             let is_wanted = match source.pack.is_live(ordinal) {
                 true => !source.pack.is_copied(ordinal),
@@ -148,8 +149,10 @@ impl<'a> Copier<'a> {
             }
         }
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
+        let raw: u64 = wanted.iter().map(|(at, _)| u64::from(frame.slots[*at].len)).sum();
+        let copied = (frame.end() - frame.offset) * raw / u64::from(frame.raw_len.max(1));
         let class = source.pack.class.unwrap_or_else(|| Class::of(frame.slots[wanted[0].0].kind));
         let io = |error| GetError::Io { path: source.pack.file.path(), source: error };
         let decoded = read_frame(&*source.file, frame.offset, class, &mut worker.bytes).map_err(io)?;
@@ -165,7 +168,7 @@ impl<'a> Copier<'a> {
             self.inner.append(class, &worker.bytes, &frame.slots)?;
             self.appended.fetch_add(worker.bytes.len() as u64, Ordering::Relaxed);
             wanted.iter().for_each(|(_, ordinal)| source.pack.note_copied(*ordinal));
-            return Ok(());
+            return Ok(copied);
         }
         for (at, ordinal) in wanted {
             let slot = frame.slots[at];
@@ -190,7 +193,7 @@ impl<'a> Copier<'a> {
             self.appended.fetch_add(worker.frames.push(slot.id, slot.kind, bytes)?, Ordering::Relaxed);
             source.pack.note_copied(ordinal);
         }
-        Ok(())
+        Ok(copied)
     }
 
     /// Whether a copy that was not noted is needed all the same: the object is live, and bad where it was noted.

@@ -122,7 +122,12 @@ impl Plan {
     /// Bytes that will be free, about.
     pub fn freed_bytes(&self) -> u64 {
         let gone = self.sum(|fate| fate != Fate::Keep, |facts| facts.len);
-        gone.saturating_sub(self.sum(|fate| fate == Fate::Rewrite, |facts| facts.usage.live_stored))
+        gone.saturating_sub(self.copied_bytes())
+    }
+
+    /// Bytes of live objects, as they are stored, that have to be copied before that, about.
+    pub fn copied_bytes(&self) -> u64 {
+        self.sum(|fate| fate == Fate::Rewrite, |facts| facts.usage.live_stored)
     }
 
     /// How many packs meet a fate.
@@ -204,6 +209,7 @@ mod tests {
         );
         assert_eq!(plan.live_bytes(), 150 << 20);
         assert_eq!(plan.freed_bytes(), (240 - 50) << 20);
+        assert_eq!(plan.copied_bytes(), 50 << 20, "what is kept is not copied");
         assert_eq!((plan.count(Fate::Rewrite), plan.count(Fate::Remove)), (1, 1));
     }
 }

@@ -14,9 +14,10 @@ const PATHS_SHOWN: usize = 10;
 
 /// Verify the store
 ///
-/// Reads everything and changes nothing. Damage is named with the paths that it affects, and the exit status is 5. What
-/// is wrong with garbage, or with a copy of something that is good elsewhere, is told and is no damage. A mistake in
-/// config.toml is an error, and the exit status 1.
+/// Reads everything. Damage is named with the paths that it affects, and the exit status is 5. Nothing is changed but the
+/// list of what is damaged: with it, the next commit that has the bytes stores them again. It is left as it was where
+/// this user may not write. What is wrong with garbage, or with a copy of something that is good elsewhere, is told and
+/// is no damage. A mistake in config.toml is an error, and the exit status 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

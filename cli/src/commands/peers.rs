@@ -127,5 +127,33 @@ fn line(peer: &Peer) -> String {
     };
     let name = quote::name(peer.name.as_bytes());
     let addresses = if peer.addresses.is_empty() { "-".to_owned() } else { peer.addresses.join(" ") };
+    // Members say themselves where they are reached, and what they are called.
+    let addresses = quote::line(&addresses);
     format!("{:3}  {name:16} {:9} {addresses:21} {state}\n", peer.node, peer.role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_members_say_of_themselves_is_quoted() {
+        let mut peer = Peer {
+            node: 7,
+            name: "a\nb".to_owned(),
+            key: "0".repeat(64),
+            role: "voter",
+            addresses: vec!["/ip4/10.0.0.1/udp/1".to_owned(), "\u{1b}[2J\n  1  forged\u{202e}".to_owned()],
+            is_reachable: true,
+            is_leader: true,
+            applied_index: None,
+            holds_head: Some(true),
+        };
+        let shown = line(&peer);
+        assert!(shown.contains("/ip4/10.0.0.1/udp/1 \\033[2J\\n  1  forged\\342\\200\\256"), "{shown:?}");
+        assert!(shown.contains("\"a\\nb\"") && shown.ends_with("holds the head, leads\n"), "{shown:?}");
+        assert!(!shown.trim_end_matches('\n').contains(|c: char| c.is_control()), "{shown:?}");
+        peer.addresses.clear();
+        assert!(line(&peer).contains(" - "), "{:?}", line(&peer));
+    }
 }

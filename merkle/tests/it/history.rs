@@ -84,7 +84,7 @@ fn histories_meet_where_they_parted() {
 /// Whatever the clocks say, the answer is right; where they are right, it is cheap.
 #[test]
 fn random_histories_meet_where_sets_of_ancestors_say() {
-    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let long = filesync_cas::testing::is_long();
     for seed in 0..if long { 5_000 } else { 150 } {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);

@@ -161,7 +161,7 @@ fn assert_nothing_lost(store: &MemoryStore, sides: Sides, merged: TreeLink, plan
 }
 
 fn seeds(usual: u64, long: u64) -> std::ops::Range<u64> {
-    0..if std::env::var_os("FILESYNC_LONG").is_some() { long } else { usual }
+    0..if filesync_cas::testing::is_long() { long } else { usual }
 }
 
 #[test]

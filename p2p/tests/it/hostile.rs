@@ -417,7 +417,7 @@ fn bad_objects_condemn_the_commit() {
 fn flipped_bits_anywhere() {
     let seed = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_126);
     eprintln!("FILESYNC_SEED={seed}");
-    let runs = if std::env::var_os("FILESYNC_LONG").is_some() { 5000 } else { 30 };
+    let runs = if filesync_cas::testing::is_long() { 5000 } else { 30 };
     let there = Repo::new();
     let base = there.commit(&some_tree(1, 30), &[]);
     let mut files = some_tree(1, 30);

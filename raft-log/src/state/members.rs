@@ -210,7 +210,14 @@ fn check_texts(name: &str, addresses: &[String]) -> Result<(), Refusal> {
     let fits = name.len() <= NAME_LEN_MAX
         && addresses.len() <= ADDRESSES_MAX
         && addresses.iter().all(|address| address.len() <= ADDRESS_LEN_MAX);
-    if fits { Ok(()) } else { Err(Refusal::TooMuch("name or addresses are too long".to_owned())) }
+    if !fits {
+        return Err(Refusal::TooMuch("name or addresses are too long".to_owned()));
+    }
+    // Everybody's terminal and log shows them.
+    match addresses.iter().any(|address| address.contains(char::is_control)) {
+        true => Err(Refusal::TooMuch("an address has control characters".to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn is_signed(admit: &Admit, bytes: &[u8]) -> bool {

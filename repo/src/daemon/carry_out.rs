@@ -7,7 +7,7 @@ use super::client::Daemon;
 use crate::error::{Error, ErrorKind};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{Answer, Command, Observer, Request};
-use crate::{cancel, config};
+use crate::{cancel, config, upgrade};
 
 /// How long the lock is waited for before it is seen whether a daemon holds it by now.
 const SLICE: Duration = Duration::from_millis(200);
@@ -32,6 +32,12 @@ pub fn carry_out<C: Command>(
 
 fn run(root: &Path, request: &Request, options: &OpenOptions, observer: &dyn Observer) -> Result<Answer, Error> {
     let deadline = Instant::now() + options.lock_timeout;
+    // Of an older version nobody can open it, no daemon either.
+    if matches!(request, Request::Upgrade(_))
+        && let Some(result) = upgrade::upgrade(root, options)?
+    {
+        return Ok(Answer::Upgrade(result));
+    }
     loop {
         let lock_timeout = deadline.saturating_duration_since(Instant::now());
         if let Some(daemon) = Daemon::find(root)? {

@@ -73,6 +73,38 @@ fn rows_that_speak_of_what_is_collected_go_with_it() {
     assert!(known(&repo));
 }
 
+/// What a collection tells of itself, in the order in which it is told.
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<Event>>);
+
+impl Observer for Told {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// What is to be copied is known before, and is what is copied: so the time that is left can be told.
+#[test]
+fn progress_has_a_total_and_comes_to_it() {
+    let dir = TempDir::new();
+    Repo::init(dir.root(), &InitRequest { no_compression: true, ..InitRequest::default() }).unwrap();
+    let repo = open(&dir);
+    for n in 0..2_u64 {
+        dir.file("stays", &filesync_cas::testing::Rng::new(1).bytes(3_000_000));
+        dir.file("goes", &filesync_cas::testing::Rng::new(2 + n).bytes(3_000_000));
+        repo.commit(&CommitRequest { amend: n > 0, ..CommitRequest::default() }, &Silent).unwrap();
+    }
+    let told = Told::default();
+    gc(&repo, &GcRequest::default(), &told).unwrap();
+    let told = told.0.into_inner().unwrap();
+    let is_phase = |event: &Event| matches!(event, Event::Phase { what: "collecting", .. });
+    let at = told.iter().position(is_phase).expect("it collects");
+    let Event::Phase { bytes: Some(total), .. } = told[at] else { panic!("no total: {:?}", told[at]) };
+    assert!(total > 6_000_000, "two files of three are live: {total}");
+    let advance = |event: &Event| if let Event::Advance { bytes, .. } = event { *bytes } else { 0 };
+    assert_eq!(told[at..].iter().map(advance).sum::<u64>(), total);
+}
+
 /// Even where such a row is there, nothing is taken on its word.
 #[test]
 fn a_row_never_vouches_for_what_the_head_lacks() {

@@ -483,7 +483,7 @@ fn below(root: &TempDir) -> Vec<Vec<u8>> {
 
 #[test]
 fn tracked_files_as_git_has_them() {
-    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let long = filesync_cas::testing::is_long();
     let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("seeds from {first}");
     (first..first + if long { 3000 } else { 25 }).for_each(compare_tracked);
@@ -491,7 +491,7 @@ fn tracked_files_as_git_has_them() {
 
 #[test]
 fn as_git_on_random_trees() {
-    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let long = filesync_cas::testing::is_long();
     let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("seeds from {first}");
     let count = if long { 5000 } else { 300 };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use filesync_tests::model::read_tree;
-use filesync_tests::world::{World, is_root};
+use filesync_tests::world::{World, is_root, skipped};
 use serde_json::Value;
 
 use super::{has_fields, is_an_error, text};
@@ -197,7 +197,7 @@ fn without_terminal_and_locale() {
 #[test]
 fn a_foreign_repository_is_refused() {
     if !is_root() {
-        println!("skipped: only root can make a repository that belongs to another user");
+        skipped("only root can make a repository that belongs to another user");
         return;
     }
     let world = World::for_plain_user();

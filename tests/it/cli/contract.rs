@@ -500,14 +500,44 @@ fn bytes_read(io: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix("rchar: ")).map_or(0, |n| n.parse().expect("a number"))
 }
 
+/// Bytes that do not shrink.
+fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn packs_len(world: &World) -> u64 {
+    let packs = std::fs::read_dir(world.path(".filesync/packs")).expect("there are packs").flatten();
+    packs.filter_map(|pack| pack.metadata().ok()).map(|meta| meta.len()).sum()
+}
+
+/// Makes garbage of a third of the packs, without another commit in the history.
+fn add_garbage(world: &World, round: u32) {
+    world.write("garbage", noise(1000 + round, 20_000_000));
+    world.ok(&["commit", "--amend"]);
+    std::fs::remove_file(world.path("garbage")).expect("it is there");
+    world.ok(&["commit", "--amend"]);
+}
+
+/// Spoils some bytes of the largest pack. Files of the working copy have what goes.
+fn spoil(world: &World) {
+    let packs = std::fs::read_dir(world.path(".filesync/packs")).expect("there are packs").flatten();
+    let largest = packs.max_by_key(|pack| pack.metadata().expect("it is there").len()).expect("there are packs");
+    let mut bytes = std::fs::read(largest.path()).expect("it can be read");
+    for part in 1..6 {
+        let at = bytes.len() * part / 6;
+        bytes[at] ^= 0x5a;
+    }
+    std::fs::write(largest.path(), bytes).expect("it can be written");
+}
+
 /// What ends long work of every kind: 128 and the signal's number, nothing temporary, and the same again works.
 #[test]
 fn contract_of_signals() {
     let world = World::repository();
     for name in 0..250_u32 {
-        let mut bytes = vec![0; 150_000];
-        blake3::Hasher::new().update(&name.to_le_bytes()).finalize_xof().fill(&mut bytes);
-        world.write(format!("d{}/{name}", name % 9), bytes);
+        world.write(format!("d{}/{name}", name % 9), noise(name, 150_000));
     }
     world.commit();
     let names = |world: &World| filesync_tests::model::read_tree(world.root()).into_keys().collect::<Vec<_>>();
@@ -515,25 +545,33 @@ fn contract_of_signals() {
     let copies = filesync_tests::world::TempDir::new();
     let to = copies.path().join("copy");
     let to_text = to.to_str().expect("UTF-8");
-    let mut interrupted = 0;
+    let commands: [&[&str]; 5] =
+        [&["restore"], &["restore", "--to", to_text], &["fsck"], &["gc"], &["fsck", "--repair"]];
+    let mut interrupted = [0; 5];
+    // Each of them by each signal.
     for (round, (sent, number)) in
-        [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)].into_iter().cycle().take(9).enumerate()
+        [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)].into_iter().cycle().take(15).enumerate()
     {
-        let args: &[&str] = match round % 3 {
-            0 => &["restore"],
-            1 => &["restore", "--to", to_text],
-            _ => &["fsck"],
-        };
-        if args == ["restore"] {
-            (0..9).for_each(|dir| std::fs::remove_dir_all(world.path(format!("d{dir}"))).expect("it is there"));
+        let kind = round % commands.len();
+        let args = commands[kind];
+        match kind {
+            0 => (0..9).for_each(|dir| std::fs::remove_dir_all(world.path(format!("d{dir}"))).expect("it is there")),
+            3 => add_garbage(&world, u32::try_from(round).expect("a few")),
+            4 => spoil(&world),
+            _ => {}
         }
+        // A repair is at work on what it found once it has read everything, and reads on.
+        let wanted = match (kind, round / commands.len()) {
+            (4, 1..) => packs_len(&world) + (1 << 20),
+            _ => 4 << 20,
+        };
         let mut child = world.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
         // Once it is at work: a file of its own is there, or it has read some of the data.
         let io = format!("/proc/{}/io", child.id());
-        let is_at_work = || match round % 3 {
+        let is_at_work = || match kind {
             0 => world.path(".filesync/journal").exists(),
             1 => std::fs::read_dir(copies.path()).is_ok_and(|dir| dir.count() > 0),
-            _ => bytes_read(&io) > 4 << 20,
+            _ => bytes_read(&io) > wanted,
         };
         while !is_at_work() && child.try_wait().expect("it can be asked").is_none() {
             std::thread::yield_now();
@@ -549,7 +587,7 @@ fn contract_of_signals() {
         let err = String::from_utf8_lossy(&output.stderr);
         let ended = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
         assert!(ended == Some(0) || ended == Some(number), "{args:?}: {ended:?} {err}");
-        interrupted += u32::from(ended == Some(number));
+        interrupted[kind] += u32::from(ended == Some(number));
         assert!(err.is_empty(), "{args:?}: {err}");
         assert!(names(&world).iter().all(|name| all.contains(name)), "{args:?} leaves {:?}", names(&world));
         assert!(!world.path(".filesync/journal").exists(), "{args:?}");
@@ -560,6 +598,7 @@ fn contract_of_signals() {
         drop(std::fs::remove_dir_all(&to));
         assert_eq!(names(&world), all);
     }
-    println!("{interrupted} of 9 were interrupted");
-    assert!(interrupted >= 4, "only {interrupted} were interrupted");
+    println!("of three each were interrupted: {interrupted:?}");
+    assert!(interrupted.iter().all(|times| *times > 0), "of three each only {interrupted:?} were interrupted");
+    world.ok(&["fsck"]);
 }

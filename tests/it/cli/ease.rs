@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use filesync_tests::world::{World, program};
+use filesync_tests::world::{World, program, skipped};
 use serde_json::{Value, json};
 
 use super::{is_an_error, text};
@@ -27,7 +27,7 @@ fn has(shell: &str) -> bool {
     let there = Command::new("sh").args(["-c", &format!("command -v {shell}")]).output();
     let there = there.is_ok_and(|output| output.status.success());
     if !there {
-        println!("not tried: there is no {shell} here");
+        skipped(&format!("there is no {shell} here"));
     }
     there
 }

@@ -1,6 +1,8 @@
 //! `gc`, `forget`, `upgrade`, and `fsck` beyond looking.
 
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{assert_same, read_tree};
@@ -27,7 +29,8 @@ fn history(count: u64) -> (World, Vec<String>) {
 
 /// Bytes of all packs.
 fn packs_len(world: &World) -> u64 {
-    packs(world).iter().map(|path| path.metadata().expect("it is there").len()).sum()
+    // A writer beside may just have given one another name.
+    packs(world).iter().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 fn packs(world: &World) -> Vec<PathBuf> {
@@ -250,6 +253,37 @@ fn gc_takes_what_was_amended_and_what_failed() {
     assert!(number(&result, "freed_bytes") > 390_000, "{result}");
     world.ok(&["fsck"]);
     assert_eq!(world.json(&["log"]).len(), 1);
+    let before = packs_len(&world);
+    let written = kill_a_commit(&world, before + 2_000_000);
+    assert!(written > before + 2_000_000, "it left {written} bytes of packs");
+    // Nobody has looked at it yet: the first to do so is gc.
+    world.object(0, &["gc"]);
+    let after = packs_len(&world);
+    assert!(after < before + 20_000, "{after} bytes of packs are left, {before} were needed");
+    world.ok(&["fsck"]);
+    assert_eq!(world.json(&["log"]).len(), 1);
+    assert!(world.cat("file") == noise(2, 400_000));
+}
+
+/// Kills a commit that would take hours, once it has written so much that the packs are longer than `len`; how long they are then.
+fn kill_a_commit(world: &World, len: u64) -> u64 {
+    for n in 0..40 {
+        world.write(format!("a/{n}"), noise(100 + n, 500_000));
+    }
+    let huge = std::fs::File::create(world.path("huge")).expect("it can be made");
+    huge.set_len(4 << 40).expect("it can be sparse");
+    let mut commit = world.command(&["commit", "-m", "long"]).stdout(Stdio::null()).spawn().expect("it starts");
+    let end = Instant::now() + Duration::from_secs(120);
+    while packs_len(world) <= len {
+        assert!(Instant::now() < end, "it writes nothing");
+        assert!(commit.try_wait().expect("it can be asked").is_none(), "it has ended by itself");
+        std::thread::yield_now();
+    }
+    commit.kill().expect("it can be killed");
+    assert!(!commit.wait().expect("it ends").success(), "it was killed");
+    std::fs::remove_dir_all(world.path("a")).expect("it is there");
+    std::fs::remove_file(world.path("huge")).expect("it is there");
+    packs_len(world)
 }
 
 /// A tree that cannot be read might need anything.
@@ -302,6 +336,72 @@ fn upgrade_has_nothing_to_do() {
     let of_the_future = text.replace("filesync 1\n", "filesync 2\n");
     std::fs::write(&format, of_the_future).expect("it can be written");
     is_an_error(&world.fails(1, &["upgrade"]));
+}
+
+/// Changes lines of `format`, and leaves it sound.
+pub fn rewrite_format(world: &World, change: impl Fn(&str) -> String) {
+    let path = world.path(".filesync/format");
+    let text = std::fs::read_to_string(&path).expect("it can be read");
+    let mut lines = text.lines();
+    let mut file = filesync_cas::small_file::Builder::new(lines.next().expect("a first line"));
+    lines.filter(|line| !line.starts_with("check ")).for_each(|line| file.line(&change(line)));
+    let new = file.finish();
+    assert_ne!(new, text.as_bytes(), "nothing changed");
+    std::fs::write(&path, new).expect("it can be written");
+}
+
+/// Features of later versions, in a file that is sound: what they forbid is refused, without a word of damage.
+#[test]
+fn words_of_later_versions_are_heeded() {
+    let (template, _) = history(2);
+    let readers: &[&[&str]] = &[
+        &["status"],
+        &["log"],
+        &["ls", "-r"],
+        &["cat", "HEAD:small/1"],
+        &["diff"],
+        &["show"],
+        &["du"],
+        &["tag"],
+        &["config"],
+        &["fsck"],
+        &["fsck", "--quick"],
+        &["gc", "--dry-run"],
+        &["restore", "HEAD~1", "--dry-run", "--force"],
+    ];
+    let writers: &[&[&str]] = &[
+        &["commit", "--allow-empty"],
+        &["commit", "--dry-run"],
+        &["restore"],
+        &["tag", "t"],
+        &["config", "set", "node.name", "x"],
+        &["gc"],
+        &["forget", "--keep-last", "1"],
+        &["fsck", "--repair"],
+        &["upgrade"],
+        &["serve"],
+    ];
+    for (line, word, may_read) in [("read:", "sealed", false), ("write:", "thin", true)] {
+        let world = World::copy_of(template.root());
+        rewrite_format(&world, |old| if old == line { format!("{line} {word}") } else { old.to_owned() });
+        let store = || {
+            let mut tree = read_tree(&world.path(".filesync"));
+            let derived: [&[u8]; 5] = [b"daemon", b"index", b"lock", b"readers", b"stamp"];
+            tree.retain(|path, _| !derived.iter().any(|name| path.starts_with(name)));
+            tree
+        };
+        let before = store();
+        for args in readers {
+            let ran = world.sane(args);
+            assert_eq!(ran.status, Some(if may_read { 0 } else { 1 }), "{line} {args:?}: {ran:?}");
+        }
+        for args in writers {
+            let err = world.fails(1, args);
+            is_an_error(&err);
+            assert!(err.contains(&format!("feature \"{word}\"")), "{line} {args:?}: {err}");
+        }
+        assert_same(&before, &store(), line);
+    }
 }
 
 // ---- fsck

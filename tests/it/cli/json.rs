@@ -1,8 +1,11 @@
 //! `docs/json.md`, held against what every command prints: no field is missing, none is unknown, none is of another type;
 //! and no command is left out.
 
+mod rarer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -53,8 +56,40 @@ struct Section {
 /// The page, by heading.
 struct Page {
     sections: BTreeMap<String, Section>,
-    /// Fields that some output had.
-    seen: BTreeSet<(String, String)>,
+    /// What some output had: section, field, and which of its types. A list counts that has something in it.
+    seen: BTreeSet<(String, String, String)>,
+}
+
+/// What no run of the program here comes to: section, field, type.
+const UNSEEN: [(&str, &str, &str); 12] = [
+    // Of formats that are not there yet.
+    ("log", "signature", "\"unknown\""),
+    ("show", "signature", "\"unknown\""),
+    ("sync", "outcome", "\"refused\""),
+    // Of answers that are lost, or of files that come in the last moment.
+    ("sync", "outcome", "\"unknown\""),
+    ("sync", "cause", "text"),
+    ("sync", "skipped", "list of path"),
+    ("clone", "skipped", "list of path"),
+    // Always empty.
+    ("clone", "published", "list of id"),
+    ("clone", "conflicts", "list of path"),
+    ("status", "conflicts", "list of path"),
+    // The command line always gives a time.
+    ("invite", "expires", "null"),
+    ("invite list", "expires", "null"),
+];
+
+/// As the page has it.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) => write!(f, "\"{word}\""),
+            Self::List(of) => write!(f, "list of {of}"),
+            Self::Object(name) => f.write_str(name),
+            other => f.write_str(&format!("{other:?}").to_lowercase()),
+        }
+    }
 }
 
 fn parse_type(text: &str) -> Type {
@@ -130,6 +165,18 @@ impl Page {
         page
     }
 
+    /// What the page promises and no output had.
+    fn unseen(&self) -> Vec<(String, String, String)> {
+        let fields = self.sections.iter().flat_map(|(name, section)| section.fields.iter().map(move |it| (name, it)));
+        let all = fields.flat_map(|(name, Field { name: field, types, .. })| {
+            types.iter().map(move |of| (name.clone(), field.clone(), of.to_string()))
+        });
+        let is_known = |(name, field, of): &(String, String, String)| {
+            UNSEEN.contains(&(name.as_str(), field.as_str(), of.as_str()))
+        };
+        all.filter(|key| !self.seen.contains(key) && !is_known(key)).collect()
+    }
+
     fn section(&self, name: &str) -> &Section {
         self.sections.get(name).unwrap_or_else(|| panic!("docs/json.md has no section {name}"))
     }
@@ -168,10 +215,11 @@ impl Page {
                 }
                 return Err(format!("{name}: no field {field}"));
             };
-            seen.push((name.to_owned(), field.clone()));
-            let fits = types.iter().any(|of| is_of(value, of, &mut nested));
-            if !fits {
+            let Some(fits) = types.iter().find(|of| is_of(value, of, &mut nested)) else {
                 return Err(format!("{name}: {field} is {value}, and not {types:?}"));
+            };
+            if value.as_array().is_none_or(|list| !list.is_empty()) {
+                seen.push((name.to_owned(), field.clone(), fits.to_string()));
             }
             let holds_paths = |of: &Type| *of == Type::Path || *of == Type::List(Box::new(Type::Path));
             if types.iter().any(holds_paths) {
@@ -235,7 +283,7 @@ fn check_bytes(path: &Value, bytes: Option<&Value>) -> Result<(), String> {
 }
 
 /// The commands that `--help` lists.
-fn commands() -> Vec<String> {
+pub fn commands() -> Vec<String> {
     let help = World::empty().ok(&["--help"]);
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
@@ -253,6 +301,11 @@ impl Checker {
     #[track_caller]
     fn run(&mut self, world: &World, status: i32, args: &[&str]) {
         self.run_raw(world, status, &args.iter().map(OsStr::new).collect::<Vec<_>>());
+    }
+
+    /// Asks no more for what cannot be had here.
+    fn forgive(&mut self, section: &str, field: &str, of: &str) {
+        self.page.seen.insert((section.to_owned(), field.to_owned(), of.to_owned()));
     }
 
     #[track_caller]
@@ -290,19 +343,12 @@ fn every_command_prints_what_the_page_says() {
     what_cannot_be_read(c);
     damage(c);
     with_others(c);
+    rarer::samples(c);
     for command in commands() {
         assert!(checker.ran.contains(&command), "{command} has no sample here, and perhaps no section in docs/json.md");
     }
-    for (name, section) in &checker.page.sections {
-        for field in &section.fields {
-            let key = (name.clone(), field.name.clone());
-            assert!(
-                checker.page.seen.contains(&key),
-                "no output had the field {} of {name} that the page has",
-                field.name
-            );
-        }
-    }
+    let unseen = checker.page.unseen();
+    assert!(unseen.is_empty(), "no output had these, which the page has: {unseen:#?}");
 }
 
 fn first_steps(c: &mut Checker) {
@@ -413,12 +459,11 @@ fn damage(c: &mut Checker) {
 
 /// Two nodes, and both sides of a file.
 fn with_others(c: &mut Checker) {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let address = socket.expect("there are ports").to_string();
     let one = World::repository();
     one.write("file", "bytes");
     one.commit();
-    c.run(&one, 0, &["serve", "--detach", "--listen", &address]);
+    let _served = rarer::Served(&one);
+    c.run(&one, 0, &["serve", "--detach", "--listen", &rarer::address()]);
     c.run(&one, 0, &["sync"]);
     let line = one.ok(&["invite"]);
     let two = World::empty();
@@ -434,7 +479,9 @@ fn with_others(c: &mut Checker) {
     }
     c.run(&one, 0, &["sync"]);
     c.run(&two, 3, &["sync"]);
+    c.run(&two, 0, &["status"]);
     c.run(&one, 0, &["stop"]);
+    rarer::of_a_member(c, &one);
 }
 
 /// The test above would be worth nothing if it let these pass.

@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Item, Tree};
-use filesync_tests::world::{TempDir, is_long, seed};
+use filesync_tests::world::{TempDir, is_long, seed, skipped};
 
 use super::until;
 use audit::Audit;
@@ -72,7 +72,7 @@ impl Cluster {
     /// Founded, grown, and at work. None where there can be no network of our own, or no disks.
     fn new(work: &Work, rng: Rng) -> Option<Self> {
         let Some(net) = Net::new(Self::GUEST + 1, rng) else {
-            println!("skipped: network namespaces cannot be made here");
+            skipped("network namespaces cannot be made here");
             return None;
         };
         let (net, library, logs) = (Arc::new(net), Library::new(), TempDir::new());

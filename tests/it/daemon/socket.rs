@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use filesync_tests::world::{PLAIN_USER, World, is_root};
+use filesync_tests::world::{PLAIN_USER, World, is_root, skipped};
 
 use super::{Served, error, until};
 
@@ -43,7 +43,7 @@ fn only_the_owner_gets_in() {
     let hello = b"GET /v1/hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert!(ask(UnixStream::connect(control(&world)).expect("it listens"), hello).contains("200 OK"));
     if !is_root() {
-        println!("skipped: only root can be another user");
+        skipped("only root can be another user");
         return;
     }
     let path = control(&world);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Tree, assert_same, read_tree};
-use filesync_tests::world::{PLAIN_USER, TempDir, World, is_long, is_root, seed, within};
+use filesync_tests::world::{PLAIN_USER, TempDir, World, is_long, is_root, seed, skipped, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A command that holds the lock, and can be made to stand still. Killed in the end.
@@ -89,15 +89,26 @@ impl Known {
             &["ls", "-r", head],
             &["cat", &format!("{head}:kept/1")],
             &["status"],
+            // What is new may be without end, so its bytes are not asked for.
+            &["diff", "--name-status"],
+            &["diff", head, head, "--exit-code"],
+            &["show", head, "--stat"],
+            &["du", head],
+            &["tag"],
+            &["check-ignore", "kept/1"],
             &["fsck"],
             &["restore", head, "--to", to_text],
         ] {
             let command = world.command(&[common, args].concat());
             let output = within(60, &command).output().expect("timeout runs");
             let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            assert_eq!(output.status.code(), Some(0), "{what}: {args:?}: {out}{err}");
+            // Nothing is left out by any rule, which is an answer of its own.
+            let expected = if args[0] == "check-ignore" { 1 } else { 0 };
+            assert_eq!(output.status.code(), Some(expected), "{what}: {args:?}: {out}{err}");
             match args[0] {
-                "log" => assert!(out.contains(head), "{what}: {out}"),
+                "log" | "show" => assert!(out.contains(head), "{what}: {out}"),
+                "tag" => assert_eq!(out, "t\n", "{what}"),
+                "du" => assert!(out.lines().last().is_some_and(|line| line.ends_with("\t.")), "{what}: {out}"),
                 "ls" => assert_eq!(out.lines().count(), self.tree.len(), "{what}: {out}"),
                 "cat" => assert_eq!(out, "1", "{what}"),
                 _ => {}
@@ -113,7 +124,9 @@ fn fill(world: &World) -> Known {
         world.write(format!("kept/{name}"), format!("{name}"));
     }
     world.write("large", vec![b'l'; 700_000]);
-    Known::of(world)
+    let known = Known::of(world);
+    world.ok(&["tag", "t"]);
+    known
 }
 
 /// Commands that write, all of which have to wait.
@@ -239,7 +252,7 @@ fn readers_whose_index_is_gone() {
 #[test]
 fn readers_of_another_user() {
     if !is_root() {
-        println!("skipped: only root can make a repository that belongs to another user");
+        skipped("only root can make a repository that belongs to another user");
         return;
     }
     let world = World::for_plain_user();

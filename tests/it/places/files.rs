@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use filesync_tests::model::{assert_same, difference, read_tree};
-use filesync_tests::world::World;
+use filesync_tests::world::{World, skipped};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::{make_fifo, set_mtime};
@@ -79,7 +79,7 @@ fn extended_attributes() {
     world.write("f", "f");
     let path = world.path("f");
     if let Err(error) = setxattr(&path, "user.note", b"one\0two", XattrFlags::empty()) {
-        println!("skipped: this file system has no extended attributes: {error}");
+        skipped(&format!("this file system has no extended attributes: {error}"));
         return;
     }
     let first = world.commit();
@@ -129,7 +129,7 @@ fn sparse_files_stay_sparse() {
     drop(file);
     let blocks = |path: &Path| metadata(path).expect("it is there").blocks();
     if blocks(&world.path("sparse")) > 4096 {
-        println!("skipped: this file system has no holes");
+        skipped("this file system has no holes");
         return;
     }
     let before = read_tree(world.root());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use filesync_tests::world::{TempDir, World, is_root, program};
+use filesync_tests::world::{TempDir, World, is_root, program, skipped};
 
 /// Something mounted, until dropped.
 pub struct Mount(pub PathBuf, #[expect(dead_code, reason = "held until the mount is gone")] TempDir);
@@ -17,7 +17,7 @@ impl Mount {
         let mounted =
             is_root() && Command::new("mount").args(args).arg(&path).output().is_ok_and(|o| o.status.success());
         if !mounted {
-            println!("skipped: file systems cannot be mounted here");
+            skipped("file systems cannot be mounted here");
             return None;
         }
         Some(Self(path, dir))
@@ -100,18 +100,25 @@ fn read_only_file_system() {
     world.write("a", "a");
     world.commit();
     world.write("b", "not committed");
+    world.ok(&["tag", "t"]);
     let Some(mount) = Mount::new(&["--bind", world.root().to_str().expect("UTF-8")]) else { return };
     let read_only = Command::new("mount").args(["-o", "remount,ro,bind"]).arg(&mount.0).status();
     assert!(read_only.is_ok_and(|status| status.success()), "it can be mounted again");
     assert_eq!(mount.ok(&["ls"]), "a\n");
     assert_eq!(mount.ok(&["cat", "HEAD:a"]), "a");
     assert_eq!(mount.ok(&["-q", "status"]), "A b\n");
+    assert_eq!(mount.ok(&["diff", "--name-status"]), "A\tb\n");
+    assert!(mount.ok(&["diff"]).ends_with("+not committed\n\\ No newline at end of file\n"));
+    assert!(mount.ok(&["show", "--name-status"]).ends_with("A\ta\n"));
+    assert_eq!(mount.ok(&["du"]), "1\t.\n");
+    assert_eq!(mount.ok(&["tag"]), "t\n");
+    assert_eq!(mount.run(&["check-ignore", "b"]).status.code(), Some(1), "no rule leaves it out");
     mount.ok(&["log"]);
     mount.ok(&["fsck"]);
     let elsewhere = World::empty();
     mount.ok(&["restore", "--to", elsewhere.path("copy").to_str().expect("UTF-8")]);
     assert_eq!(std::fs::read(elsewhere.path("copy/a")).expect("it is there"), b"a");
-    for args in [["commit"].as_slice(), &["restore"], &["init", "new"]] {
+    for args in [["commit"].as_slice(), &["restore"], &["init", "new"], &["tag", "u"], &["gc"]] {
         let err = mount.fails(args);
         assert!(err.contains("Read-only file system"), "{err}");
     }

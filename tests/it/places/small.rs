@@ -1,18 +1,50 @@
 //! Small machines: every command with few descriptors, in little memory, and on a disk that fills.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::path::Path;
 
 use filesync_tests::model::{assert_same, read_tree};
 use filesync_tests::world::{TempDir, World};
 
 use super::limits::{Mount, limited, noise};
+use crate::cli::json::commands;
 
 /// What 256 MiB of memory are, as a limit of the system: all that the process may write to, its threads' stacks
 /// included.
 const MEMORY: &str = "--data=268435456:268435456";
 
+/// Runs commands under a limit, and remembers which.
+struct Small<'a> {
+    limit: &'a str,
+    ran: RefCell<BTreeSet<String>>,
+}
+
+impl Small<'_> {
+    /// Runs a command that must end with status 0; what it printed.
+    #[track_caller]
+    fn run(&self, world: &World, args: &[&str]) -> Vec<u8> {
+        let output = limited(world, self.limit, args);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {args:?}: {} {err}", self.limit, output.status);
+        self.ran.borrow_mut().insert(args[0].to_owned());
+        output.stdout
+    }
+}
+
 /// Every command, in an order in which each has something to do, with `limit`. `world` has files and no commit.
 fn every_command(world: &World, limit: &str, big: &str) {
+    let small = Small { limit, ran: RefCell::default() };
+    every_local_command(&small, world, big);
+    every_command_of_a_cluster(&small, world);
+    let ran = small.ran.into_inner();
+    let missing: Vec<_> = commands().into_iter().filter(|command| !ran.contains(command)).collect();
+    assert!(missing.is_empty(), "{limit}: these were not run: {missing:?}");
+}
+
+fn every_local_command(small: &Small<'_>, world: &World, big: &str) {
+    let limit = small.limit;
     let outside = TempDir::new();
     let new = outside.path().join("new");
     let copy = outside.path().join("copy");
@@ -20,12 +52,7 @@ fn every_command(world: &World, limit: &str, big: &str) {
     let [new, copy, pages] = [&new, &copy, &pages].map(|path| path.to_str().expect("UTF-8"));
     world.write(".filesyncignore", "*.left-out\n");
     let cat = format!("HEAD:{big}");
-    let run = |args: &[&str]| {
-        let output = limited(world, limit, args);
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{limit} {args:?}: {} {err}", output.status);
-        output.stdout
-    };
+    let run = |args: &[&str]| small.run(world, args);
     for args in [
         ["init", new].as_slice(),
         &["version"],
@@ -59,6 +86,7 @@ fn every_command(world: &World, limit: &str, big: &str) {
         ["status"].as_slice(),
         &["commit", "-m", "second"],
         &["commit", "--amend", "-m", "better"],
+        &["commit", "--amend", "--partial", "-m", "what can be read"],
         &["commit", "--allow-empty"],
         &["log"],
         &["log", "--", big],
@@ -95,12 +123,59 @@ fn every_command(world: &World, limit: &str, big: &str) {
         &["gc", "--dry-run"],
         &["gc"],
         &["fsck", "--quick"],
+        &["fsck", "--sample", "50%"],
+        &["fsck", "--repair"],
         &["fsck"],
         &["status"],
         &["log"],
     ] {
         run(args);
     }
+}
+
+/// A daemon that is to end with the test, whatever comes of it.
+struct Served<'a>(&'a World);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        drop(self.0.run(&["stop"]));
+    }
+}
+
+/// Two nodes, both with the same limit: `one` has a history.
+fn every_command_of_a_cluster(small: &Small<'_>, one: &World) {
+    let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let address = socket.expect("there are ports").to_string();
+    one.write("large", noise(9, 20 << 20));
+    small.run(one, &["commit", "-m", "for others"]);
+    let _served = Served(one);
+    small.run(one, &["serve", "--detach", "--listen", &address]);
+    small.run(one, &["sync"]);
+    let invite = |role: &str| String::from_utf8(small.run(one, &["invite", "--role", role])).expect("UTF-8");
+    let two = World::empty();
+    small.run(&two, &["clone", invite("writer").trim(), "."]);
+    assert_same(&read_tree(one.root()), &read_tree(two.root()), small.limit);
+    invite("reader");
+    let id = one.json(&["invite", "list"])[0]["id"].as_str().expect("an id").to_owned();
+    for args in [["invite", "list"].as_slice(), &["invite", "revoke", &id], &["peers"]] {
+        small.run(one, args);
+    }
+    // Both ways, and once both sides moved.
+    for (world, name) in [(&two, "of two"), (one, "of one")] {
+        world.write(name, noise(10, 3 << 20));
+        small.run(world, &["commit"]);
+    }
+    for world in [&two, one, &two] {
+        small.run(world, &["sync"]);
+        small.run(world, &["status"]);
+    }
+    assert_same(&read_tree(one.root()), &read_tree(two.root()), small.limit);
+    for world in [one, &two] {
+        for args in [["fsck", "--repair"].as_slice(), &["gc"], &["log"], &["fsck"]] {
+            small.run(world, args);
+        }
+    }
+    small.run(one, &["stop"]);
 }
 
 #[test]

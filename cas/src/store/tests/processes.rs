@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::testing::FaultVfs;
+use crate::testing::{FaultVfs, skipped};
 
 /// What a child does, and where.
 const TASK: &str = "FILESYNC_TEST_CHILD";
@@ -235,7 +235,7 @@ fn check_mounted(task: &str, dir: &TempDir, mount: &str) {
     let line = |then: &str| format!("exec unshare -m sh -c '{mount} && exec {then}'");
     let can = Command::new("sh").args(["-c", &line("true")]).stderr(Stdio::null()).status();
     if !can.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this user cannot mount");
+        skipped("this user cannot mount");
         return;
     }
     let mut child = child(task, &dir.0, &line("SELF"));

@@ -62,6 +62,10 @@ fn only_the_invites_key_signs() {
     assert!(matches!(world.apply(long), Outcome::Refused(Refusal::TooMuch(_))));
     let many = forged(&|admit| admit.addresses = vec![String::new(); 9]);
     assert!(matches!(world.apply(many), Outcome::Refused(Refusal::TooMuch(_))));
+    let no_text = forged(&|admit| admit.addresses = vec!["10.0.0.1:1\u{1b}[2J".to_owned()]);
+    assert!(matches!(world.apply(no_text), Outcome::Refused(Refusal::TooMuch(_))));
+    let forged_line = Command::SetAddresses { node: NodeId(1), addresses: vec!["10.0.0.1:1\n2".to_owned()] };
+    assert!(matches!(world.apply(forged_line), Outcome::Refused(Refusal::TooMuch(_))));
     assert_eq!(world.apply(Command::Admit(good)), Outcome::Admitted(NodeId(2)));
 }
 

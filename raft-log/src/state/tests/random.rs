@@ -120,7 +120,7 @@ fn check(state: &State) {
 
 #[test]
 fn random_commands_keep_every_rule() {
-    let (seeds, steps) = if std::env::var_os("FILESYNC_LONG").is_some() { (2_000, 2_000) } else { (40, 300) };
+    let (seeds, steps) = if filesync_cas::testing::is_long() { (2_000, 2_000) } else { (40, 300) };
     for seed in 0..seeds {
         println!("seed {seed}");
         run(seed, steps);

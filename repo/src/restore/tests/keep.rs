@@ -649,7 +649,7 @@ fn nothing_is_lost_at_any_two_calls() {
     let write = || Act::Write("n".to_owned(), mine(1));
     let replace = || Act::Replace("n".to_owned(), mine(1));
     let (mut crashes, mut kept) = (0, 0);
-    let stride = if std::env::var_os("FILESYNC_LONG").is_some() { 1 } else { 2 };
+    let stride = if filesync_cas::testing::is_long() { 1 } else { 2 };
     for (commits, act) in [([with.clone(), without], write()), ([with, old], replace())] {
         for before in 1..24 {
             for kill in (1 + before % stride..20).step_by(usize::try_from(stride).unwrap()) {
@@ -669,7 +669,7 @@ const REGRESSIONS: &[u64] = &[];
 
 #[test]
 fn nothing_is_lost() {
-    let long = std::env::var_os("FILESYNC_LONG").is_some();
+    let long = filesync_cas::testing::is_long();
     let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let count = if long { 20_000 } else { 150 };
     println!("seeds from {first}, and of old");

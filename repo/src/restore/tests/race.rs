@@ -319,7 +319,7 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
     let probe = TempDir::new();
     probe.file("a.txt", b"");
     if !set(probe.root()) {
-        println!("skipped: this file system has no attributes");
+        filesync_cas::testing::skipped("this file system has no attributes");
         return;
     }
     let mut fixture = Fixture::new();

@@ -1,7 +1,9 @@
 //! All rules together keep what is pinned and claimed; without any one of them, something goes.
 
+use filesync_tests::world::is_long;
+
 use super::*;
-use crate::model::{assert_breaks, assert_holds, is_long};
+use crate::model::{assert_breaks, assert_holds};
 
 fn store(change: impl Fn(&mut Rules)) -> Store {
     let mut rules = Rules::ALL;

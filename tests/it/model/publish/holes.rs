@@ -1,7 +1,9 @@
 //! All rules together keep all promises; without any one of them, one is broken.
 
+use filesync_tests::world::is_long;
+
 use super::*;
-use crate::model::{assert_breaks, assert_holds, is_long};
+use crate::model::{assert_breaks, assert_holds};
 
 #[test]
 fn all_promises_hold() {
