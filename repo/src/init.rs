@@ -1,5 +1,6 @@
 //! `init`: a new repository, made beside its place and put there in one step.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -89,11 +90,16 @@ fn fill(root: &Path, unfinished: &str, params: &Params, identity: &Identity, nam
     vfs.sync_dir(Path::new("")).map_err(io)
 }
 
+/// Whether that is what a killed `init` left.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
 fn remove_unfinished(root: &Path) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten() {
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_dir && entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
+        if is_dir && is_unfinished(&entry.file_name()) {
             drop(std::fs::remove_dir_all(entry.path()));
         }
     }

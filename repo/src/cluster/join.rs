@@ -65,8 +65,11 @@ fn prepare(
         }
         return std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error));
     }
-    let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
-    if !is_empty {
+    // But for what an earlier call left that was killed while it made the repository: `init` removes that.
+    let is_foreign = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.map_or(true, |entry| !init::is_unfinished(&entry.file_name()))
+    };
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.any(is_foreign)) {
         let message = format!("cannot clone to {}: it is not empty", dir.display());
         return Err(Error::new(ErrorKind::Failed, message));
     }
