@@ -61,11 +61,13 @@ struct Page {
 }
 
 /// What no run of the program here comes to: section, field, type.
-const UNSEEN: [(&str, &str, &str); 12] = [
+const UNSEEN: [(&str, &str, &str); 13] = [
     // Of formats that are not there yet.
     ("log", "signature", "\"unknown\""),
     ("show", "signature", "\"unknown\""),
     ("sync", "outcome", "\"refused\""),
+    // Where it cannot be known, the tree cannot be either, and there is no result.
+    ("show", "expired", "null"),
     // Of answers that are lost, or of files that come in the last moment.
     ("sync", "outcome", "\"unknown\""),
     ("sync", "cause", "text"),

@@ -37,7 +37,7 @@ impl Small<'_> {
 fn every_command(world: &World, limit: &str, big: &str) {
     let small = Small { limit, ran: RefCell::default() };
     every_local_command(&small, world, big);
-    every_command_of_a_cluster(&small, world);
+    every_command_of_a_cluster(&small);
     let ran = small.ran.into_inner();
     let missing: Vec<_> = commands().into_iter().filter(|command| !ran.contains(command)).collect();
     assert!(missing.is_empty(), "{limit}: these were not run: {missing:?}");
@@ -142,8 +142,12 @@ impl Drop for Served<'_> {
     }
 }
 
-/// Two nodes, both with the same limit: `one` has a history.
-fn every_command_of_a_cluster(small: &Small<'_>, one: &World) {
+/// Two nodes, both with the same limit.
+fn every_command_of_a_cluster(small: &Small<'_>) {
+    let one = &World::repository();
+    for name in 0..4000 {
+        one.write(format!("d{}/{name}", name % 80), format!("{name}"));
+    }
     let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let address = socket.expect("there are ports").to_string();
     one.write("large", noise(9, 20 << 20));

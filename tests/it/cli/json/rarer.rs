@@ -2,9 +2,11 @@
 //! members of every role.
 
 use std::fs::{self, Permissions, set_permissions};
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use filesync_cas::testing::Rng;
 use filesync_tests::world::{PLAIN_USER, World, is_root};
@@ -21,6 +23,7 @@ pub fn samples(c: &mut Checker) {
     damage_in_garbage_and_in_its_way(c);
     histories_that_are_not_whole(c);
     a_cluster_of_nothing(c);
+    a_daemon_with_http(c);
 }
 
 fn things_that_become_others(c: &mut Checker) {
@@ -79,14 +82,16 @@ fn packs(world: &World, class: u8) -> Vec<(PathBuf, Vec<u8>)> {
     read.filter(|(_, bytes)| bytes[9] == class).collect()
 }
 
-/// Spoils the last byte of each frame, as `docs/format.md` has them (section 2.2).
+/// Spoils the first and the last object of each frame, as `docs/format.md` has them (section 2.2).
 fn spoil_metadata(world: &World) {
     for (path, mut bytes) in packs(world, 2) {
         let mut at = 88;
         while bytes.get(at..at + 4) == Some(b"FSfr") {
             let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
-            at += 56 + 37 * number(at + 16) + number(at + 12);
-            bytes[at - 1] ^= 0x10;
+            let payload = at + 56 + 37 * number(at + 16);
+            at = payload + number(at + 12);
+            bytes[payload] ^= 0x10;
+            bytes[at - 1] ^= 0x20;
         }
         assert!(at > 88, "no frame");
         fs::write(path, bytes).expect("it can be written");
@@ -144,7 +149,7 @@ fn histories_that_are_not_whole(c: &mut Checker) {
     rewrite_format(&world, |line| if line.starts_with("repository ") { other.clone() } else { line.to_owned() });
     world.write(".filesync/expired", "nonsense\n");
     c.run(&world, 0, &["log"]);
-    c.run(&world, 0, &["show", "HEAD~1"]);
+    c.run(&world, 0, &["show"]);
     c.run(&world, 5, &["fsck"]);
 }
 
@@ -166,7 +171,7 @@ pub fn address() -> String {
 fn a_cluster_of_nothing(c: &mut Checker) {
     let one = World::repository();
     let _served = Served(&one);
-    c.run(&one, 0, &["serve", "--detach", "--listen", &address(), "--http", "127.0.0.1:0"]);
+    c.run(&one, 0, &["serve", "--detach", "--listen", &address()]);
     c.run(&one, 0, &["sync"]);
     let mut others = Vec::new();
     for role in ["reader", "voter", "writer"] {
@@ -179,6 +184,19 @@ fn a_cluster_of_nothing(c: &mut Checker) {
     c.run(&one, 0, &["invite", "list"]);
     c.run(&one, 0, &["peers"]);
     c.run(&one, 0, &["stop"]);
+}
+
+/// In the background it cannot say where it answers: its log does.
+fn a_daemon_with_http(c: &mut Checker) {
+    let world = World::repository();
+    let _served = Served(&world);
+    let mut command = world.command(&["--json", "serve", "--http", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut said).expect("it can be read");
+    c.page.check_lines("serve", &said);
+    c.run(&world, 0, &["stop"]);
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// What a member has once something was published, at last with damage in it.
