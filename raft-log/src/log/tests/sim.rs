@@ -35,6 +35,9 @@ use crate::testing::Seeded;
 /// Seeds that are tried until a mistake shows.
 const BUG_SEEDS: u64 = 1_000;
 
+/// The last lines of a run that is shown.
+const LINES_SHOWN: usize = 3_000;
+
 /// What every hundred runs must have seen: a world in which it does not happen proves nothing about it.
 const SEEN: [&str; 16] = [
     "changes of voters",
@@ -78,7 +81,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Told {
 
 /// The last lines, for whoever wants to know how it came about.
 fn tail(told: &Told) -> String {
-    let kept = told.lines.len().saturating_sub(400);
+    let kept = told.lines.len().saturating_sub(LINES_SHOWN);
     told.lines[kept..].join("\n")
 }
 
