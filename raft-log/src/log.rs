@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use openraft::Config;
 use openraft::error::{InitializeError, RaftError};
+use openraft::storage::RaftStateMachine;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -19,7 +21,7 @@ use crate::reads::{Reader, Rounds};
 use crate::state::StepId;
 use crate::store::{Db, Header, LogStore, Machine, Memory, Mode, Note, UnwrittenStep};
 use crate::tries::{Tries, Try};
-use crate::types::{Raft, RaftNode, encode};
+use crate::types::{Raft, RaftNode, TypeConfig, encode};
 
 mod options;
 mod reading;
@@ -86,17 +88,28 @@ impl std::fmt::Debug for Log {
 impl Log {
     /// Opens the log of a node in `dir`, or makes it: see [`Mode`]. Must be called within a tokio runtime.
     pub async fn open(dir: &Path, mode: Mode, parts: Parts) -> Result<Self, OpenError> {
-        let damaged = |cause: String| OpenError::Damaged { dir: dir.to_owned(), cause };
+        let config = parts.options.config()?;
+        let db = Db::open(dir, Header { repository: parts.repository, node: parts.node }, mode)?;
+        let started = Self::start(db, config, parts, |machine| machine).await;
+        started.map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })
+    }
+
+    /// Runs what a database holds. Tests put something of their own around the state machine.
+    async fn start<M: RaftStateMachine<TypeConfig>>(
+        db: Db,
+        config: Config,
+        parts: Parts,
+        around: impl FnOnce(Machine) -> M,
+    ) -> Result<Self, String> {
         let Parts { repository, node, network, step_id, options } = parts;
-        let config = Arc::new(options.config()?);
-        let db = Arc::new(Db::open(dir, Header { repository, node }, mode)?);
+        let db = Arc::new(db);
         let tries = Arc::new(Tries::new(db.incarnation));
-        let store = LogStore::open(Arc::clone(&db)).map_err(damaged)?;
-        let memory = Arc::new(Memory::open(Arc::clone(&db), repository).map_err(damaged)?);
-        let machine = Machine { memory: Arc::clone(&memory), step_id };
+        let store = LogStore::open(Arc::clone(&db))?;
+        let memory = Arc::new(Memory::open(Arc::clone(&db), repository)?);
+        let machine = around(Machine { memory: Arc::clone(&memory), step_id });
         let links = Links { network, repository, node, backoff: options.heartbeat };
-        let raft =
-            Raft::new(node, config, links, store.clone(), machine).await.map_err(|error| damaged(error.to_string()))?;
+        let raft = Raft::new(node, Arc::new(config), links, store.clone(), machine).await;
+        let raft = raft.map_err(|error| error.to_string())?;
         let (queue, waiting) = mpsc::channel(options.waiting_max);
         let deadline = options.election.1 * 7;
         let proposer = Proposer {

@@ -7,14 +7,18 @@
 //! that cannot trust its memory must not vote.
 
 mod db;
+mod disk;
 mod guard;
 mod installs;
 mod log;
 mod machine;
 mod place;
+mod rocks;
 #[cfg(test)]
 mod tests;
 
 pub use db::{Db, Header, Mode, Note};
+#[cfg(test)]
+pub use disk::{Change, Changes, Disk, Pair};
 pub use log::LogStore;
 pub use machine::{Machine, Memory, UnwrittenStep};

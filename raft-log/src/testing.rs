@@ -3,7 +3,11 @@
 mod cluster;
 mod net;
 mod numbers;
+#[cfg(test)]
+mod seeded;
 
-pub use cluster::{Cluster, PATIENCE, REPOSITORY, Settings, key, main_ref, step_id};
+pub use cluster::{Cluster, PATIENCE, REPOSITORY, Settings, admission, key, main_ref, step_id};
 pub use net::FakeNet;
 pub use numbers::Numbers;
+#[cfg(test)]
+pub use seeded::Seeded;

@@ -12,7 +12,14 @@ openraft::declare_raft_types!(
         NodeId = NodeId,
         Node = RaftNode,
         SnapshotData = Vec<u8>,
+        AsyncRuntime = Runtime,
 );
+
+/// openraft draws the times of elections by way of its runtime. In tests a seed may say which.
+#[cfg(not(test))]
+type Runtime = openraft::TokioRuntime;
+#[cfg(test)]
+type Runtime = crate::testing::Seeded;
 
 /// What Raft keeps of a node beside its number: the key that it must show.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -131,7 +131,7 @@ fn the_log_keeps_to_itself() {
     assert!(found.is_empty(), "{found:#?}");
     // It syncs through its database, and the file beside it that counts.
     let words = ["sync_all", "sync_data", "set_sync"];
-    let allowed = ["raft-log/src/store/db.rs", "raft-log/src/store/guard.rs"];
+    let allowed = ["raft-log/src/store/rocks.rs", "raft-log/src/store/guard.rs"];
     forbid(&["raft-log"], &words, &allowed);
 }
 

@@ -4,6 +4,7 @@ mod crashes;
 mod membership;
 mod network;
 mod recover;
+mod sim;
 
 use std::future::Future;
 

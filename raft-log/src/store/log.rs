@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
-use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::db::{COMMITTED, Db, PURGED, VOTE};
+use super::disk::Changes;
 use crate::ids::NodeId;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote, decode, encode};
 
@@ -73,8 +73,8 @@ impl LogStore {
     pub fn open(db: Arc<Db>) -> Result<Self, String> {
         let purged: Option<LogId> = db.get(PURGED)?;
         let mut ends = Ends { purged, last: None, begun: 0 };
-        for item in db.db.iterator(IteratorMode::From(&key(ends.first()), Direction::Forward)) {
-            let (found, bytes) = item.map_err(|error| error.to_string())?;
+        for pair in db.disk.pairs_from(&key(ends.first())) {
+            let (found, bytes) = pair?;
             if found.first() != Some(&b'l') {
                 break;
             }
@@ -94,19 +94,19 @@ impl LogStore {
     }
 
     /// What leaves no entry, everything purged, and a vote of `node` for itself in a later term than any that is known here.
-    pub fn emptied(&self, node: NodeId) -> Result<WriteBatch, String> {
+    pub fn emptied(&self, node: NodeId) -> Result<Changes, String> {
         let last = self.ends().last;
         let vote: Option<Vote> = self.db.get(VOTE)?;
         let terms = [last.map(|last| last.leader_id.term), vote.map(|vote| vote.leader_id().term)];
         let term = terms.into_iter().flatten().max().unwrap_or(0) + 1;
-        let mut batch = WriteBatch::default();
-        batch.put(VOTE, encode(&Vote::new(term, node)));
-        batch.put(COMMITTED, encode(&last));
+        let mut changes = Changes::default();
+        changes.put(VOTE, encode(&Vote::new(term, node)));
+        changes.put(COMMITTED, encode(&last));
         if let Some(last) = last {
-            batch.put(PURGED, encode(&last));
-            batch.delete_range(key(0), key(last.index + 1));
+            changes.put(PURGED, encode(&last));
+            changes.delete_range(key(0), key(last.index + 1));
         }
-        Ok(batch)
+        Ok(changes)
     }
 
     /// The last entry there is, acknowledged or not.
@@ -127,8 +127,8 @@ impl LogStore {
             return Ok(entries);
         }
         let mut len = 0;
-        for (item, index) in self.db.db.iterator(IteratorMode::From(&key(start), Direction::Forward)).zip(start..end) {
-            let (found, bytes) = item.map_err(|error| error.to_string())?;
+        for (pair, index) in self.db.disk.pairs_from(&key(start)).zip(start..end) {
+            let (found, bytes) = pair?;
             if *found != key(index) {
                 return Err(format!("entry {index} is missing"));
             }
@@ -178,9 +178,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let mut batch = WriteBatch::default();
-        batch.put(VOTE, encode(vote));
-        let saved = blocking(|| self.db.write_vote(batch));
+        let mut changes = Changes::default();
+        changes.put(VOTE, encode(vote));
+        let saved = blocking(|| self.db.write_vote(changes));
         saved.map_err(|cause| StorageIOError::write_vote(AnyError::error(cause)).into())
     }
 
@@ -190,9 +190,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     // Tells a node that starts alone what it may apply. If it is lost, the node learns it again from the leader.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        let mut batch = WriteBatch::default();
-        batch.put(COMMITTED, encode(&committed));
-        self.db.write_unsynced(batch).map_err(write_error)
+        let mut changes = Changes::default();
+        changes.put(COMMITTED, encode(&committed));
+        self.db.write_unsynced(changes).map_err(write_error)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -204,14 +204,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut batch = WriteBatch::default();
+        let mut changes = Changes::default();
         let (mut first, mut last) = (None, None);
         for entry in entries {
             first = first.or(Some(entry.log_id.index));
-            batch.put(key(entry.log_id.index), encode(&entry));
+            changes.put(key(entry.log_id.index), encode(&entry));
             last = Some(entry.log_id);
         }
-        let written = blocking(|| self.db.write(batch));
+        let written = blocking(|| self.db.write(changes));
         if let (Ok(()), Some(first)) = (&written, first) {
             let mut ends = self.ends();
             if ends.last == ends.purged {
@@ -231,19 +231,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             _ => purged,
         };
-        let mut batch = WriteBatch::default();
-        batch.delete_range(key(from.index), key(u64::MAX));
-        blocking(|| self.db.write(batch)).map_err(write_error)?;
+        let mut changes = Changes::default();
+        changes.delete_range(key(from.index), key(u64::MAX));
+        blocking(|| self.db.write(changes)).map_err(write_error)?;
         self.ends().last = before;
         Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
         self.db.installs.before_purge(upto.index).await.map_err(write_error)?;
-        let mut batch = WriteBatch::default();
-        batch.put(PURGED, encode(&upto));
-        batch.delete_range(key(0), key(upto.index + 1));
-        blocking(|| self.db.write(batch)).map_err(write_error)?;
+        let mut changes = Changes::default();
+        changes.put(PURGED, encode(&upto));
+        changes.delete_range(key(0), key(upto.index + 1));
+        blocking(|| self.db.write(changes)).map_err(write_error)?;
         let mut ends = self.ends();
         ends.purged = Some(upto);
         // By place: an entry of a later leadership that was never committed may stand before it.

@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError};
-use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::db::{CHECKPOINT, Db, PURGED};
+use super::disk::Changes;
 use super::log::{blocking, key};
 use crate::ids::{Id, LogIndex, NodeId, Position, RepositoryId};
 use crate::state::{State, Step, StepId};
@@ -109,13 +109,13 @@ impl Memory {
             }
             (encode(&*now), last)
         };
-        self.store(WriteBatch::default(), bytes, last)?;
+        self.store(Changes::default(), bytes, last)?;
         Ok(last)
     }
 
-    fn store(&self, mut batch: WriteBatch, bytes: Vec<u8>, last: Option<LogIndex>) -> Result<(), String> {
-        batch.put(CHECKPOINT, bytes);
-        blocking(|| self.db.write(batch))?;
+    fn store(&self, mut changes: Changes, bytes: Vec<u8>, last: Option<LogIndex>) -> Result<(), String> {
+        changes.put(CHECKPOINT, bytes);
+        blocking(|| self.db.write(changes))?;
         self.db.installs.durable(last.map(|last| last.0));
         self.flushed.send_replace(last);
         Ok(())
@@ -151,12 +151,12 @@ impl Memory {
         // What this node has still to write stays its own business; the steps between are fetched like other objects.
         other.steps.clone_from(&self.now().steps);
         // What it contains goes from the log in the same moment: a crash leaves both or neither.
-        let mut batch = WriteBatch::default();
+        let mut changes = Changes::default();
         if let Some(last) = other.last {
-            batch.put(PURGED, encode(&last));
-            batch.delete_range(key(0), key(last.index + 1));
+            changes.put(PURGED, encode(&last));
+            changes.delete_range(key(0), key(last.index + 1));
         }
-        self.store(batch, encode(&other), other.last.map(|last| LogIndex(last.index)))?;
+        self.store(changes, encode(&other), other.last.map(|last| LogIndex(last.index)))?;
         let applied = other.state.applied;
         *self.now() = other;
         self.applied.send_replace(applied);
@@ -168,9 +168,9 @@ impl Memory {
         self.now().last
     }
 
-    /// Changes the state by hand, with `node` as the only one that votes, and writes it together with `batch`: for a log that
+    /// Changes the state by hand, with `node` as the only one that votes, and writes it together with `changes`: for a log that
     /// nobody runs. Gives back the state.
-    pub fn replace(&self, batch: WriteBatch, node: NodeId, change: impl FnOnce(&mut State)) -> Result<State, String> {
+    pub fn replace(&self, changes: Changes, node: NodeId, change: impl FnOnce(&mut State)) -> Result<State, String> {
         let (bytes, last, state) = {
             let mut now = self.now();
             let last = now.last;
@@ -184,7 +184,7 @@ impl Memory {
             }
             (encode(&*now), last.map(|last| LogIndex(last.index)), now.state.clone())
         };
-        self.store(batch, bytes, last)?;
+        self.store(changes, bytes, last)?;
         Ok(state)
     }
 
@@ -208,6 +208,12 @@ impl Memory {
         }
         now.last = Some(entry.log_id);
         reply
+    }
+
+    /// Changes the state as no entry can: what a state machine with a mistake in it would do.
+    #[cfg(test)]
+    pub fn tamper(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.now().state);
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot<TypeConfig>>, String> {

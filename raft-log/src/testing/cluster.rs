@@ -78,6 +78,24 @@ pub fn main_ref(expected: Option<Id>, new: Id) -> RefChange {
     RefChange { name, expected, new: Some(new) }
 }
 
+/// What brings a node in as a candidate: an invite by the first member, and the node that shows it.
+pub fn admission(node: NodeId) -> [Command; 2] {
+    let invite = SigningKey::from_bytes(&[u8::try_from(node.0).expect("few nodes"); 32]);
+    let public = InviteKey(invite.verifying_key().to_bytes());
+    let made = Invite { key: public, role: Role::Candidate, uses: 1, expires: None, by: NodeId(1) };
+    let mut admit = Admit {
+        invite: public,
+        role: Role::Candidate,
+        peer: key(node),
+        name: node.to_string(),
+        addresses: Vec::new(),
+        is_partial: false,
+        signature: Signature(Vec::new()),
+    };
+    admit.signature = Signature(invite.sign(&admit.signed_bytes(REPOSITORY)).to_bytes().to_vec());
+    [Command::Invite(made), Command::Admit(admit)]
+}
+
 impl Cluster {
     /// A directory for it, and nothing in there.
     pub fn new(settings: Settings) -> Self {
@@ -158,22 +176,9 @@ impl Cluster {
 
     /// A new member, which is candidate and runs.
     pub async fn admit(&mut self, node: NodeId) {
-        let invite = SigningKey::from_bytes(&[u8::try_from(node.0).expect("few nodes"); 32]);
-        let public = InviteKey(invite.verifying_key().to_bytes());
-        let by = NodeId(1);
-        let made = Invite { key: public, role: Role::Candidate, uses: 1, expires: None, by };
-        assert_eq!(self.propose(Command::Invite(made)).await, Ok(Outcome::Done));
-        let mut admit = Admit {
-            invite: public,
-            role: Role::Candidate,
-            peer: key(node),
-            name: node.to_string(),
-            addresses: Vec::new(),
-            is_partial: false,
-            signature: Signature(Vec::new()),
-        };
-        admit.signature = Signature(invite.sign(&admit.signed_bytes(REPOSITORY)).to_bytes().to_vec());
-        assert_eq!(self.propose(Command::Admit(admit)).await, Ok(Outcome::Admitted(node)));
+        let [invite, admit] = admission(node);
+        assert_eq!(self.propose(invite).await, Ok(Outcome::Done));
+        assert_eq!(self.propose(admit).await, Ok(Outcome::Admitted(node)));
         self.open(node, Mode::Create).await.expect("it can be made");
         self.drive_until_done().await;
     }

@@ -18,6 +18,22 @@ impl Numbers {
         self.draw() % end
     }
 
+    /// Whether something comes to pass that does so in `per_mille` of a thousand cases.
+    pub fn happens(&mut self, per_mille: u64) -> bool {
+        self.below(1_000) < per_mille
+    }
+
+    /// One of these, if there is one.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        let at = self.draw() % u64::try_from(of.len()).ok().filter(|len| *len > 0)?;
+        of.get(usize::try_from(at).ok()?)
+    }
+
+    /// Numbers of somebody else's own.
+    pub fn fork(&mut self) -> Self {
+        Self(self.draw())
+    }
+
     /// Some of `1..=end`.
     pub fn some_of(&mut self, end: u64) -> Vec<u64> {
         let bits = self.draw();
