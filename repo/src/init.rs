@@ -53,13 +53,14 @@ pub fn init_with(dir: &Path, params: &Params, name: &str) -> Result<InitResult, 
     let repository = params.repository;
     let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
     let identity = Identity::generate()?;
-    let made = fill(&root, &unfinished, params, &identity, name).and_then(|()| {
-        let io = |error: io::Error| match error.kind() {
+    let new = New { root: &root, unfinished: &unfinished, params, identity: &identity, name };
+    let below = |name: &str| -> io::Result<Arc<dyn Vfs>> { Ok(Arc::new(RealVfs::open(&root.join(name))?)) };
+    let made = new.fill(&vfs, &below).and_then(|()| {
+        let put = new.put(&vfs);
+        put.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(),
             _ => Error::path("cannot write", &root.join(STORE_DIR), &error),
-        };
-        vfs.rename(Path::new(&unfinished), Path::new(STORE_DIR), Rename::NoReplace).map_err(io)?;
-        vfs.sync_dir(Path::new("")).map_err(io)
+        })
     });
     if let Err(error) = made {
         drop(std::fs::remove_dir_all(root.join(&unfinished)));
@@ -78,16 +79,36 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn fill(root: &Path, unfinished: &str, params: &Params, identity: &Identity, name: &str) -> Result<(), Error> {
-    let path = root.join(unfinished);
-    let io = |error: io::Error| Error::path("cannot write", &path, &error);
-    std::fs::DirBuilder::new().mode(0o755).create(&path).map_err(io)?;
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(&path).map_err(io)?);
-    let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
-    identity.save(&*vfs)?;
-    config::create(&*vfs, name)?;
-    Store::create(&place, params)?;
-    vfs.sync_dir(Path::new("")).map_err(io)
+/// A repository that is being made.
+struct New<'a> {
+    /// Where it is to lie.
+    root: &'a Path,
+    /// What it is called until it is whole.
+    unfinished: &'a str,
+    params: &'a Params,
+    identity: &'a Identity,
+    name: &'a str,
+}
+
+impl New<'_> {
+    /// Makes all of it under its first name. `below` opens a directory of `vfs`. Durable on return, but for that name.
+    fn fill(&self, vfs: &dyn Vfs, below: &dyn Fn(&str) -> io::Result<Arc<dyn Vfs>>) -> Result<(), Error> {
+        let path = self.root.join(self.unfinished);
+        let io = |error: io::Error| Error::path("cannot write", &path, &error);
+        vfs.mkdir(Path::new(self.unfinished), 0o755).map_err(io)?;
+        let vfs = below(self.unfinished).map_err(io)?;
+        let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
+        self.identity.save(&*vfs)?;
+        config::create(&*vfs, self.name)?;
+        Store::create(&place, self.params)?;
+        vfs.sync_dir(Path::new("")).map_err(io)
+    }
+
+    /// Gives it its name, if nothing has that.
+    fn put(&self, vfs: &dyn Vfs) -> io::Result<()> {
+        vfs.rename(Path::new(self.unfinished), Path::new(STORE_DIR), Rename::NoReplace)?;
+        vfs.sync_dir(Path::new(""))
+    }
 }
 
 /// Whether that is what a killed `init` left.
@@ -104,3 +125,6 @@ fn remove_unfinished(root: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

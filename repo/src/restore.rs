@@ -21,7 +21,7 @@ mod preview;
 mod recover;
 mod select;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

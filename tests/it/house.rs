@@ -1,11 +1,14 @@
-//! Keeping house beside everything else: a writer that stands still, readers in the middle of their work.
+//! Keeping house beside everything else: writers that stand still, readers in the middle of their work.
 
+use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
-use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::World;
+use filesync_tests::model::{Tree, assert_same, read_tree};
+use filesync_tests::world::{World, is_long, rot, seed};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn signal(child: &Child, signal: Signal) {
@@ -64,6 +67,163 @@ fn house_a_stopped_writer_ends_whole() {
     world.ok(&["gc"]);
     assert_same(&tree, &world.restored("HEAD"), "the commit after a collection");
     world.ok(&["fsck"]);
+}
+
+/// A command that writes, what it is called in messages, where it runs, and what must be so when it is done.
+struct Task {
+    args: &'static [&'static str],
+    who: &'static str,
+    template: World,
+    /// The head's files, and those of the working copy.
+    head: Tree,
+    work: Tree,
+}
+
+impl Task {
+    fn all() -> [Self; 4] {
+        let old = World::repository();
+        old.write("small", "small");
+        old.write("large", Rng::new(20).bytes(8_000_000));
+        old.commit();
+        let first = read_tree(old.root());
+        old.write("large", Rng::new(21).bytes(8_000_000));
+        old.commit();
+        let second = read_tree(old.root());
+        let [commit, collect, repair] = [(); 3].map(|()| World::copy_of(old.root()));
+        commit.write("more", Rng::new(22).bytes(8_000_000));
+        let third = read_tree(commit.root());
+        collect.ok(&["forget", "--keep-last", "1"]);
+        rot(repair.root(), "large");
+        let task = |args, who, template, head: &Tree, work: &Tree| Self {
+            args,
+            who,
+            template,
+            head: head.clone(),
+            work: work.clone(),
+        };
+        [
+            task(&["commit", "-m", "slow"], "commit", commit, &third, &third),
+            task(&["restore", "HEAD~1", "--force", "--delete"], "restore", old, &second, &first),
+            task(&["gc"], "gc", collect, &second, &second),
+            task(&["fsck", "--repair"], "fsck", repair, &second, &second),
+        ]
+    }
+
+    fn verify(&self, world: &World, what: &str) {
+        assert_same(&self.work, &read_tree(world.root()), what);
+        assert_same(&self.head, &world.restored("HEAD"), what);
+        assert_eq!(world.object(0, &["fsck"])["notes"], serde_json::json!([]), "{what}");
+        assert!(!world.path(".filesync/journal").exists(), "{what}: the journal is still there");
+    }
+}
+
+/// Killed in the end, so that one that stands still does not outlive a test that fails.
+struct Running(Child);
+
+impl Running {
+    fn start(world: &World, args: &[&str]) -> Self {
+        let mut command = world.command(args);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    /// Makes it stand still. False if it was at its end already.
+    fn stop(&mut self) -> bool {
+        signal(&self.0, Signal::STOP);
+        loop {
+            if self.0.try_wait().expect("it can be asked").is_some() {
+                return false;
+            }
+            if is_stopped(&self.0) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn ends_well(&mut self, what: &str) {
+        let end = Instant::now() + Duration::from_secs(120);
+        let status = loop {
+            match self.0.try_wait().expect("it can be asked") {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+            assert!(Instant::now() < end, "{what}: it does not end");
+        };
+        assert!(status.success(), "{what}: {status}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Whether somebody has the writer's lock.
+fn is_locked(world: &World) -> bool {
+    let file = File::open(world.path(".filesync/lock")).expect("there is one");
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+/// Who writes waits, or is told who stands in the way. Who reads does neither.
+fn check_beside(world: &World, task: &Task, busy: &str, what: &str) {
+    for args in [
+        ["commit", "--allow-empty", "-m", "x"].as_slice(),
+        &["restore"],
+        &["tag", "t"],
+        &["gc"],
+        &["forget", "--keep-last", "5"],
+        &["fsck", "--repair"],
+    ] {
+        let err = world.fails(1, &[args, &["--lock-timeout", "50ms"]].concat());
+        assert!(err.contains(busy), "{what}: {args:?}: {err}");
+    }
+    let head = world.head().expect("there is one");
+    assert!(world.ok(&["log"]).contains(&head), "{what}");
+    assert_eq!(world.cat("small"), b"small", "{what}");
+    world.ok(&["ls", "-r"]);
+    if task.who != "fsck" {
+        world.ok(&["fsck", "--quick"]);
+        world.restored("HEAD");
+    }
+}
+
+/// Any writer may be stopped at any moment, for however long. Others are told who has the lock, readers go on, and
+/// when it is woken it ends as if nothing had been.
+#[test]
+fn house_writers_that_stand_still_at_any_moment() {
+    let mut rng = Rng::new(seed(41));
+    let wanted = if is_long() { 40 } else { 4 };
+    for task in Task::all() {
+        let (mut met, mut tried) = (0, 0);
+        // How long it takes, by the first that nobody stops.
+        let mut usual = Duration::ZERO;
+        while met < wanted {
+            assert!(tried <= wanted * 20, "{}: only {met} of {tried} stops were met", task.who);
+            let world = World::copy_of(task.template.root());
+            let began = Instant::now();
+            let mut running = Running::start(&world, task.args);
+            let wait = Duration::from_micros(rng.below(1 + u64::try_from(usual.as_micros()).expect("not so long")));
+            let what = format!("{} stopped after {wait:?} of {usual:?}", task.who);
+            let is_first = usual.is_zero();
+            if !is_first {
+                std::thread::sleep(wait);
+            }
+            if !is_first && running.stop() {
+                if is_locked(&world) {
+                    met += 1;
+                    check_beside(&world, &task, &format!("store is busy: {}, pid {}", task.who, running.0.id()), &what);
+                }
+                signal(&running.0, Signal::CONT);
+            }
+            running.ends_well(&what);
+            usual = if is_first { began.elapsed() } else { usual };
+            task.verify(&world, &what);
+            tried += 1;
+        }
+        println!("{}: {met} of {tried} stops were met within {usual:?}", task.who);
+    }
 }
 
 /// One who has begun to read before a collection reads to the end what he began; the room is free afterwards.

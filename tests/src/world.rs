@@ -197,6 +197,22 @@ impl World {
     }
 }
 
+/// Flips a bit of what a repository holds of a file of the working copy. Only what no compression shrinks lies in a pack as
+/// it is: random bytes, 64 of them at least.
+#[track_caller]
+pub fn rot(root: &Path, file: &str) {
+    let bytes = std::fs::read(root.join(file)).expect("a file can be read");
+    let wanted = &bytes[(bytes.len() - 64) / 2..][..64];
+    for pack in std::fs::read_dir(root.join(".filesync/packs")).expect("there are packs").flatten() {
+        let mut stored = std::fs::read(pack.path()).expect("a pack can be read");
+        if let Some(at) = stored.windows(wanted.len()).position(|bytes| bytes == wanted) {
+            stored[at] ^= 1;
+            return std::fs::write(pack.path(), stored).expect("a pack can be written");
+        }
+    }
+    panic!("no pack has the bytes of {file} as they are");
+}
+
 /// A command that is killed, with all that it started, when it takes longer.
 pub fn within(seconds: u32, command: &Command) -> Command {
     let mut timed = Command::new("timeout");

@@ -11,6 +11,7 @@ mod gc_faults;
 mod gc_readers;
 mod processes;
 mod relay;
+mod repair_faults;
 mod rot;
 mod smoke;
 

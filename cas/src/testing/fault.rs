@@ -152,6 +152,8 @@ pub enum Fault {
     ErrorFrom(i32),
     /// The first `write_at` of two bytes or more, from this call on, writes half of them and says so.
     ShortWrite,
+    /// Every `write_at` of two bytes or more, from this call on, does that.
+    ShortFrom,
 }
 
 /// One fault at one call.
@@ -274,6 +276,10 @@ impl FaultVfs {
                 Err(io::Error::from_raw_os_error(errno))
             }
             Fault::ShortWrite if due && !state.hit && op == Op::WriteAt && len > 1 => {
+                state.hit = true;
+                Ok(Pass::Short)
+            }
+            Fault::ShortFrom if due && op == Op::WriteAt && len > 1 => {
                 state.hit = true;
                 Ok(Pass::Short)
             }

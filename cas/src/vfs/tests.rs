@@ -349,6 +349,19 @@ fn short_writes_are_continued() {
 }
 
 #[test]
+fn writes_that_are_always_short_come_to_an_end() {
+    let plan = Plan { scope: Scope::Only(Op::WriteAt), at: 2, fault: Fault::ShortFrom };
+    let vfs = FaultVfs::with_plan(Arc::new(LossVfs::new()), plan);
+    for content in [b"9876543210", b"0123456789"] {
+        replace(&vfs, p("f"), content, 0o644).unwrap();
+        assert_eq!(get(&vfs, "f"), content);
+    }
+    vfs.assert_hit();
+    // The first as a whole, the other in pieces of 5, 2, 1, 1 and 1.
+    assert_eq!(vfs.counts().of(Op::WriteAt), 6);
+}
+
+#[test]
 fn replace_survives_every_crash_with_the_old_or_the_new_content() {
     let (old, new) = (vec![1; 3000], vec![2; 5000]);
     let start = LossVfs::new();

@@ -271,62 +271,107 @@ fn readers_of_another_user() {
     known.is_told(&world, &["--allow-foreign"], "another user, without an index");
 }
 
-/// Readers run while a writer commits all the time, and now and then loses its index: none of them fails.
+/// What one of the readers of [`nobody_is_disturbed`] came to.
+#[derive(Debug, Default)]
+struct Reads {
+    whole: usize,
+    expired: usize,
+}
+
+impl Reads {
+    /// Reads in turn with commands of all kinds until told to stop. That a commit has expired is the one error there is.
+    fn of_one(world: &World, first: usize, stop: &AtomicBool) -> Self {
+        let mut reads = Self::default();
+        while !stop.load(Ordering::Relaxed) {
+            let to = TempDir::new();
+            let to = to.path().join("copy");
+            let commands: [&[&str]; 6] = [
+                &["cat", "HEAD:counter"],
+                &["restore", "--to", to.to_str().expect("UTF-8")],
+                &["fsck"],
+                &["status"],
+                &["cat", "HEAD~3:counter"],
+                &["ls", "-r"],
+            ];
+            let args = commands[(first + reads.whole + reads.expired) % commands.len()];
+            let ran = world.sane(args);
+            if ran.status == Some(1) && ran.err.contains("has expired") {
+                reads.expired += 1;
+                continue;
+            }
+            assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
+            if args[0] == "cat" {
+                let number: u32 = String::from_utf8_lossy(&ran.out).parse().expect("a whole number");
+                assert!(number < 100_000);
+            }
+            reads.whole += 1;
+        }
+        reads
+    }
+}
+
+/// Tells the readers to stop, also when the writer fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the writer of [`nobody_is_disturbed`] does after a commit, now and then.
+fn keep_house(world: &World, round: u32) {
+    let more: &[&[&str]] = match round % 4 {
+        0 => &[&["commit", "--amend", "-m", "better"], &["gc"]],
+        1 => &[&["forget", "--keep-last", "2"]],
+        2 => &[&["gc"], &["fsck", "--repair"]],
+        _ => &[],
+    };
+    for args in more {
+        let ran = world.sane(&[*args, &["--lock-timeout", "60s"]].concat());
+        assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
+    }
+}
+
+/// Readers run while a writer commits all the time, takes back what it committed, collects, lets commits expire,
+/// repairs, and now and then loses its index: none of them fails.
 #[test]
 fn nobody_is_disturbed() {
     let world = World::repository();
-    world.write("counter", "0");
     for name in 0..300 {
         world.write(format!("d{}/{name}", name % 9), format!("{name}"));
     }
-    world.commit();
+    for first in 0..4 {
+        world.write("counter", format!("{first}"));
+        world.commit();
+    }
     let stop = AtomicBool::new(false);
-    let (mut commits, mut reads) = (1_u32, 0);
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..3)
-            .map(|reader| {
-                let (world, stop) = (&world, &stop);
-                scope.spawn(move || {
-                    let mut reads = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        let to = TempDir::new();
-                        let to = to.path().join("copy");
-                        let commands: [&[&str]; 5] = [
-                            &["cat", "HEAD:counter"],
-                            &["restore", "--to", to.to_str().expect("UTF-8")],
-                            &["fsck"],
-                            &["status"],
-                            &["ls", "-r"],
-                        ];
-                        let args = commands[(reader + reads) % commands.len()];
-                        let ran = world.sane(args);
-                        assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
-                        if args[0] == "cat" {
-                            let number: u32 = String::from_utf8_lossy(&ran.out).parse().expect("a whole number");
-                            assert!(number < 100_000);
-                        }
-                        reads += 1;
-                    }
-                    reads
-                })
-            })
-            .collect();
+    let (mut commits, mut rounds) = (4_u32, 0_u32);
+    let reads = std::thread::scope(|scope| {
+        let (world, stop) = (&world, &stop);
+        let readers: Vec<_> = (0..3).map(|reader| scope.spawn(move || Reads::of_one(world, reader, stop))).collect();
+        let told = Stop(stop);
+        // However slow it is: all of it at least twice.
         let end = Instant::now() + Duration::from_secs(if is_long() { 120 } else { 4 });
-        while Instant::now() < end {
+        while Instant::now() < end || rounds < 12 {
+            assert!(!readers.iter().any(std::thread::ScopedJoinHandle::is_finished), "a reader failed");
             world.write("counter", format!("{commits}"));
             world.write(format!("d{}/new-{commits}", commits % 9), vec![b'x'; 3000]);
-            if commits.is_multiple_of(5) {
+            if rounds.is_multiple_of(5) {
                 drop(std::fs::remove_dir_all(world.path(".filesync/index")));
             }
             let ran = world.sane(&["commit", "-m", "more", "--lock-timeout", "60s"]);
             assert_eq!(ran.status, Some(0), "{ran:?}");
             commits += 1;
+            keep_house(world, rounds);
+            rounds += 1;
         }
-        stop.store(true, Ordering::Relaxed);
-        reads = readers.into_iter().map(|reader| reader.join().expect("no reader failed")).sum();
+        drop(told);
+        let add = |sum: Reads, one: Reads| Reads { whole: sum.whole + one.whole, expired: sum.expired + one.expired };
+        readers.into_iter().map(|reader| reader.join().expect("no reader failed")).fold(Reads::default(), add)
     });
-    println!("{commits} commits, {reads} reads");
-    assert!(commits > 5 && reads > 15, "{commits} commits, {reads} reads");
+    println!("{commits} commits, {rounds} rounds, {reads:?}");
+    assert!(reads.whole > 15 && reads.expired > 0, "{commits} commits, {reads:?}");
     assert_eq!(world.json(&["log"]).len(), commits as usize);
     world.ok(&["fsck"]);
 }

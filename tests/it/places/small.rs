@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 
 use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::{TempDir, World};
+use filesync_tests::world::{TempDir, World, rot};
 
 use super::limits::{Mount, limited, noise};
 use crate::cli::json::commands;
@@ -332,5 +332,50 @@ fn a_collection_on_a_full_disk() {
     mount.ok(&["fsck"]);
     // 4 MiB of files, as much in the store, and what is around it.
     assert!(free() > 26 << 20, "{} MiB are free", free() >> 20);
+    assert_same(&tree, &read_tree(&mount.0), "the working copy");
+}
+
+/// A disk without room for what a repair stores, or for the packs that it writes anew: it says so, nothing more is lost,
+/// and it is done when there is room.
+#[test]
+fn a_repair_on_a_full_disk() {
+    let Some(mount) = Mount::new(&["-t", "tmpfs", "-o", "size=40m", "tmpfs"]) else { return };
+    mount.ok(&["init"]);
+    let at = |name: &str| mount.0.join(name);
+    std::fs::write(at(".filesyncignore"), "filler\n").expect("there is room");
+    for name in 0..3_u8 {
+        std::fs::write(at(&name.to_string()), noise(name, 2 << 20)).expect("there is room");
+    }
+    mount.ok(&["commit"]);
+    let tree = read_tree(&mount.0);
+    rot(&mount.0, "1");
+    let cat = |name: u8| mount.run(&["cat", &format!("HEAD:{name}")]);
+    for room in [0, 1 << 20] {
+        // Again with what the first attempt left of the room.
+        for attempt in 0..2 {
+            if attempt == 0 {
+                drop(std::fs::remove_file(at("filler")));
+                let stat = rustix::fs::statvfs(&mount.0).expect("it can be asked");
+                let len = usize::try_from((stat.f_bavail * stat.f_frsize).saturating_sub(room)).expect("it is small");
+                std::fs::write(at("filler"), vec![1; len]).expect("there is room");
+            }
+            let output = mount.run(&["fsck", "--repair"]);
+            let err = String::from_utf8_lossy(&output.stderr);
+            let is_told = output.status.code() == Some(1) && err.contains("No space left on device");
+            assert!(is_told, "{room}, {attempt}: {} {err}", output.status);
+            // What only reads goes on. What has been stored again may be read by now.
+            for name in [0, 2] {
+                assert!(cat(name).stdout == noise(name, 2 << 20), "{room}, {attempt}: {name}");
+            }
+            let (checked, read) = (mount.run(&["fsck"]).status.code(), cat(1));
+            let is_whole = read.status.success() && read.stdout == noise(1, 2 << 20);
+            assert_eq!(checked, Some(if is_whole { 0 } else { 5 }), "{room}, {attempt}");
+            assert!(noise(1, 2 << 20).starts_with(&read.stdout), "{room}, {attempt}: wrong bytes");
+        }
+    }
+    std::fs::remove_file(at("filler")).expect("it is there");
+    mount.ok(&["fsck", "--repair"]);
+    assert!(cat(1).stdout == noise(1, 2 << 20));
+    assert_eq!(mount.ok(&["--json", "fsck"]).matches(r#""notes":[]"#).count(), 1, "the bad copy is still there");
     assert_same(&tree, &read_tree(&mount.0), "the working copy");
 }

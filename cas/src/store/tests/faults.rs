@@ -1,7 +1,7 @@
 //! Kills and errors at every call that changes something, and errors at every call that reads.
 //!
 //! Whatever happened, afterwards every acknowledged head is whole, nothing is called damaged, and the same work runs
-//! to its end.
+//! to its end. A store whose making did not come to its end is refused, or it is whole.
 
 use super::*;
 use crate::testing::{Fault, FaultVfs, Op, Plan, Rng, Scope};
@@ -69,10 +69,24 @@ fn go_on(world: &World, plans: &[Planned], fault: &FaultVfs, syncs_fail: bool, p
     }
 }
 
+/// Of a store whose making did not come to its end: whether it is refused, to all alike and for what is missing. If not,
+/// it must be a store like others.
+#[track_caller]
+pub(super) fn is_refused(world: &World) -> bool {
+    let is_missing = |error: OpenError| match &error {
+        OpenError::Damaged { cause, .. } => assert_eq!(cause, "it is missing"),
+        _ => panic!("{error}"),
+    };
+    let writer = world.try_writer().map(drop).map_err(is_missing).is_err();
+    let reader = Store::open_reader(world.place(), schema()).map(drop).map_err(is_missing).is_err();
+    assert_eq!(writer, reader, "refused to one, and not to the other");
+    writer
+}
+
 /// What must hold after anything: see the module.
 #[track_caller]
 fn check(world: &World, plans: &[Planned], progress: &Progress) {
-    if !progress.created {
+    if !progress.created && is_refused(world) {
         return;
     }
     let head_of = |sessions: usize| sessions.checked_sub(1).map(|last| plans[last].head);
@@ -205,7 +219,32 @@ fn every_sync_fails_once_and_nothing_is_acknowledged_after_it() {
 
 #[test]
 fn every_short_write_is_completed() {
-    check_everywhere(Scope::Only(Op::WriteAt), Fault::ShortWrite);
+    for fault in [Fault::ShortWrite, Fault::ShortFrom] {
+        check_everywhere(Scope::Only(Op::WriteAt), fault);
+    }
+}
+
+/// The faults strike while the store is made, too: at most of its calls nothing is there yet, and after the last of them
+/// a store that nobody was told of.
+#[test]
+fn a_store_that_is_being_made_is_refused_or_whole() {
+    let (world, _, fault) = faulty(LIMITS, None);
+    Store::create(&world.place(), &params()).expect("made");
+    let calls = fault.counts().mutating();
+    for kind in [Fault::Kill, Fault::ErrorOnce(ENOSPC), Fault::ErrorFrom(EIO)] {
+        let (mut refused, mut whole) = (0, 0);
+        for at in 1..=calls {
+            let (during, after, fault) = faulty(LIMITS, Some(Plan { scope: Scope::Mutating, at, fault: kind }));
+            let made = Store::create(&during.place(), &params());
+            assert!(fault.hit() && made.is_err(), "{kind:?} at {at}");
+            if is_refused(&after) {
+                refused += 1;
+            } else {
+                whole += 1;
+            }
+        }
+        assert!(refused > 10 && whole == 1, "{kind:?}: {refused} refused, {whole} whole");
+    }
 }
 
 #[test]

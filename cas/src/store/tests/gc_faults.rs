@@ -144,7 +144,15 @@ fn check_fault(limits: Limits, plan: FaultPlan) -> bool {
 
 #[track_caller]
 fn check_everywhere(scope: Scope, fault: Fault) {
-    let hits = (1..).take_while(|at| check_fault(LIMITS, FaultPlan { scope, at: *at, fault })).count();
+    check_some(scope, fault, 1, 1);
+}
+
+/// At every `stride`th call, the first of them at `first`; with `FILESYNC_LONG` at every call.
+#[track_caller]
+fn check_some(scope: Scope, fault: Fault, first: u64, stride: u64) {
+    let (first, stride) = if crate::testing::is_long() { (1, 1) } else { (first, stride) };
+    let calls = (0..).map(|n| first + n * stride);
+    let hits = calls.take_while(|at| check_fault(LIMITS, FaultPlan { scope, at: *at, fault })).count();
     assert!(hits > 0, "no fault was injected");
     eprintln!("{scope:?} {fault:?}: {hits} runs");
 }
@@ -176,23 +184,43 @@ fn killed_at_every_change() {
     check_everywhere(Scope::Mutating, Fault::Kill);
 }
 
+/// EMFILE at every third call, all of them with `FILESYNC_LONG`: 161 calls take five seconds.
 #[test]
 fn one_error_at_every_change() {
     for errno in [EIO, ENOSPC] {
         check_everywhere(Scope::Mutating, Fault::ErrorOnce(errno));
     }
+    check_some(Scope::Mutating, Fault::ErrorOnce(EMFILE), 1, 3);
 }
 
+/// EIO from every call on; of the others each from every third, all of them with `FILESYNC_LONG`. Want of room, which
+/// comes with writing, is also had at every write.
 #[test]
 fn errors_from_every_change_on() {
     check_everywhere(Scope::Mutating, Fault::ErrorFrom(EIO));
+    check_some(Scope::Mutating, Fault::ErrorFrom(ENOSPC), 1, 3);
+    check_some(Scope::Mutating, Fault::ErrorFrom(EMFILE), 2, 3);
     check_everywhere(Scope::Only(Op::WriteAt), Fault::ErrorFrom(ENOSPC));
+}
+
+#[test]
+fn every_short_write_is_completed() {
+    for fault in [Fault::ShortWrite, Fault::ShortFrom] {
+        check_everywhere(Scope::Only(Op::WriteAt), fault);
+    }
 }
 
 #[test]
 fn one_error_at_every_read() {
     for (op, errno) in [(Op::ReadAt, EIO), (Op::OpenRead, EIO), (Op::OpenRead, EMFILE), (Op::List, EMFILE)] {
         check_everywhere(Scope::Only(op), Fault::ErrorOnce(errno));
+    }
+}
+
+#[test]
+fn errors_from_every_opening_on() {
+    for op in [Op::OpenRead, Op::OpenWrite, Op::Create] {
+        check_everywhere(Scope::Only(op), Fault::ErrorFrom(EMFILE));
     }
 }
 

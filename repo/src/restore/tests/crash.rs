@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use filesync_cas::rows::RowBatch;
-use filesync_cas::testing::{Fault, Loss, LossVfs, Plan as Faults, Rng, Scope};
+use filesync_cas::testing::{Fault, Loss, LossVfs, Op, Plan as Faults, Rng, Scope};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{CommitId, Entry, RepoPath, TreeLink};
 
+use crate::error::Error;
 use crate::restore::apply::apply_and_move;
 use crate::restore::recover::finish;
 use crate::restore::testing::*;
@@ -200,37 +201,79 @@ fn killed_while_finishing_it_is_finished_again() {
     }
 }
 
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const ERRORS: [i32; 3] = [EIO, ENOSPC, EMFILE];
+
+/// Restores with a fault at every call, one after the other. `after` is told how it ended and what was left, and then
+/// the same restore must come to its end with nothing left over.
+fn at_every_call(scope: Scope, fault: Fault, after: impl Fn(&str, Result<(), Error>, &Model)) {
+    let (head, target) = states();
+    for at in 1.. {
+        let (fixture, to) = setup(&head, &target);
+        let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
+        let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
+        faulty.set_plan(Some(Faults { scope, at, fault }));
+        let done = apply(&ctx, &steps).map(drop);
+        let hit = faulty.hit();
+        fixture.disk.set_plan(None);
+        let left = fixture.read();
+        if !hit {
+            done.unwrap();
+            assert_same(&left, &target, "without a fault");
+            assert!(at > if scope == Scope::Mutating { 30 } else { 5 }, "only {at} calls");
+            break;
+        }
+        let when = format!("{fault:?} at {at}");
+        check_files(&left, &head, &target, &when);
+        after(&when, done, &left);
+        finish(&fixture.ctx()).unwrap();
+        let again = plan(&fixture.ctx(), to.0, to.1, &[], BOTH).unwrap();
+        apply(&fixture.ctx(), &again).unwrap();
+        let now = fixture.read();
+        assert!(target.iter().all(|(path, item)| now.get(path) == Some(item)), "{when}");
+        assert!(!fixture.dir.path(".filesync/journal").exists(), "{when}: the journal is still there");
+    }
+}
+
+fn temporaries(model: &Model) -> Vec<&RepoPath> {
+    model.keys().filter(|path| path.to_string().contains(TEMP_PREFIX)).collect()
+}
+
+fn is_told(when: &str, done: &Result<(), Error>) {
+    if let Err(error) = done {
+        assert!(error.to_string().contains("cannot"), "{when}: {error}");
+    }
+}
+
 #[test]
 fn errors_end_it_and_leave_no_temporary_files() {
-    let (head, target) = states();
-    for (fault, stride) in [(Fault::ErrorOnce(28), 2), (Fault::ErrorOnce(5), 5)] {
-        let mut at = 1;
-        loop {
-            let (fixture, to) = setup(&head, &target);
-            let (ctx, faulty) = (fixture.ctx(), &fixture.disk);
-            let steps = plan(&ctx, to.0, to.1, &[], BOTH).unwrap();
-            faulty.set_plan(Some(Faults { scope: Scope::Mutating, at, fault }));
-            let done = apply(&ctx, &steps);
-            let now = fixture.read();
-            check_files(&now, &head, &target, "after an error");
-            if !faulty.hit() {
-                assert!(at > 30);
-                break;
-            }
-            if let Err(error) = &done {
-                assert!(error.to_string().contains("cannot"), "{error}");
-            }
-            let temps: Vec<&RepoPath> = now.keys().filter(|path| path.to_string().contains(TEMP_PREFIX)).collect();
+    for errno in ERRORS {
+        at_every_call(Scope::Mutating, Fault::ErrorOnce(errno), |when, done, left| {
+            is_told(when, &done);
             // What came out of an exchange and could not be removed waits for the next command.
-            assert!(temps.len() <= 1, "{temps:?}");
-            fixture.disk.set_plan(None);
-            finish(&fixture.ctx()).unwrap();
-            let again = plan(&fixture.ctx(), to.0, to.1, &[], BOTH).unwrap();
-            apply(&fixture.ctx(), &again).unwrap();
-            let now = fixture.read();
-            assert!(target.iter().all(|(path, item)| now.get(path) == Some(item)), "{fault:?} at {at}");
-            at += stride;
-        }
+            assert!(temporaries(left).len() <= 1, "{when}: {left:?}");
+        });
+    }
+}
+
+/// Where nothing can be written any more, nothing can be cleaned up either; the next command does that.
+#[test]
+fn errors_from_some_call_on_end_it() {
+    for errno in ERRORS {
+        at_every_call(Scope::Mutating, Fault::ErrorFrom(errno), |when, done, _| is_told(when, &done));
+    }
+}
+
+#[test]
+fn short_writes_are_continued() {
+    let (_, target) = states();
+    for fault in [Fault::ShortWrite, Fault::ShortFrom] {
+        at_every_call(Scope::Only(Op::WriteAt), fault, |when, done, left| {
+            done.unwrap_or_else(|error| panic!("{when}: {error}"));
+            assert_same(left, &target, when);
+        });
     }
 }
 
