@@ -147,9 +147,9 @@ fn histories_that_are_not_whole(c: &mut Checker) {
     }
     let other = format!("repository {}", "ab".repeat(32));
     rewrite_format(&world, |line| if line.starts_with("repository ") { other.clone() } else { line.to_owned() });
+    c.run(&world, 0, &["show"]);
     world.write(".filesync/expired", "nonsense\n");
     c.run(&world, 0, &["log"]);
-    c.run(&world, 0, &["show"]);
     c.run(&world, 5, &["fsck"]);
 }
 
