@@ -38,7 +38,7 @@ const BUG_SEEDS: u64 = 1_000;
 /// The last lines of a run that is shown.
 const LINES_SHOWN: usize = 3_000;
 
-/// What every hundred runs must have seen: a world in which it does not happen proves nothing about it.
+/// What must have happened under some seed: nothing is proved about what never does.
 const SEEN: [&str; 16] = [
     "changes of voters",
     "collections",
