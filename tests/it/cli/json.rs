@@ -61,7 +61,7 @@ struct Page {
 }
 
 /// What no run of the program here comes to: section, field, type.
-const UNSEEN: [(&str, &str, &str); 13] = [
+const UNSEEN: [(&str, &str, &str); 12] = [
     // Of formats that are not there yet.
     ("log", "signature", "\"unknown\""),
     ("show", "signature", "\"unknown\""),
@@ -76,7 +76,6 @@ const UNSEEN: [(&str, &str, &str); 13] = [
     // Always empty.
     ("clone", "published", "list of id"),
     ("clone", "conflicts", "list of path"),
-    ("status", "conflicts", "list of path"),
     // The command line always gives a time.
     ("invite", "expires", "null"),
     ("invite list", "expires", "null"),

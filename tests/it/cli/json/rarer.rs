@@ -52,6 +52,7 @@ fn things_that_become_others(c: &mut Checker) {
     symlink("text", world.path("to a link")).expect("it can be made");
     world.write("to a file", "x");
     executable("to a file");
+    world.write("text.conflict-two-2026-11-30", "theirs\n");
     c.run(&world, 0, &["status"]);
     c.run(&world, 0, &["diff"]);
     c.run(&world, 0, &["diff", "--stat"]);
