@@ -100,7 +100,7 @@ impl New<'_> {
         let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
         self.identity.save(&*vfs)?;
         config::create(&*vfs, self.name)?;
-        Store::create(&place, self.params)?;
+        Store::create(&place, self.params).map_err(|error| Error::from(error).during("cannot make the store"))?;
         vfs.sync_dir(Path::new("")).map_err(io)
     }
 

@@ -138,13 +138,20 @@ fn repair(store: &Store, needed: &Planned) -> Result<(), GcError> {
 /// anew. Whether it came to its end.
 fn work(world: &World, needed: &Planned, stubborn: bool) -> bool {
     let (opens, tries) = if stubborn { (3, 2) } else { (1, 1) };
-    let open = || world.try_writer().is_ok_and(|store| (0..tries).any(|_| repair(&store, needed).is_ok()));
+    // What could not be taken away is found by whoever looks again.
+    let is_done = |store: &Store| repair(store, needed).is_ok() && is_clean(store);
+    let open = || world.try_writer().is_ok_and(|store| (0..tries).any(|_| is_done(&store)));
     (0..opens).any(|_| open())
+}
+
+fn is_clean(store: &Store) -> bool {
+    let report = store.check_packs(Depth::Objects, &go_on);
+    report.is_ok_and(|report| report.bad.is_empty() && report.findings.is_empty())
 }
 
 /// What must hold after anything: see the module.
 #[track_caller]
-fn check(template: &Template, world: &World, is_done: bool) {
+fn check(template: &Template, world: &World, is_done: bool, may_rewrite: bool) {
     let head = Some(template.needed.head);
     let ids = world.closure(head);
     let reader = world.reader();
@@ -171,7 +178,7 @@ fn check(template: &Template, world: &World, is_done: bool) {
     let packs = names.iter().map(|name| name.split_once('.').expect("a pack").0.parse().expect("a pack"));
     let packs: BTreeSet<PackName> = packs.collect();
     assert!(packs.is_disjoint(&template.hurt), "what was hurt is still there: {names:?}");
-    assert!(packs.is_superset(&template.sound), "what was sound is gone: {names:?}");
+    assert!(may_rewrite || packs.is_superset(&template.sound), "what was sound is gone: {names:?}");
     let stray = |name: &String| name.ends_with(".condemned") || name.starts_with(crate::vfs::TEMP_PREFIX);
     assert!(!names.iter().any(stray), "{names:?}");
 }
@@ -188,7 +195,9 @@ fn check_fault(template: &Template, plan: FaultPlan) -> bool {
     assert!(hit || is_done, "without a fault");
     let mut after = template.over(disk, None);
     after.dir = Arc::clone(&during.dir);
-    check(template, &after, is_done);
+    // A medium that does not give what it has counts as damage, and the pack is written anew from the rest.
+    let may_rewrite = plan.scope == Scope::Only(Op::ReadAt);
+    check(template, &after, is_done, may_rewrite);
     drop(announce);
     hit
 }
@@ -211,7 +220,7 @@ fn the_work_does_everything() {
     // Each pack that goes is renamed and unlinked; the list of what is damaged is written, and written again.
     let gone = template.hurt.len() as u64;
     assert!(gone >= 3 && counts.of(Op::Unlink) >= gone && counts.of(Op::Rename) >= gone + 4, "{counts:?}");
-    check(&template, &world, true);
+    check(&template, &world, true, false);
 }
 
 #[test]
@@ -268,7 +277,7 @@ fn power_cuts_at_every_call() {
         let before = template.world.index_dir();
         for index in [None, Some(before), Some(dir.sub("index"))] {
             let world = template.over(Arc::new(vfs.fork()), index.as_deref());
-            check(&template, &world, *is_done);
+            check(&template, &world, *is_done, false);
             opened += 1;
         }
         told += u32::from(*is_done);
