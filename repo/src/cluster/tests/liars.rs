@@ -396,6 +396,7 @@ fn what_members_say_of_themselves() {
         let store = Arc::clone(&repo.store);
         let net = Transport::start(&Config::new(seed), Arc::new(shared), store, Arc::new(Always(said))).unwrap();
         net.connect(one.core.key, &one.addresses()).unwrap();
+        eventually("it is there", || one.core.transport().unwrap().connections().iter().any(|it| it.is_connected));
         let shown = peers(&one);
         assert!(shown.iter().all(|peer| peer.is_leader == (peer.node == 1)), "{shown:?}");
         assert_eq!(shown[1].is_reachable, nonce == 1, "{shown:?}");
