@@ -12,8 +12,8 @@ use super::remote::MAIN;
 use super::{Node, NodeOptions};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{
-    CloneRequest, CommitRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role, Silent, SyncOutcome,
-    SyncRequest, SyncResult,
+    CloneRequest, CommitRequest, ForgetRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role, Silent,
+    SyncOutcome, SyncRequest, SyncResult,
 };
 
 mod access;
@@ -163,6 +163,22 @@ fn what_others_may_have_is_not_amended() {
     let sending = Sending { name: MAIN.to_owned(), expected: published, new: open(&dir.0).head() };
     Outbox { seq: 9, sending: Some(sending) }.write(&**open(&dir.0).store.vfs()).unwrap();
     refused("it may be published");
+}
+
+#[test]
+fn what_was_let_go_before_it_was_published_is_named() {
+    let dir = founded();
+    for round in 0..3 {
+        dir.write("a/file", format!("round {round}"));
+        dir.write("large", Rng::new(round).bytes(1_500_000));
+        commit(&open(&dir.0));
+    }
+    let forget = ForgetRequest { keep_last: Some(1), ..ForgetRequest::default() };
+    assert_eq!(open(&dir.0).forget(&forget, &Silent).unwrap().expired.len(), 2);
+    open(&dir.0).gc(&Default::default(), &Silent).unwrap();
+    let request = SyncRequest { timeout: TIME, ..SyncRequest::default() };
+    let error = client(&dir.0, |node| super::sync::sync(node, &request, &Silent).unwrap_err());
+    assert!(error.to_string().contains("has expired, and its files are gone"), "{error}");
 }
 
 #[test]

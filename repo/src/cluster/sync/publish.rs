@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use filesync_merkle::CommitId;
 use filesync_merkle::ancestry::apart;
+use filesync_merkle::history::read_commit;
+use filesync_merkle::{CommitId, TreeLink};
 use filesync_p2p::transport::Traffic;
 use filesync_raft_log::State;
 use filesync_raft_log::command::{Outcome, RefChange, Role};
@@ -17,6 +18,7 @@ use crate::cluster::members::facts;
 use crate::cluster::outbox::{Outbox, Sending};
 use crate::cluster::remote::MAIN;
 use crate::error::{Error, ErrorKind};
+use crate::expired::Expired;
 use crate::request::Event;
 
 impl Run<'_> {
@@ -45,12 +47,30 @@ impl Run<'_> {
     ) -> Result<bool, Error> {
         let vfs = &**self.core.repo.store.vfs();
         ref_name(name)?;
+        self.check_whole(expected, new)?;
         let last = self.core.state().members.get(&self.core.number).and_then(|it| it.last.as_ref().map(|it| it.seq));
         let seq = Outbox::read(vfs)?.seq.max(last.unwrap_or(0)) + 1;
         let sending = Sending { name: name.to_owned(), expected, new };
         Outbox { seq, sending: Some(sending.clone()) }.write(vfs)?;
         self.observer.event(Event::Phase { what: "publishing", bytes: None, items: None });
         self.send(seq, &sending)
+    }
+
+    /// Voters hold what they show whole: a history of which parts were let go here before it was ever published cannot be.
+    fn check_whole(&self, expected: Option<CommitId>, new: Option<CommitId>) -> Result<(), Error> {
+        let repo = &self.core.repo;
+        let expired = Expired::read(&**repo.store.vfs())?.0;
+        if expired.is_empty() || new.is_none() {
+            return Ok(());
+        }
+        for id in apart(repo.node_source(), new, expected)?.0.into_iter().filter(|id| expired.contains(id)) {
+            let tree = read_commit(repo.node_source(), &id)?.tree;
+            if tree != TreeLink::empty() && repo.store.locate(&tree.id.0)?.is_none() {
+                let error = refused(&format!("commit {id} has expired, and its files are gone"));
+                return Err(error.with_hint("publish before `filesync forget` and `filesync gc`"));
+            }
+        }
+        Ok(())
     }
 
     /// Asks until it is decided, or the time is over. `true` if it was published.
