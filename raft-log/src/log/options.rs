@@ -7,6 +7,10 @@ use openraft::{Config, SnapshotPolicy};
 use crate::batch::Clock;
 use crate::error::OpenError;
 
+/// The most entries of a message. It is answered within a heartbeat or sent again from the start: over a slow line, whoever is
+/// far behind would never get a message that holds all he lacks.
+const ENTRIES_MAX: u64 = 16;
+
 /// How a log behaves. The defaults are for machines in one place with disks of their own.
 #[derive(Clone)]
 pub struct Options {
@@ -54,6 +58,7 @@ impl Options {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             max_in_snapshot_log_to_keep: self.snapshot_after / 5,
             replication_lag_threshold: self.snapshot_after * 2,
+            max_payload_entries: ENTRIES_MAX,
             ..Config::default()
         };
         config.validate().map_err(|error| OpenError::Options(error.to_string()))
