@@ -201,8 +201,15 @@ fn give_up_change(core: &Arc<Core>, state: &State, node: NodeId, timeout: Durati
 /// Says what voters are wanted, and waits until they vote.
 fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, timeout: Duration) -> Result<(), Error> {
     let until = Instant::now() + timeout;
-    let intent = Intent { target: target.clone(), is_even_allowed: is_even, by: core.number };
-    let intended = propose(core, Command::Intent(intent), timeout)?;
+    let under_way = facts(core, timeout)?.change.filter(|change| change.target == target);
+    let intended = match under_way {
+        // Somebody wanted the same, and could not take it back.
+        Some(change) => Outcome::Intended(change.id),
+        None => {
+            let intent = Intent { target: target.clone(), is_even_allowed: is_even, by: core.number };
+            propose(core, Command::Intent(intent), timeout)?
+        }
+    };
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let state = facts(core, left.max(LOOK))?;
