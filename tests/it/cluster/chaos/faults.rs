@@ -1,8 +1,8 @@
 //! What goes wrong, from a seed.
 //!
 //! Faults are cards of a deck that is shuffled and dealt out over the run, so that a run meets each of them. Mostly a minority of
-//! the voters is out at a time, sometimes all are, for seconds. The weather stays until the next card of its kind, and so do
-//! clocks.
+//! the voters is out at a time, sometimes all are, for seconds. The weather stays for some cards, and clocks until the next of
+//! their kind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,6 @@ pub enum Fault {
     Delay,
     Loss,
     Twice,
-    Calm,
     /// There is no room on its disk, for a while.
     Full,
     /// Its disk takes long to sync.
@@ -79,11 +78,10 @@ const DECK: &[(Fault, Whom)] = &[
     (Fault::Mute, Whom::Leader),
     (Fault::Mute, Whom::Voter),
     (Fault::Delay, Whom::Nobody),
-    (Fault::Calm, Whom::Nobody),
+    (Fault::Delay, Whom::Nobody),
     (Fault::Loss, Whom::Nobody),
-    (Fault::Calm, Whom::Nobody),
+    (Fault::Loss, Whom::Nobody),
     (Fault::Twice, Whom::Nobody),
-    (Fault::Calm, Whom::Nobody),
     (Fault::Full, Whom::Small),
     (Fault::Slow, Whom::Leader),
     (Fault::Slow, Whom::Voter),

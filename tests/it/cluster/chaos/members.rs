@@ -56,7 +56,13 @@ pub fn member_is_replaced(cluster: &Cluster, history: &History, machine: &Machin
 /// With a new invite, of a voter or a writer.
 pub fn join(host: &Machine, machine: &Machine, role: &str) {
     let line = String::from_utf8(host.insist(&["invite", "--role", role]).out).expect("UTF-8");
-    until("it joins", || machine.join(line.trim()).status == Some(0));
+    until("it joins", || {
+        let joined = machine.join(line.trim());
+        if joined.status != Some(0) {
+            println!("not joined yet: {joined:?}");
+        }
+        joined.status == Some(0)
+    });
     machine.start();
 }
 

@@ -16,6 +16,8 @@ use super::proxy::{Way, Weather};
 use super::slow::Slow;
 use super::{members, rot};
 
+/// For how many faults the weather stays as it is.
+const WEATHER: usize = 3;
 /// How often it is looked whether the next one is due.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -23,6 +25,8 @@ pub struct Nemesis<'a> {
     cluster: &'a Cluster,
     history: &'a History,
     rng: Rng,
+    /// For how many faults the weather stays as it is now.
+    weather_left: usize,
     /// Who came in the course of the run.
     newcomers: usize,
     /// Who led when it was last looked, and how often that was another one.
@@ -33,8 +37,8 @@ pub struct Nemesis<'a> {
 
 impl<'a> Nemesis<'a> {
     pub fn new(cluster: &'a Cluster, history: &'a History, rng: Rng) -> Self {
-        let (newcomers, leader, leaders, injected) = Default::default();
-        Self { cluster, history, rng, newcomers, leader, leaders, injected }
+        let (weather_left, newcomers, leader, leaders, injected) = Default::default();
+        Self { cluster, history, rng, weather_left, newcomers, leader, leaders, injected }
     }
 
     /// Carries out all steps, spread over the run, and waits for its end.
@@ -59,6 +63,11 @@ impl<'a> Nemesis<'a> {
 
     fn step(&mut self, step: &Step) {
         self.cluster.assert_all_run();
+        self.weather_left = self.weather_left.saturating_sub(1);
+        // All of the history through a network that gets everything out of order takes minutes.
+        if self.weather_left == 0 || matches!(step.fault, Fault::Guest | Fault::Replace) {
+            self.cluster.net.set_weather(Weather::default());
+        }
         let whom = self.victims(step.whom);
         self.history.tell(format!("{step:?}: {whom:?}"));
         let was_done = self.carry_out(step, &whom);
@@ -78,7 +87,7 @@ impl<'a> Nemesis<'a> {
             Fault::Cut => self.cut(whom, Way::Both, step.lasts),
             Fault::Deaf => self.cut(whom, Way::In, step.lasts),
             Fault::Mute => self.cut(whom, Way::Out, step.lasts),
-            Fault::Delay | Fault::Loss | Fault::Twice | Fault::Calm => self.set_weather(step),
+            Fault::Delay | Fault::Loss | Fault::Twice => self.set_weather(step),
             Fault::Full => return fill(machines[0], step.lasts),
             Fault::Slow => slow(machines[0], cluster, step),
             Fault::Clock => machines[0].clock.set(if step.degree.is_multiple_of(2) { HOUR } else { -HOUR }),
@@ -129,7 +138,7 @@ impl<'a> Nemesis<'a> {
         self.cluster.net.mend();
     }
 
-    fn set_weather(&self, step: &Step) {
+    fn set_weather(&mut self, step: &Step) {
         let mut weather = Weather::default();
         match step.fault {
             Fault::Delay => weather.delay = Duration::from_millis(step.degree),
@@ -138,10 +147,9 @@ impl<'a> Nemesis<'a> {
             _ => {}
         }
         self.cluster.net.set_weather(weather);
+        self.weather_left = WEATHER;
         // The next card may be due already, and take its place before a datagram has met with it.
-        if step.fault != Fault::Calm {
-            std::thread::sleep(step.lasts);
-        }
+        std::thread::sleep(step.lasts);
     }
 
     /// Bits flip while everything that the machine holds is published, and so held by others too; then it is looked for until
