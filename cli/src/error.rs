@@ -119,7 +119,9 @@ fn status_of(kind: ErrorKind) -> u8 {
         ErrorKind::Damage => STATUS_DAMAGE,
         ErrorKind::NoQuorum | ErrorKind::Unknown => STATUS_NO_QUORUM,
         // A request to cancel comes from a signal, and that was looked at before.
-        ErrorKind::Failed | ErrorKind::Busy | ErrorKind::NotFound | ErrorKind::Cancelled => STATUS_FAILED,
+        ErrorKind::Failed | ErrorKind::Busy | ErrorKind::NotFound | ErrorKind::Cancelled | ErrorKind::Refused => {
+            STATUS_FAILED
+        }
     }
 }
 
@@ -199,6 +201,7 @@ mod tests {
             (ErrorKind::Damage, 5),
             (ErrorKind::NoQuorum, 4),
             (ErrorKind::Unknown, 4),
+            (ErrorKind::Refused, 1),
         ];
         for (kind, status) in kinds {
             assert_eq!(status_of(kind), status, "{kind:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ mod tests;
 mod voters;
 
 pub use options::Options;
+pub use standing::Reason;
 pub use voters::Driven;
 use voters::Gate;
 
@@ -75,8 +76,8 @@ pub struct Log {
     readers: mpsc::Sender<Reader>,
     gate: Gate,
     deadline: Duration,
-    /// It is not to lead.
-    stands_back: AtomicBool,
+    /// Why it is not to lead: one bit for each [`Reason`].
+    stands_back: AtomicU8,
 }
 
 impl std::fmt::Debug for Log {

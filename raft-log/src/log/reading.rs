@@ -124,9 +124,14 @@ impl Log {
 
     /// Under which id this node leads, as far as it knows.
     pub fn leading(&self) -> Option<LeaderId> {
+        self.raft_leading().filter(|_| !self.stands_back())
+    }
+
+    /// As [`Self::leading`], as far as Raft is concerned.
+    pub(super) fn raft_leading(&self) -> Option<LeaderId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let leads = metrics.state == ServerState::Leader && metrics.vote.committed && !self.stands_back();
+        let leads = metrics.state == ServerState::Leader && metrics.vote.committed;
         let id = metrics.vote.leader_id;
         leads.then_some(LeaderId { term: id.term, node: id.node_id })
     }

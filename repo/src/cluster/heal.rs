@@ -14,7 +14,7 @@ use filesync_cas::Session;
 use filesync_merkle::PubId;
 use filesync_raft_log::command::Command;
 use filesync_raft_log::ids::NodeId;
-use filesync_raft_log::{Log, State};
+use filesync_raft_log::{Log, Reason, State};
 
 use super::answer::DECIDE;
 use super::calls::Call;
@@ -68,7 +68,7 @@ pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let mut look_again = Instant::now();
     let mut was_stuck = false;
     while !core.is_stopping() {
-        if log.stands_back() {
+        if log.stands_back_as(Reason::Unable) {
             room::look_after(core, log);
         }
         // Whoever met with it may have had nobody to tell. A command has the store opened anew, which ends this node.

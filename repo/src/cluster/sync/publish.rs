@@ -190,7 +190,7 @@ fn ref_name(name: &str) -> Result<RefName, Error> {
 }
 
 fn refused(cause: &str) -> Error {
-    Error::new(ErrorKind::Failed, format!("cannot publish: {cause}"))
+    Error::new(ErrorKind::Refused, format!("cannot publish: {cause}"))
 }
 
 fn unknown(cause: &str) -> Error {
