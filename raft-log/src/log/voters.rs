@@ -105,7 +105,7 @@ impl Log {
         match target.contains(&self.node) {
             true => self.change(ChangeMembers::ReplaceAllVoters(target), until, within).await?,
             false if !is_joint => self.begin_change(target, until, within).await?,
-            false if self.make_way(Reason::Leaves, self.deadline / 2).await => {}
+            false if self.make_way(Reason::Leaves).await => {}
             // Nobody took over. Before the next try there is time to lead.
             false => return Ok(Driven::Nothing),
         }

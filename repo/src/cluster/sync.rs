@@ -165,7 +165,7 @@ impl Run<'_> {
     /// Brings what is published here, whole, and notes that durably.
     fn fetch(&mut self, state: &State) -> Result<(), Error> {
         let core = self.core;
-        if let Some(log) = core.log.get() {
+        if let Some(log) = core.followed_log() {
             let behind =
                 |error: &dyn std::fmt::Display| Error::new(ErrorKind::NoQuorum, format!("cannot sync: {error}"));
             let index = filesync_raft_log::ids::LogIndex(index_of(state));

@@ -100,14 +100,15 @@ fn what_a_leader_says_of_a_try() {
         // Given up before it was proposed.
         drop(of);
         assert_eq!(leader.try_status(id_of, PATIENCE).await, Ok(TryStatus::Unknown));
-        assert_eq!(leader.released(&[id_of]), Ok(vec![false]), "not by the log");
+        assert!(!leader.read(|state| state.is_decided(id_of)), "not by the log");
         let of = leader.begin_try(NodeId(1)).expect("it leads");
         let id_of = of.id;
         assert_published(&leader.publish(of, 1, main_ref(None, id(1)), [NodeId(1)].into(), PATIENCE).await);
         assert_eq!(leader.try_status(id_of, PATIENCE).await, Ok(TryStatus::Decided));
         // Others let go by what is on disk.
-        assert_eq!(leader.released(&[id_of]), Ok(vec![true]));
-        assert_eq!(leader.flushed(), leader.watch_applied().borrow().map(|at| at.index));
+        assert!(leader.read(|state| state.is_decided(id_of)));
+        let flushed = leader.flush().expect("it can be flushed");
+        assert_eq!(flushed, leader.watch_applied().borrow().map(|at| at.index));
         // Its memory is gone; the log's is not.
         drop(leader);
         cluster.crash(NodeId(1)).await;
@@ -151,7 +152,11 @@ fn strangers_and_wrong_addresses() {
         assert_eq!(log.handle(known_as(8), &message).await, Err(HandleError::Stranger(NodeId(9))), "it is number 8");
         assert!(log.handle(known_as(9), &message).await.is_ok(), "later than this log knows");
         let message = messages::vote_message(NodeId(1), NodeId(2), 1_000_000);
-        assert_eq!(log.handle(known_as(1), &message).await, Err(HandleError::Stranger(NodeId(1))), "the log knows better");
+        assert_eq!(
+            log.handle(known_as(1), &message).await,
+            Err(HandleError::Stranger(NodeId(1))),
+            "the log knows better"
+        );
         // A member, but in another's name.
         let sender = Sender { key: testing::key(NodeId(1)), known_as: None };
         let message = messages::forged_message(NodeId(1), NodeId(2), NodeId(3));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use openraft::EntryPayload;
 
-use super::{Inner, Life, Node, World};
+use super::{Inner, Node, World};
 use crate::command::{Outcome, Refusal};
 use crate::ids::NodeId;
 use crate::log::tests::sim::oracle::Granted;
