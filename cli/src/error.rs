@@ -24,8 +24,6 @@ pub enum Exit {
     Usage,
     /// Something is left for the user.
     Left,
-    /// No quorum, or the outcome is not known.
-    NoQuorum,
     /// The store is damaged.
     Damage,
 }
@@ -37,7 +35,6 @@ impl Exit {
             Self::Differs => 1,
             Self::Usage => STATUS_USAGE,
             Self::Left => STATUS_LEFT,
-            Self::NoQuorum => STATUS_NO_QUORUM,
             Self::Damage => STATUS_DAMAGE,
         }
     }
@@ -190,8 +187,8 @@ mod tests {
 
     #[test]
     fn every_end_has_its_status() {
-        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::NoQuorum, Exit::Damage];
-        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 4, 5]);
+        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::Damage];
+        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 5]);
         let kinds = [
             (ErrorKind::Failed, 1),
             (ErrorKind::Usage, 2),

@@ -171,7 +171,7 @@ impl Server {
     /// store closed. Fails if that took too long, or if nobody wanted it and it could not go on: then the process is to be
     /// ended with a status that says so, which loses nothing that was told, and to be started again.
     pub fn wait(self) -> Result<(), Error> {
-        let Self { runtime, service, ending, listeners, http: _, root: _, broken } = self;
+        let Self { runtime, service, ending, listeners, root: _, broken } = self;
         let mut stopped = service.stopped();
         runtime.block_on(async { drop(stopped.wait_for(|stopped| *stopped).await) });
         tracing::info!("ending");
