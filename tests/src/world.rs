@@ -6,14 +6,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use filesync_cas::testing::{is_long, skipped};
-
-/// The seed of a random test: that of `FILESYNC_SEED`, or `default`. Printed, so that a failure can be run again.
-pub fn seed(default: u64) -> u64 {
-    let seed = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(default);
-    println!("seed {seed} (FILESYNC_SEED={seed} runs it again)");
-    seed
-}
+pub use filesync_cas::testing::{is_long, seed, seeds, skipped};
 
 /// A directory that is gone when the test is over.
 #[derive(Debug)]

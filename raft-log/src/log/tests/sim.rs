@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bugs::Bug;
+use filesync_cas::testing::given_seed;
 use record::Told;
 use world::World;
 
@@ -112,10 +113,6 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<BTreeMap<&'static str, u64>, u
         u64::MAX => Ok(counts.into_inner().expect("nobody panics with it")),
         seed => Err(seed),
     }
-}
-
-fn given_seed() -> Option<u64> {
-    std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok())
 }
 
 /// Fails with how it came about; the seed does the same again.
