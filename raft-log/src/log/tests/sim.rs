@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bugs::Bug;
-use filesync_cas::testing::given_seed;
+use filesync_cas::testing::{given_seed, is_long};
 use record::Told;
 use world::World;
 
@@ -128,7 +128,7 @@ fn assert_holds(seed: u64) {
 fn all_promises_hold_in_every_world() {
     let seeds = match given_seed() {
         Some(seed) => return assert_holds(seed),
-        None if std::env::var_os("FILESYNC_LONG").is_some() => 0..100_000,
+        None if is_long() => 0..100_000,
         None => 0..200,
     };
     println!("seeds {seeds:?}");
