@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use filesync_tests::process::Stop;
+use filesync_tests::process::{Stop, tick};
 use filesync_tests::world::World;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn a_change_that_keeps_size_and_mtime() {
                 // Long before the commit, so that the cache may trust it.
                 world.write("f", bytes);
                 set_mtime(&path, 1_000_000_000, 5);
-                std::thread::sleep(std::time::Duration::from_millis(30));
+                tick();
                 world.commit();
             } else {
                 std::fs::write(&path, bytes).expect("it can be written");
