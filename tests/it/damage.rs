@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use filesync_cas::ContentHash;
-use filesync_cas::hash::check16;
 use filesync_cas::small_file::Builder;
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Item, Tree, assert_same, difference, read_tree};
 use filesync_tests::world::{Ran, TempDir, World, is_long, seed};
+
+use crate::format_reader::seal;
 
 /// What may be damaged, and what that means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,31 +47,6 @@ struct Template {
     /// As it was before the last commit.
     older: World,
     commits: Vec<(String, Tree)>,
-}
-
-/// Seals an open pack by hand, as `docs/format.md` says (section 2.2); its index is then out of date.
-fn seal(pack: &Path) {
-    let bytes = fs::read(pack).unwrap();
-    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    let (mut footer, mut count, mut at) = (Vec::new(), 0_u32, 88);
-    while at < bytes.len() {
-        assert_eq!(&bytes[at..at + 4], b"FSfr");
-        let (stored, objects) = (u32_at(at + 12) as usize, u32_at(at + 16) as usize);
-        footer.extend((at as u64).to_le_bytes());
-        footer.extend(&bytes[at + 8..at + 20]);
-        footer.extend(&bytes[at + 56..at + 56 + 37 * objects]);
-        at += 56 + 37 * objects + stored;
-        count += 1;
-    }
-    assert_eq!(at, bytes.len());
-    footer.splice(0..0, count.to_le_bytes());
-    let mut trailer = (footer.len() as u64).to_le_bytes().to_vec();
-    trailer.extend([0; 8]);
-    let check = check16(&[&footer, &trailer]);
-    trailer.extend(check);
-    trailer.extend(b"fspkend\n");
-    fs::write(pack.with_extension("pack"), [bytes, footer, trailer].concat()).unwrap();
-    fs::remove_file(pack).unwrap();
 }
 
 fn packs(world: &World) -> Vec<PathBuf> {
