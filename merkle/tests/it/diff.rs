@@ -124,10 +124,6 @@ fn cost(count: u64) {
 #[test]
 fn neighbours_of_a_large_directory_differ_in_few_nodes() {
     cost(100_000);
-}
-
-#[test]
-fn neighbours_of_a_million_differ_in_few_nodes() {
     if is_long() {
         cost(1_000_000);
     }

@@ -129,10 +129,6 @@ fn cost_of_one_change(count: u64) {
 #[test]
 fn one_change_in_a_large_directory_writes_a_few_nodes() {
     cost_of_one_change(100_000);
-}
-
-#[test]
-fn one_change_among_a_million_writes_a_few_nodes() {
     if is_long() {
         cost_of_one_change(1_000_000);
     }
