@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_entry, random_tree};
 use filesync_merkle::{
     COMMIT, Commit, CommitId, Entry, Finder, FirstParents, Mode, RepoPath, Timestamp, Touches, Trail, TreeLink,
@@ -56,7 +57,7 @@ fn paths_of(store: &MemoryStore, tree: TreeLink) -> Vec<RepoPath> {
 
 #[test]
 fn trails_answer_as_look_ups_do() {
-    for seed in 0..40 {
+    for seed in seeds(0, 40, 2_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let mut trees = vec![None, Some(random_tree(&store, &mut rng, 3, 9))];
@@ -216,7 +217,7 @@ fn an_error_ends_it() {
 
 #[test]
 fn finders_answer_as_look_ups_do_and_read_each_node_once() {
-    for seed in 0..30 {
+    for seed in seeds(0, 30, 3_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let tree = random_tree(&store, &mut rng, 3, 9);
