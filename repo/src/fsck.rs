@@ -17,6 +17,7 @@ use filesync_merkle::{
     RepoPath, TreeLink, Walk, WalkError, WalkVisitor,
 };
 
+use crate::cluster::member;
 use crate::daemon;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
@@ -25,6 +26,7 @@ use crate::identity::{self, Identity};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{DamagedObject, Event, FsckRequest, FsckResult, Observer, Request, SignatureState, Silent};
 use crate::roots::Roots;
+use crate::tags::wishes::Wishes;
 
 /// Paths that are named for one object.
 const PATHS_MAX: usize = 1000;
@@ -97,6 +99,7 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
         }
     };
     crate::cancel::check()?;
+    repo.store.check_index();
     (result.objects, result.bytes) = (packs.objects, packs.bytes);
     let hurt_packs = packs.findings.iter().map(|finding| finding.pack).collect();
     let hurt = Hurt { spare: found.judge(packs.bad)?, packs: hurt_packs };
@@ -271,6 +274,8 @@ fn small_files(repo: &Repo, findings: &mut Vec<String>) {
         check(Identity::load(vfs).map(drop).map_err(|error| error.to_string()));
     }
     check(Expired::read(vfs).map(drop).map_err(|error| error.to_string()));
+    check(member::read(vfs).map(drop).map_err(|error| error.to_string()));
+    check(Wishes::read(vfs).map(drop).map_err(|error| error.to_string()));
     check(filesync_cas::pin::all(vfs).map(drop).map_err(|error| error.to_string()));
 }
 

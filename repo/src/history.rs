@@ -123,14 +123,20 @@ fn commits_with_prefix(repo: &Repo, prefix: &str) -> Result<Vec<CommitId>, Error
         let digits: String = prefix.chars().chain(fill.chars().cycle()).take(64).collect();
         digits.parse::<ContentHash>().map_err(|_| unknown(repo, prefix))
     };
-    let mut found = Vec::new();
-    repo.store.each_id(&bound("0")?, &bound("f")?, &mut |id, kind| {
-        if kind == CommitId::KIND {
-            found.push(CommitId(id));
-        }
-        if found.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok(found)
+    let (from, to) = (bound("0")?, bound("f")?);
+    let look = || -> Result<_, Error> {
+        let mut found = Vec::new();
+        repo.store.each_id(&from, &to, &mut |id, kind| {
+            if kind == CommitId::KIND {
+                found.push(CommitId(id));
+            }
+            if found.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(found)
+    };
+    let found = look()?;
+    // Before it is said that there is none, the packs are asked: the index may lack some.
+    if found.is_empty() && repo.store.check_index() { look() } else { Ok(found) }
 }
 
 /// What `REV[:PATH]` means: the commit's tree and the path in it.

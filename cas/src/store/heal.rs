@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::packs::{PackFile, frames_of, open_pack};
 use super::recover::{self, Recovery, locations};
-use super::{Inner, Object, SharedIndex, lock};
+use super::{Inner, Object, SharedIndex, Store, lock};
 use crate::hash::{ContentHash, Kind};
 use crate::index::memory::MemoryIndex;
 use crate::index::{Index, Location};
@@ -21,6 +21,21 @@ const ELSEWHERE_MAX: usize = 1 << 18;
 
 /// Places of objects other than those that the index gives.
 pub(super) type Elsewhere = HashMap<ContentHash, Vec<Location>>;
+
+impl Store {
+    /// Whether the index lacks objects that the packs hold: then what the packs say is put in its place. Reads the tables of all
+    /// packs, once as long as the store is open.
+    pub fn check_index(&self) -> bool {
+        let inner = &self.inner;
+        let index = inner.index();
+        let Some(elsewhere) = inner.elsewhere() else { return false };
+        let is_known = |id: &ContentHash| matches!(index.lookup(id), Ok(Some(_)));
+        if !elsewhere.keys().all(is_known) {
+            inner.replace_index(&index, "it does not know all that the packs hold");
+        }
+        !Arc::ptr_eq(&index, &inner.index())
+    }
+}
 
 impl Inner {
     pub(crate) fn index(&self) -> Arc<dyn Index> {
@@ -61,7 +76,8 @@ impl Inner {
             return Some(Arc::clone(&shared.0));
         }
         let index: Arc<dyn Index> = Arc::new(self.index_from_packs()?);
-        self.warn(format!("index: {cause}: using the packs instead; the next command that writes builds it again"));
+        let by = if self.writer.is_some() { "the next command" } else { "`filesync fsck --repair`" };
+        self.warn(format!("index: {cause}: using the packs instead; {by} builds it again"));
         shared.0 = Arc::clone(&index);
         if self.writer.is_some()
             && let Err(error) = recover::move_aside(&self.place.index_dir)

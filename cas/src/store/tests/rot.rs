@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::error::GetError;
+use crate::index::IndexUpdate;
 use crate::pin::{self, Pin};
 use crate::vfs::{FileKind, Open, read_to_end, write_all_at};
 
@@ -384,6 +385,31 @@ fn what_was_never_there_is_not_damaged() {
     assert!(matches!(store.get(NODE, &ContentHash::of_chunk(b"?")), Err(GetError::Missing(_))));
     run(&store, &everything(&world, base.head)).expect("nothing to store");
     assert!(!store.has_damage());
+}
+
+/// Rows that an index has lost are missed when somebody asks for what has no other name than its id.
+#[test]
+fn an_index_that_lacks_rows_is_found_wrong_by_the_packs() {
+    let base = base();
+    let world = base.fork();
+    let store = world.writer();
+    assert!(!store.check_index(), "nothing is missing");
+    let update = IndexUpdate { removed: vec![base.head], ..IndexUpdate::default() };
+    store.inner.with_index(|index| index.apply(update)).expect("applied");
+    drop(store);
+    let store = world.reader();
+    let listed = || {
+        let mut found = false;
+        let visited = store.each_id(&base.head, &base.head, &mut |_, _| {
+            found = true;
+            std::ops::ControlFlow::Continue(())
+        });
+        visited.expect("visited");
+        found
+    };
+    assert!(!listed());
+    assert!(store.check_index() && listed());
+    assert!(store.take_warnings()[0].contains("`filesync fsck --repair` builds it again"));
 }
 
 /// Of two copies the good one is handed out, also if the younger is bad.
