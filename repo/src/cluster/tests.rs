@@ -222,6 +222,8 @@ fn both_sides_move_and_nothing_is_lost() {
     let copies: Vec<_> = std::fs::read_dir(other.join("a")).unwrap().flatten().map(|it| it.file_name()).collect();
     let copy = copies.iter().find(|name| name.to_string_lossy().contains(".conflict-two-")).unwrap();
     assert_eq!(std::fs::read(other.join("a").join(copy)).unwrap(), b"from two");
+    let conflicts = open(&other).status(&Default::default(), &Silent).unwrap().conflicts;
+    assert_eq!(conflicts, [format!("a/{}", copy.to_string_lossy()).into_bytes()]);
     sync_now(&one);
     for file in ["only one", "only two", "a/file"] {
         assert_eq!(dir.read(file), two.read(&format!("repo/{file}")), "{file}");
