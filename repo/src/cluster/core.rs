@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use filesync_cas::Session;
-use filesync_merkle::{CommitId, PubId, RepoPath};
+use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
 use filesync_p2p::fetch::FetchStats;
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
@@ -228,6 +228,7 @@ impl Core {
             base: base.map(|base| base.0),
             history: true,
             path: RepoPath::root(),
+            parts: Parts::whole(),
             from: 0,
         };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
@@ -252,7 +253,8 @@ impl Core {
         peers: &[PeerKey],
     ) -> Result<(), Error> {
         let base = base.map(|base| base.0);
-        let walk = Walk { root: Root::Pub(step), base, history: true, path: RepoPath::root(), from: 0 };
+        let (path, parts) = (RepoPath::root(), Parts::whole());
+        let walk = Walk { root: Root::Pub(step), base, history: true, path, parts, from: 0 };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let (fetched, _) = transport.fetch(session, &self.repo.store, walk, peers, &self.stopping, &mut |_| {});
         fetched
