@@ -66,6 +66,7 @@ impl Roots {
             head: CommitId::KIND,
             objects: commits.chain(self.step.map(|step| (PubId::KIND, step.0))).collect(),
             shallow: ids(&self.expired),
+            absent: HashSet::new(),
         }
     }
 }
