@@ -214,7 +214,8 @@ impl Core {
         self.call_peer(key, call, until.saturating_duration_since(Instant::now())).await
     }
 
-    /// Fetches the closure of a commit into a session, what of it is not here: on the base, which is whole here. Blocks.
+    /// Fetches the closure of a commit into a session, what of it is not here: on the base, which is whole here. A partial copy
+    /// fetches its parts, and has those of the base. Blocks.
     pub fn fetch(
         &self,
         session: &Session<'_>,
@@ -228,9 +229,34 @@ impl Core {
             base: base.map(|base| base.0),
             history: true,
             path: RepoPath::root(),
-            parts: Parts::whole(),
+            parts: self.repo.copied.parts.clone(),
             from: 0,
         };
+        self.fetch_walk(session, commit, walk, peers, progress)
+    }
+
+    /// Fetches what a commit has at a path and below it, or of some parts, whatever this node has of others. Blocks.
+    pub fn fetch_at(
+        &self,
+        session: &Session<'_>,
+        commit: CommitId,
+        path: RepoPath,
+        parts: Parts,
+        peers: &[PeerKey],
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<FetchStats, Error> {
+        let walk = Walk { root: Root::Commit(commit), base: None, history: false, path, parts, from: 0 };
+        self.fetch_walk(session, commit, walk, peers, progress)
+    }
+
+    fn fetch_walk(
+        &self,
+        session: &Session<'_>,
+        commit: CommitId,
+        walk: Walk,
+        peers: &[PeerKey],
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<FetchStats, Error> {
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let store = &self.repo.store;
         let (fetched, stats) = transport.fetch(session, store, walk, peers, &self.stopping, progress);
@@ -253,8 +279,8 @@ impl Core {
         peers: &[PeerKey],
     ) -> Result<(), Error> {
         let base = base.map(|base| base.0);
-        let (path, parts) = (RepoPath::root(), Parts::whole());
-        let walk = Walk { root: Root::Pub(step), base, history: true, path, parts, from: 0 };
+        let walk =
+            Walk { root: Root::Pub(step), base, history: true, path: RepoPath::root(), parts: Parts::whole(), from: 0 };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let (fetched, _) = transport.fetch(session, &self.repo.store, walk, peers, &self.stopping, &mut |_| {});
         fetched

@@ -12,13 +12,14 @@ use super::remote::MAIN;
 use super::{Node, NodeOptions};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{
-    CloneRequest, CommitRequest, ForgetRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role, Silent,
-    SyncOutcome, SyncRequest, SyncResult,
+    CloneRequest, CloneResult, CommitRequest, ForgetRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role,
+    Silent, SyncOutcome, SyncRequest, SyncResult,
 };
 
 mod access;
 mod heal;
 mod liars;
+mod partial;
 mod recover;
 mod room;
 mod tags;
@@ -100,12 +101,18 @@ fn invite(node: &Node, role: Role) -> String {
 }
 
 fn join(invite: String, name: &str) -> Dir {
+    join_parts(invite, name, &[]).0
+}
+
+/// As [`join`], with these paths alone, if there are any.
+fn join_parts(invite: String, name: &str, paths: &[&str]) -> (Dir, CloneResult) {
     let dir = Dir::new();
     let path = dir.0.join("repo");
-    let request = CloneRequest { invite, dir: path.clone(), name: Some(name.to_owned()), timeout: TIME };
+    let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let request = CloneRequest { invite, dir: path.clone(), name: Some(name.to_owned()), paths, timeout: TIME };
     let cloned = super::clone(&request, &OpenOptions::default(), &Silent).unwrap();
     assert_eq!(cloned.path, std::fs::canonicalize(path).unwrap());
-    dir
+    (dir, cloned)
 }
 
 fn peers(node: &Node) -> Vec<Peer> {

@@ -131,6 +131,8 @@ pub struct CloneRequest {
     pub dir: PathBuf,
     /// What this node is called; the host's name if not said.
     pub name: Option<String>,
+    /// What it is to have, from the root of the repository; everything, if nothing is named.
+    pub paths: Vec<Vec<u8>>,
     /// How long to wait for a quorum, and for bytes that do not come.
     pub timeout: Duration,
 }
@@ -144,6 +146,8 @@ pub struct CloneResult {
     pub path: PathBuf,
     /// What came.
     pub synced: SyncResult,
+    /// Paths that were named, and that nothing published has so far.
+    pub not_found: Vec<Vec<u8>>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -243,6 +247,18 @@ pub struct Peer {
     pub holds_head: Option<bool>,
 }
 
+/// Has something brought here that a partial copy does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BringRequest {
+    /// Of which commit; the head if not said.
+    pub rev: Option<String>,
+    /// What, from the root of the repository.
+    #[serde(with = "wire")]
+    pub paths: Vec<Vec<u8>>,
+    /// Of directories the names that stand in them, rather than all that is below.
+    pub names_only: bool,
+}
+
 /// Everything that a node of a cluster is asked for by its own user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,6 +275,8 @@ pub enum ClusterRequest {
     Peers(PeersRequest, Duration),
     /// `fsck --repair` of a member, which takes from others what it lacks.
     Fsck(FsckRequest),
+    /// What `cat`, `ls` and `restore --to` of a partial copy lack.
+    Bring(BringRequest),
 }
 
 impl ClusterRequest {
@@ -269,6 +287,7 @@ impl ClusterRequest {
             Self::Invite(_) | Self::Invites(_) | Self::Revoke(..) => "invite",
             Self::Peers(..) => "peers",
             Self::Fsck(_) => "fsck",
+            Self::Bring(_) => "fetch",
         }
     }
 }
@@ -289,4 +308,6 @@ pub enum ClusterAnswer {
     Peers(Vec<Peer>),
     /// Of [`ClusterRequest::Fsck`].
     Fsck(FsckResult),
+    /// Of [`ClusterRequest::Bring`]: how many bytes of messages came.
+    Brought(u64),
 }
