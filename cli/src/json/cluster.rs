@@ -155,6 +155,7 @@ pub struct Peer {
     leader: bool,
     applied_index: Option<u64>,
     holds_head: Option<bool>,
+    partial: bool,
 }
 
 impl Peer {
@@ -169,6 +170,7 @@ impl Peer {
             leader: peer.is_leader,
             applied_index: peer.applied_index,
             holds_head: peer.holds_head,
+            partial: peer.is_partial,
         }
     }
 }

@@ -298,7 +298,7 @@ impl Node {
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) {
         let (core, mut figures) = (&self.core, Vec::new());
         let remote = core.remote().clone();
-        let held = remote.held == remote.main();
+        let held = remote.held == remote.main() && core.repo.copied.is_whole();
         figures.push(("filesync_cluster_index", remote.index()));
         figures.push(("filesync_cluster_held_index", core.held_as_of()));
         figures.push(("filesync_cluster_holds_head", u64::from(held)));

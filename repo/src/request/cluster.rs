@@ -243,8 +243,10 @@ pub struct Peer {
     pub is_leader: bool,
     /// The last entry that it has applied.
     pub applied_index: Option<u64>,
-    /// Whether it holds what is published.
+    /// Whether it holds what is published: all of it.
     pub holds_head: Option<bool>,
+    /// Whether it is a partial copy.
+    pub is_partial: bool,
 }
 
 /// Has something brought here that a partial copy does not have.
