@@ -51,12 +51,33 @@ pub fn was_killed(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// The seed of `FILESYNC_SEED`, if that is set and not empty.
+///
+/// # Panics
+///
+/// If it is no number: a test that ran with another seed would look as if it had passed with this one.
+pub fn given_seed() -> Option<u64> {
+    let given = std::env::var("FILESYNC_SEED").ok().filter(|given| !given.is_empty())?;
+    Some(given.parse().unwrap_or_else(|error| panic!("FILESYNC_SEED={given}: {error}")))
+}
+
 /// A seed for a random test: `usual`, or that of `FILESYNC_SEED`. Printed, so that a failure can be seen again.
 pub fn seed(usual: u64) -> u64 {
-    let given = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or(usual);
+    let seed = given_seed().unwrap_or(usual);
     eprintln!("FILESYNC_SEED={seed}");
     seed
+}
+
+/// Seeds for a random test that tries many: `usual` of them, or `long` in its long form. They begin with `first`, or with
+/// that of `FILESYNC_SEED`; each is printed when it is taken, so that the last one printed is the one that failed.
+pub fn seeds(first: u64, usual: u64, long: u64) -> impl Iterator<Item = u64> + Send {
+    let first = given_seed().unwrap_or(first);
+    let count = if is_long() { long } else { usual };
+    (0..count).map(move |n| {
+        let seed = first.wrapping_add(n);
+        eprintln!("FILESYNC_SEED={seed}");
+        seed
+    })
 }
 
 /// Whether the long form of a test is asked for: `FILESYNC_LONG` is set, and is neither empty nor 0.

@@ -24,8 +24,6 @@ pub enum Exit {
     Usage,
     /// Something is left for the user.
     Left,
-    /// No quorum, or the outcome is not known.
-    NoQuorum,
     /// The store is damaged.
     Damage,
 }
@@ -37,7 +35,6 @@ impl Exit {
             Self::Differs => 1,
             Self::Usage => STATUS_USAGE,
             Self::Left => STATUS_LEFT,
-            Self::NoQuorum => STATUS_NO_QUORUM,
             Self::Damage => STATUS_DAMAGE,
         }
     }
@@ -119,9 +116,12 @@ fn status_of(kind: ErrorKind) -> u8 {
         ErrorKind::Damage => STATUS_DAMAGE,
         ErrorKind::NoQuorum | ErrorKind::Unknown => STATUS_NO_QUORUM,
         // A request to cancel comes from a signal, and that was looked at before.
-        ErrorKind::Failed | ErrorKind::Busy | ErrorKind::NotFound | ErrorKind::Absent | ErrorKind::Cancelled => {
-            STATUS_FAILED
-        }
+        ErrorKind::Failed
+        | ErrorKind::Busy
+        | ErrorKind::NotFound
+        | ErrorKind::Absent
+        | ErrorKind::Cancelled
+        | ErrorKind::Refused => STATUS_FAILED,
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn every_end_has_its_status() {
-        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::NoQuorum, Exit::Damage];
-        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 4, 5]);
+        let exits = [Exit::Done, Exit::Differs, Exit::Usage, Exit::Left, Exit::Damage];
+        assert_eq!(exits.map(Exit::status), [0, 1, 2, 3, 5]);
         let kinds = [
             (ErrorKind::Failed, 1),
             (ErrorKind::Usage, 2),
@@ -202,6 +202,7 @@ mod tests {
             (ErrorKind::Damage, 5),
             (ErrorKind::NoQuorum, 4),
             (ErrorKind::Unknown, 4),
+            (ErrorKind::Refused, 1),
         ];
         for (kind, status) in kinds {
             assert_eq!(status_of(kind), status, "{kind:?}");

@@ -3,12 +3,12 @@
 //! Histories are long and change one place at a time: of a neighbour, a [`Trail`] reads the nodes on the way to its path
 //! that are new to it, and none below the first that is not.
 
-use std::iter::Peekable;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use crate::commit::Commit;
-use crate::entry::{Entry, TreeLink};
+use crate::entry::{Entry, Timestamp, TreeLink};
 use crate::error::WalkError;
-use crate::history::FirstParents;
+use crate::history::read_commit;
 use crate::id::{CommitId, TreeId};
 use crate::path::{Name, RepoPath};
 use crate::read::Cursor;
@@ -119,22 +119,25 @@ pub struct Touch {
     pub id: CommitId,
     /// The commit.
     pub commit: Commit,
-    /// Whether one of the paths differs from the first parent's, or from nothing if there is no parent.
+    /// Whether one of the paths differs from every parent's, or from nothing if there is no parent.
     pub touched: bool,
 }
 
-/// A commit and its first parents, newest first, each with the answer to whether it changed one of some paths. It ends
-/// after an error.
+/// Commits and their ancestors, the newest of those that are known first, each with the answer to whether it changed one of
+/// some paths. Of a merge that has all of the paths as one of its parents has them, only that parent is followed: the others
+/// had no part in what stands there. So git's `log` does it. It ends after an error.
 ///
-/// Each commit is read once. Of trees, the nodes on the way to the paths are read where they differ between neighbours,
-/// and no others.
+/// Each commit is read once, a merge's base once more. Of trees, the nodes on the way to the paths are read where they
+/// differ between neighbours, and no others.
 pub struct Touches<'s> {
     source: &'s dyn NodeSource,
-    commits: Peekable<Commits<'s>>,
-    trails: Vec<Trail>,
+    is_bare: Box<dyn Fn(&CommitId) -> bool + 's>,
+    ends: BinaryHeap<(Timestamp, CommitId)>,
+    /// Of each of those, the commit, and trails that stand at its tree.
+    there: HashMap<CommitId, (Commit, Vec<Trail>)>,
+    seen: HashSet<CommitId>,
+    failed: Option<WalkError>,
 }
-
-type Commits<'s> = Box<dyn Iterator<Item = Result<(CommitId, Commit), WalkError>> + 's>;
 
 impl<'s> Touches<'s> {
     /// Begins with `head`. Commits that `is_bare` holds for, since their trees are not kept, are passed over: those behind
@@ -145,33 +148,81 @@ impl<'s> Touches<'s> {
         paths: &[RepoPath],
         is_bare: impl Fn(&CommitId) -> bool + 's,
     ) -> Self {
-        let all = FirstParents::new(source, head);
-        let commits: Commits<'_> = Box::new(all.filter(move |item| !matches!(item, Ok((id, _)) if is_bare(id))));
-        let commits = commits.peekable();
-        Self { source, commits, trails: paths.iter().map(Trail::new).collect() }
+        let (ends, there, seen) = Default::default();
+        let mut touches = Self { source, is_bare: Box::new(is_bare), ends, there, seen, failed: None };
+        touches.failed = touches.begin(head.as_slice(), paths).err();
+        touches
     }
 
-    /// Moves all trails, and says whether one of them met something else.
-    fn go(&mut self, tree: Option<TreeLink>) -> Result<bool, WalkError> {
-        let mut changed = false;
-        for trail in &mut self.trails {
-            changed |= trail.go(self.source, tree)?;
+    fn begin(&mut self, heads: &[CommitId], paths: &[RepoPath]) -> Result<(), WalkError> {
+        for (id, commit) in self.kept(heads)? {
+            let mut trails: Vec<_> = paths.iter().map(Trail::new).collect();
+            go(&mut trails, self.source, Some(commit.tree))?;
+            self.follow(id, commit, trails);
         }
-        Ok(changed)
+        Ok(())
+    }
+
+    /// These commits; instead of those that are bare, the nearest behind them that are not.
+    fn kept(&self, ids: &[CommitId]) -> Result<Vec<(CommitId, Commit)>, WalkError> {
+        let (mut kept, mut met) = (Vec::new(), HashSet::new());
+        let mut open: Vec<CommitId> = ids.iter().rev().copied().collect();
+        while let Some(id) = open.pop() {
+            if !met.insert(id) {
+                continue;
+            }
+            let commit = read_commit(self.source, &id)?;
+            match (self.is_bare)(&id) {
+                true => open.extend(commit.parents.iter().rev()),
+                false => kept.push((id, commit)),
+            }
+        }
+        Ok(kept)
+    }
+
+    fn follow(&mut self, id: CommitId, commit: Commit, trails: Vec<Trail>) {
+        if self.seen.insert(id) {
+            self.ends.push((commit.time, id));
+            self.there.insert(id, (commit, trails));
+        }
     }
 
     fn advance(&mut self) -> Result<Option<Touch>, WalkError> {
-        let Some((id, commit)) = self.commits.next().transpose()? else { return Ok(None) };
-        // Moves for the first commit alone: for all others the trails stand there already.
-        self.go(Some(commit.tree))?;
-        let parent = match self.commits.peek() {
-            Some(Ok((_, parent))) => Some(parent.tree),
-            Some(Err(_)) => return self.commits.next().transpose().map(|_| None),
-            None => None,
-        };
-        let touched = self.go(parent)?;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let Some((_, id)) = self.ends.pop() else { return Ok(None) };
+        let Some((commit, mut trails)) = self.there.remove(&id) else { return Ok(None) };
+        let parents = self.kept(&commit.parents)?;
+        if parents.is_empty() {
+            let touched = go(&mut trails, self.source, None)?;
+            return Ok(Some(Touch { id, commit, touched }));
+        }
+        let (mut ways, mut touched) = (Vec::new(), false);
+        let last = parents.len() - 1;
+        for (at, (parent, of)) in parents.into_iter().enumerate() {
+            let mut there = if at == last { std::mem::take(&mut trails) } else { trails.clone() };
+            touched = go(&mut there, self.source, Some(of.tree))?;
+            if !touched {
+                ways.clear();
+            }
+            ways.push((parent, of, there));
+            if !touched {
+                break;
+            }
+        }
+        ways.into_iter().for_each(|(parent, of, there)| self.follow(parent, of, there));
         Ok(Some(Touch { id, commit, touched }))
     }
+}
+
+/// Moves all trails, and says whether one of them met something else.
+fn go(trails: &mut [Trail], source: &dyn NodeSource, tree: Option<TreeLink>) -> Result<bool, WalkError> {
+    let mut changed = false;
+    for trail in trails {
+        changed |= trail.go(source, tree)?;
+    }
+    Ok(changed)
 }
 
 impl Iterator for Touches<'_> {
@@ -180,8 +231,7 @@ impl Iterator for Touches<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
-            let none: Commits<'_> = Box::new(std::iter::empty());
-            self.commits = none.peekable();
+            self.ends.clear();
         }
         next.transpose()
     }

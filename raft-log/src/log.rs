@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +30,8 @@ mod tests;
 mod voters;
 
 pub use options::Options;
+pub use standing::Reason;
+use standing::Standing;
 pub use voters::Driven;
 use voters::Gate;
 
@@ -75,8 +76,7 @@ pub struct Log {
     readers: mpsc::Sender<Reader>,
     gate: Gate,
     deadline: Duration,
-    /// It is not to lead.
-    stands_back: AtomicBool,
+    standing: Arc<Standing>,
 }
 
 impl std::fmt::Debug for Log {
@@ -122,7 +122,8 @@ impl Log {
         tokio::spawn(proposer.run(waiting));
         let (readers, reading) = mpsc::channel(options.waiting_max);
         tokio::spawn(Rounds { raft: raft.clone(), deadline }.run(reading));
-        let (incoming, gate, stands_back) = Default::default();
+        let standing = Standing::new(node, raft.clone(), deadline);
+        let (incoming, gate) = Default::default();
         Ok(Self {
             node,
             repository,
@@ -136,7 +137,7 @@ impl Log {
             readers,
             gate,
             deadline,
-            stands_back,
+            standing,
         })
     }
 
@@ -255,16 +256,6 @@ impl Log {
             (false, true) => Ok(TryStatus::Open),
             (false, false) => Ok(TryStatus::Unknown),
         }
-    }
-
-    /// Which of these tries are decided by the state *on disk*: pins for them may go.
-    pub fn released(&self, tries: &[TryId]) -> Result<Vec<bool>, FlushError> {
-        // Looked at before the flush: what came in between is for next time.
-        let released: Vec<_> = self.read(|state| tries.iter().map(|id| state.is_decided(*id)).collect());
-        if released.contains(&true) {
-            self.flush()?;
-        }
-        Ok(released)
     }
 
     /// Brings the state to disk, and tells up to which entry; blocks for a sync. Pins may go by what it contains, and receipts for what is

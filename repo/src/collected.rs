@@ -4,17 +4,16 @@
 //! this written.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use filesync_cas::gc::{Fate, Plan};
 use filesync_cas::pack::PackName;
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 
 use crate::cluster::member;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::small_file;
 
 const PATH: &str = "collected";
 const TITLE: &str = "filesync collected 1";
@@ -49,18 +48,11 @@ pub fn keep_only(vfs: &dyn Vfs, is_recorded: impl Fn(PackName) -> bool) -> Resul
 
 /// All that are noted.
 pub fn read(vfs: &dyn Vfs) -> Result<BTreeSet<PackName>, Error> {
-    let path = Path::new(PATH);
-    let bytes = match read_to_end(vfs, path, LEN_MAX) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(Error::path("cannot read", path, &error)),
-    };
-    decode(&bytes).map_err(|cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}")))
+    Ok(small_file::read(vfs, PATH, LEN_MAX, decode)?.unwrap_or_default())
 }
 
 fn write(vfs: &dyn Vfs, packs: &BTreeSet<PackName>) -> Result<(), Error> {
-    let path = Path::new(PATH);
-    replace(vfs, path, &encode(packs), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+    small_file::write(vfs, PATH, &encode(packs))
 }
 
 fn encode(packs: &BTreeSet<PackName>) -> Vec<u8> {

@@ -62,6 +62,10 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     if let Some(error) = outside(&snapshot.outside, &repo.copied) {
         return Err(error);
     }
+    if snapshot.has_read_all && snapshot.unreadable.is_empty() {
+        // What is damaged and does not come back by this is in no file any more: the next commit need not look for it.
+        session.was_given_everything();
+    }
     let tree = snapshot.root.ok_or_else(|| Error::new(ErrorKind::Failed, "the walk did not end"))?;
     let mut result = CommitResult {
         tree: Some(tree.id),
@@ -85,7 +89,7 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
         result.would_commit = request.dry_run.then_some(is_wanted);
         let (writer, rows) = snapshot.into_parts();
         let stats = session.stats();
-        if !request.dry_run && stats.new_chunks + stats.new_nodes > 0 {
+        if !request.dry_run && (stats.new_chunks + stats.new_nodes > 0 || repo.store.needs_everything()) {
             // The head stays, and what it has was not all there: damage, made good by the files that still have it.
             writer.map_or(Ok(()), |mut writer| writer.flush())?;
             count(&mut result, session.finish(repo.store.head(), rows)?);
@@ -248,13 +252,14 @@ fn snapshot<'a>(
     let options = WalkOptions {
         apply_ignore: request.apply_ignore,
         // What was found damaged must be read, to be stored again.
-        no_cache: request.no_cache || repo.store.has_damage(),
+        no_cache: request.no_cache || repo.store.needs_everything(),
     };
     let root = repo.work_fd()?;
     let cache = repo.stat_cache();
     let scan = Scan::start(repo.work_fd()?, Some(cache.clone()).filter(|_| !options.no_cache), ScanOptions::default());
     let nodes = repo.node_source();
     let mut snapshot = Snapshot::new(&repo.store, nodes, target, session, cache, stamp(repo)?);
+    snapshot.has_read_all = options.no_cache;
     let chunker = Chunker::new(repo.store.parameters().chunks);
     // Cuts of others are taken over where all of their chunks are there to rely on: what is damaged is stored by ours.
     let known = Some(repo.node_source()).filter(|_| !repo.store.has_damage());
@@ -328,6 +333,8 @@ struct Snapshot<'a> {
     unreadable: Vec<Unreadable>,
     /// What stands where this partial copy has no part.
     outside: Vec<RepoPath>,
+    /// Whether nothing was taken from the stat cache.
+    has_read_all: bool,
 }
 
 impl<'a> Snapshot<'a> {
@@ -358,6 +365,7 @@ impl<'a> Snapshot<'a> {
             named: Vec::new(),
             unreadable: Vec::new(),
             outside: Vec::new(),
+            has_read_all: false,
         }
     }
 
@@ -594,3 +602,6 @@ impl Snapshot<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,6 @@ pub struct Server {
     service: Arc<Service>,
     ending: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
-    http: Option<SocketAddr>,
     root: PathBuf,
     broken: Arc<OnceLock<String>>,
 }
@@ -139,9 +138,9 @@ impl Server {
         };
         let keeper = Keeper::new(repo, options.open.clone(), options.parts.clone(), part_options);
         let keeper = keeper.inspect_err(|_| drop(Place::remove(&*vfs)))?;
-        let service = Arc::new(Service::new(keeper, turns, all));
-        let ending = watch::Sender::new(false);
         let address = http.as_ref().and_then(|listener| listener.local_addr().ok());
+        let service = Arc::new(Service::new(keeper, turns, all, address));
+        let ending = watch::Sender::new(false);
         let mut listeners =
             vec![runtime.spawn(accept::control(control, routes::control(Arc::clone(&service)), ending.subscribe()))];
         if let Some(listener) = http {
@@ -150,12 +149,12 @@ impl Server {
         }
         drop(entered);
         tracing::info!(root = %root.display(), pid = std::process::id(), http = ?address, "serving");
-        Ok(Self { runtime, service, ending, listeners, http: address, root, broken })
+        Ok(Self { runtime, service, ending, listeners, root, broken })
     }
 
     /// Where HTTP is answered.
     pub fn http(&self) -> Option<SocketAddr> {
-        self.http
+        self.service.http
     }
 
     /// The root of the working copy.
@@ -172,7 +171,7 @@ impl Server {
     /// store closed. Fails if that took too long, or if nobody wanted it and it could not go on: then the process is to be
     /// ended with a status that says so, which loses nothing that was told, and to be started again.
     pub fn wait(self) -> Result<(), Error> {
-        let Self { runtime, service, ending, listeners, http: _, root: _, broken } = self;
+        let Self { runtime, service, ending, listeners, root: _, broken } = self;
         let mut stopped = service.stopped();
         runtime.block_on(async { drop(stopped.wait_for(|stopped| *stopped).await) });
         tracing::info!("ending");

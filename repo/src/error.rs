@@ -32,10 +32,12 @@ pub enum ErrorKind {
     NoQuorum,
     /// It is not known whether it was done.
     Unknown,
+    /// The cluster decided that it is not to be done.
+    Refused,
 }
 
 /// Why a command failed. Shown as `what failed: path or peer: cause`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     message: String,

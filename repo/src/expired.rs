@@ -3,14 +3,13 @@
 //! `docs/format.md`, section 3, rules the bytes. What a root leads to has not expired, whatever the list says.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
 
 use filesync_cas::small_file::{Builder, Lines};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_merkle::CommitId;
 
 use crate::error::{Error, ErrorKind};
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "expired";
@@ -24,16 +23,10 @@ pub struct Expired(pub BTreeSet<CommitId>);
 impl Expired {
     /// The list that is there; an empty one if there is none. One that is damaged is an error: it may name anything.
     pub fn read(vfs: &dyn Vfs) -> Result<Self, Error> {
-        let path = Path::new(PATH);
-        let bytes = match read_to_end(vfs, path, LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Error::path("cannot read", path, &error)),
-        };
-        Self::decode(&bytes).map_err(|cause| {
-            Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}"))
-                .with_hint("without that file, `filesync forget` with the rules as before makes it again")
-        })
+        let hint = "without that file, `filesync forget` with the rules as before makes it again";
+        let read = small_file::read(vfs, PATH, LEN_MAX, Self::decode);
+        let read = read.map_err(|error| if error.kind() == ErrorKind::Damage { error.with_hint(hint) } else { error });
+        Ok(read?.unwrap_or_default())
     }
 
     /// Makes it durable.
@@ -42,8 +35,7 @@ impl Expired {
         if bytes.len() as u64 > LEN_MAX {
             return Err(Error::new(ErrorKind::Failed, "cannot forget: too many commits would have expired"));
         }
-        let path = Path::new(PATH);
-        replace(vfs, path, &bytes, 0o644).map_err(|error| Error::path("cannot write", path, &error))
+        small_file::write(vfs, PATH, &bytes)
     }
 
     fn encode(&self) -> Vec<u8> {

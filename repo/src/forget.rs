@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use filesync_merkle::{Ancestors, Commit, FirstParents, Timestamp};
+use filesync_merkle::{Ancestors, Commit, Timestamp};
 
 use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
@@ -31,7 +31,7 @@ pub fn forget(repo: &Repo, request: &ForgetRequest) -> Result<ForgetResult, Erro
             kept.insert(commit?.0);
         }
     }
-    let newest = FirstParents::new(repo.node_source(), repo.head());
+    let newest = Ancestors::new(repo.node_source(), repo.head());
     let count = keep_last.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
     for commit in newest.take(count) {
         crate::cancel::check()?;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use filesync_cas::ContentHash;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{
-    Commit, CommitId, Entry, FirstParents, Part, RepoPath, Touch, Touches, TreeLink, WalkError, lookup,
+    Ancestors, Commit, CommitId, Entry, FirstParents, Part, RepoPath, Touch, Touches, TreeLink, WalkError, lookup,
 };
 
 use crate::cluster::remote::Remote;
@@ -204,7 +204,7 @@ pub fn log(
     kept.into_iter().rev().try_for_each(visit)
 }
 
-/// Commits along first parents. Without paths every one counts, and no tree is read.
+/// Commits and their ancestors, newest first. Without paths every one counts, and no tree is read.
 fn touches<'a>(
     repo: &'a Repo,
     start: Option<CommitId>,
@@ -216,7 +216,7 @@ fn touches<'a>(
         // Of one that has expired it cannot be told what it changed.
         return Box::new(Touches::new(source, start, paths, is_expired));
     }
-    let all = FirstParents::new(source, start);
+    let all = Ancestors::new(source, start);
     Box::new(all.map(|item| item.map(|(id, commit)| Touch { id, commit, touched: true })))
 }
 

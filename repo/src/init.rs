@@ -2,8 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use filesync_cas::vfs::{RealVfs, Rename, Vfs};
@@ -70,12 +69,26 @@ pub fn init_with(dir: &Path, params: &Params, name: &str, copied: &Copied) -> Re
     Ok(InitResult { repo: repository, node: ContentHash::from_bytes(identity.node()), path: root })
 }
 
+/// Makes a directory, and those above it that are missing. Their names are durable on return.
 fn make_dir(dir: &Path) -> Result<(), Error> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o777).create(dir);
-    made.map_err(|error| Error::path("cannot make directory", dir, &error))?;
-    // Its own name must outlive a power cut, too.
-    if let Some(parent) = std::fs::canonicalize(dir).ok().as_deref().and_then(Path::parent) {
-        drop(std::fs::File::open(parent).and_then(|parent| parent.sync_all()));
+    let failed = |error: io::Error| Error::path("cannot make directory", dir, &error);
+    let named = |dir: &'_ Path| if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.to_owned();
+    let there = dir.ancestors().find(|dir| named(dir).exists()).unwrap_or(dir);
+    let vfs = RealVfs::open(&named(there)).map_err(failed)?;
+    make_missing(&vfs, dir.strip_prefix(there).unwrap_or(dir)).map_err(failed)
+}
+
+fn make_missing(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+    let mut above = PathBuf::new();
+    for name in dir.components() {
+        let path = above.join(name);
+        match vfs.mkdir(&path, 0o777) {
+            // Somebody else was faster, and may not have synced it yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        vfs.sync_dir(&above)?;
+        above = path;
     }
     Ok(())
 }

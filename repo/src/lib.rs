@@ -48,6 +48,7 @@ mod restore;
 mod roots;
 pub mod scan;
 mod show;
+mod small_file;
 pub mod stat_cache;
 mod status;
 mod tags;

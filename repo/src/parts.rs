@@ -4,17 +4,15 @@
 //! damage, and what is missing within is. Without the file nothing could tell one from the other, nor what was never there
 //! from what was deleted; so a partial copy that has lost it is not opened.
 
-use std::io;
-use std::path::Path;
-
 use data_encoding::BASE64;
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_merkle::{Name, NodeSource, Part, Parts, RepoPath, Totals, TreeLink};
 
 use crate::cluster::member;
 use crate::error::{Error, ErrorKind};
 use crate::ignore::IGNORE_FILE;
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "parts";
@@ -58,22 +56,16 @@ impl Copied {
 
     /// Reads it; everything, if there is none.
     pub fn read(vfs: &dyn Vfs) -> Result<Self, Error> {
-        let path = Path::new(PATH);
-        let damaged = |cause: &str| {
-            let error = Error::new(ErrorKind::Damage, format!("{PATH}: {cause}"));
-            error.with_hint("it says what this partial copy has: clone it again")
-        };
-        let bytes = match read_to_end(vfs, path, LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match member::read(vfs)? {
-                    Some(member) if member.is_partial => Err(damaged("missing")),
-                    _ => Ok(Self::default()),
-                };
+        let hint = |error: Error| error.with_hint("it says what this partial copy has: clone it again");
+        let named = match small_file::read(vfs, PATH, LEN_MAX, decode) {
+            Ok(Some(named)) => named,
+            Ok(None) if member::read(vfs)?.is_some_and(|member| member.is_partial) => {
+                return Err(hint(Error::new(ErrorKind::Damage, format!("{PATH}: missing"))));
             }
-            Err(error) => return Err(Error::path("cannot read", path, &error)),
+            Ok(None) => return Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::Damage => return Err(hint(error)),
+            Err(error) => return Err(error),
         };
-        let named = decode(&bytes).map_err(|cause| damaged(&format!("damaged: {cause}")))?;
         Self::new(&named)
     }
 
@@ -82,8 +74,7 @@ impl Copied {
         if self.is_whole() {
             return Ok(());
         }
-        let path = Path::new(PATH);
-        replace(vfs, path, &encode(&self.named), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+        small_file::write(vfs, PATH, &encode(&self.named))
     }
 
     /// Whether it has everything.

@@ -7,12 +7,12 @@ mod partial;
 mod trouble;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::UdpSocket;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{assert_same, read_tree};
+use filesync_tests::process::address;
 use filesync_tests::world::World;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -77,11 +77,6 @@ impl Drop for Daemon {
         drop(self.0.kill());
         drop(self.0.wait());
     }
-}
-
-/// An address that is free at the moment.
-fn address() -> String {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("there are ports").to_string()
 }
 
 #[track_caller]

@@ -6,13 +6,10 @@ mod socket;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use filesync_tests::process::{send, until};
 use filesync_tests::world::World;
-use rustix::process::{Pid, Signal, kill_process};
-
-/// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+use rustix::process::Signal;
 
 /// A daemon that answers. Killed in the end.
 struct Served {
@@ -60,20 +57,6 @@ impl Drop for Served {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-fn send(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
-    kill_process(pid, signal).expect("it can be sent");
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "it never came to that: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

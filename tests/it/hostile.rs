@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use filesync_cas::rows::RowBatch;
@@ -23,6 +23,7 @@ use filesync_cas::{ContentHash, Kind, Place, Store};
 use filesync_merkle::testing::raw;
 use filesync_merkle::{COMMIT, Commit, CommitId, LIST, MerkleSchema, TREE, Timestamp, Totals, TreeId, TreeLink};
 use filesync_tests::model::{Tree, assert_same, read_tree};
+use filesync_tests::process::Stop;
 use filesync_tests::world::{TempDir, is_long, program, within};
 
 /// What the hostile files hold.
@@ -579,10 +580,12 @@ fn hostile_swaps_lead_nowhere() {
     let before = read_tree(&outside);
     let links = place.dir.path().join("links");
     fs::create_dir(&links).unwrap();
-    let stop = AtomicBool::new(false);
-    let (swaps, restores) = std::thread::scope(|scope| {
-        let swapper = scope.spawn(|| {
-            let mut swaps = 0_u64;
+    let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
+    // Restores, and those that came upon a swap.
+    let (mut restores, mut met) = (0, 0);
+    std::thread::scope(|scope| {
+        let _told = Stop(&stop);
+        scope.spawn(|| {
             let link = links.join("l");
             while !stop.load(Ordering::Relaxed) {
                 for dir in dirs {
@@ -594,31 +597,28 @@ fn hostile_swaps_lead_nowhere() {
                         let cwd = rustix::fs::CWD;
                         rustix::fs::renameat_with(cwd, &at, cwd, &link, rustix::fs::RenameFlags::EXCHANGE).is_ok()
                     };
-                    swaps += u64::from(exchange());
-                    std::thread::sleep(Duration::from_micros(swaps * 37 % 800));
-                    swaps += u64::from(exchange());
+                    let so_far = swaps.fetch_add(u64::from(exchange()), Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_micros(so_far * 37 % 800));
+                    let so_far = swaps.fetch_add(u64::from(exchange()), Ordering::Relaxed);
                     // What restore made of the link in between is thrown away.
                     if !link.is_symlink() && link.is_dir() {
                         drop(fs::remove_dir_all(&link));
                     }
-                    std::thread::sleep(Duration::from_micros(swaps * 53 % 500));
+                    std::thread::sleep(Duration::from_micros(so_far * 53 % 500));
                 }
             }
-            swaps
         });
-        let end = Instant::now() + Duration::from_secs(if is_long() { 60 } else { 3 });
-        let mut restores = 0;
-        while Instant::now() < end {
+        let wanted = if is_long() { 60 } else { 6 };
+        while restores < 10 * wanted || met < wanted || swaps.load(Ordering::Relaxed) <= 20 {
+            assert!(restores < 1000 * wanted, "{swaps:?} swaps, {restores} restores, {met} came upon one");
             let (status, err) = place.run(&["restore", &commits[restores % 2], "--delete", "--force"]);
             assert!(matches!(status, Some(0 | 1 | 3)), "{status:?}: {err}");
             assert!(!err.contains("internal error"), "{err}");
             restores += 1;
+            met += usize::from(status != Some(0));
         }
-        stop.store(true, Ordering::Relaxed);
-        (swapper.join().unwrap(), restores)
     });
-    println!("{swaps} swaps, {restores} restores");
-    assert!(swaps > 20 && restores > 3, "{swaps} swaps, {restores} restores");
+    println!("{swaps:?} swaps, {restores} restores, {met} came upon one");
     assert_same(&before, &read_tree(&outside), "outside");
     // What was left under a temporary name by a swap in the middle is kept beside, and told of, once.
     let (status, err) = place.run(&["restore", &commits[0], "--delete", "--force"]);

@@ -2,25 +2,15 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Tree, assert_same, read_tree};
+use filesync_tests::process::{Running, end, send, stop};
 use filesync_tests::world::{World, is_long, rot, seed};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process};
-
-fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not 0");
-    kill_process(pid, signal).expect("a child can be sent signals");
-}
-
-/// Whether a process has been stopped, as the kernel says.
-fn is_stopped(child: &Child) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it is there");
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
-}
+use rustix::process::Signal;
 
 /// Two commits, of which the first has expired; a large file in each.
 fn world() -> World {
@@ -39,21 +29,14 @@ fn house_a_stopped_writer_ends_whole() {
     world.ok(&["forget", "--keep-last", "1"]);
     world.write("more", Rng::new(9).bytes(60_000_000));
     let tree = read_tree(world.root());
-    let packs = || -> u64 {
-        let files = std::fs::read_dir(world.path(".filesync/packs")).expect("packs");
-        files.flatten().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
-    };
-    let before = packs();
-    let mut writer = world.command(&["commit", "-m", "slow"]).stdout(Stdio::null()).spawn().expect("it starts");
+    let before = world.packs_len();
+    let Running(writer) = &mut Running::start(world.command(&["commit", "-m", "slow"]).stdout(Stdio::null()));
     // In the middle: some of it has been written.
-    while packs() < before + 2_000_000 {
+    while world.packs_len() < before + 2_000_000 {
         assert!(writer.try_wait().expect("it can be asked").is_none(), "it ended too soon");
         std::thread::yield_now();
     }
-    signal(&writer, Signal::STOP);
-    while !is_stopped(&writer) {
-        std::thread::yield_now();
-    }
+    assert!(stop(writer), "it ended too soon");
     for args in [&["gc"][..], &["forget", "--keep-last", "1"], &["fsck", "--repair"], &["upgrade"]] {
         let err = world.fails(1, &[args, &["--lock-timeout", "50ms"]].concat());
         assert!(err.contains(&format!("store is busy: commit, pid {}", writer.id())), "{err}");
@@ -61,8 +44,8 @@ fn house_a_stopped_writer_ends_whole() {
     // Readers need not wait.
     world.ok(&["gc", "--dry-run"]);
     world.ok(&["fsck", "--quick"]);
-    signal(&writer, Signal::CONT);
-    assert!(writer.wait().expect("it ends").success());
+    send(writer, Signal::CONT);
+    assert!(end(writer).success());
     assert_same(&tree, &world.restored("HEAD"), "the commit");
     world.ok(&["gc"]);
     assert_same(&tree, &world.restored("HEAD"), "the commit after a collection");
@@ -117,49 +100,6 @@ impl Task {
     }
 }
 
-/// Killed in the end, so that one that stands still does not outlive a test that fails.
-struct Running(Child);
-
-impl Running {
-    fn start(world: &World, args: &[&str]) -> Self {
-        let mut command = world.command(args);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"))
-    }
-
-    /// Makes it stand still. False if it was at its end already.
-    fn stop(&mut self) -> bool {
-        signal(&self.0, Signal::STOP);
-        loop {
-            if self.0.try_wait().expect("it can be asked").is_some() {
-                return false;
-            }
-            if is_stopped(&self.0) {
-                return true;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    fn ends_well(&mut self, what: &str) {
-        let end = Instant::now() + Duration::from_secs(120);
-        let status = loop {
-            match self.0.try_wait().expect("it can be asked") {
-                Some(status) => break status,
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
-            assert!(Instant::now() < end, "{what}: it does not end");
-        };
-        assert!(status.success(), "{what}: {status}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// Whether somebody has the writer's lock.
 fn is_locked(world: &World) -> bool {
     let file = File::open(world.path(".filesync/lock")).expect("there is one");
@@ -200,24 +140,26 @@ fn house_writers_that_stand_still_at_any_moment() {
         // How long it takes, by the first that nobody stops.
         let mut usual = Duration::ZERO;
         while met < wanted {
-            assert!(tried <= wanted * 20, "{}: only {met} of {tried} stops were met", task.who);
+            assert!(tried <= wanted * 200, "{}: only {met} of {tried} stops were met", task.who);
             let world = World::copy_of(task.template.root());
             let began = Instant::now();
-            let mut running = Running::start(&world, task.args);
+            let mut command = world.command(task.args);
+            let Running(child) = &mut Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
             let wait = Duration::from_micros(rng.below(1 + u64::try_from(usual.as_micros()).expect("not so long")));
             let what = format!("{} stopped after {wait:?} of {usual:?}", task.who);
             let is_first = usual.is_zero();
             if !is_first {
                 std::thread::sleep(wait);
             }
-            if !is_first && running.stop() {
+            if !is_first && stop(child) {
                 if is_locked(&world) {
                     met += 1;
-                    check_beside(&world, &task, &format!("store is busy: {}, pid {}", task.who, running.0.id()), &what);
+                    check_beside(&world, &task, &format!("store is busy: {}, pid {}", task.who, child.id()), &what);
                 }
-                signal(&running.0, Signal::CONT);
+                send(child, Signal::CONT);
             }
-            running.ends_well(&what);
+            let status = end(child);
+            assert!(status.success(), "{what}: {status}");
             usual = if is_first { began.elapsed() } else { usual };
             task.verify(&world, &what);
             tried += 1;

@@ -7,7 +7,7 @@ mod race;
 mod shape;
 mod small;
 
-pub use limits::{Mount, noise};
+pub use limits::Mount;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

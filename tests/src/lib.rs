@@ -1,5 +1,6 @@
-//! What the integration tests share: repositories in temporary directories, the program as users run it, and a
-//! model of what a repository should hold.
+//! What the integration tests share: repositories in temporary directories, the program as users run it and while it
+//! runs, and a model of what a repository should hold.
 
 pub mod model;
+pub mod process;
 pub mod world;

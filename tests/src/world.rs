@@ -1,19 +1,15 @@
 //! Temporary directories, working copies and the program, each in a line.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use filesync_cas::testing::{is_long, skipped};
-
-/// The seed of a random test: that of `FILESYNC_SEED`, or `default`. Printed, so that a failure can be run again.
-pub fn seed(default: u64) -> u64 {
-    let seed = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(default);
-    println!("seed {seed} (FILESYNC_SEED={seed} runs it again)");
-    seed
-}
+use filesync_cas::testing::Rng;
+pub use filesync_cas::testing::{is_long, seed, seeds, skipped};
 
 /// A directory that is gone when the test is over.
 #[derive(Debug)]
@@ -154,6 +150,17 @@ impl World {
         }
     }
 
+    /// Sets the mode of a path.
+    pub fn chmod(&self, path: impl AsRef<Path>, mode: u32) {
+        std::fs::set_permissions(self.path(path), Permissions::from_mode(mode)).expect("modes can be set");
+    }
+
+    /// Bytes of all packs. A writer beside may just have given one another name.
+    pub fn packs_len(&self) -> u64 {
+        let packs = std::fs::read_dir(self.path(".filesync/packs")).expect("there are packs").flatten();
+        packs.filter_map(|pack| pack.metadata().ok()).map(|meta| meta.len()).sum()
+    }
+
     /// A command in the root, to be changed further and run.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.for_all {
@@ -195,6 +202,11 @@ impl World {
         assert_eq!(output.status.code(), Some(status), "{args:?}\n{}{err}", String::from_utf8_lossy(&output.stdout));
         err
     }
+}
+
+/// Bytes that do not shrink, the same for the same seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    Rng::new(seed).bytes(len)
 }
 
 /// Flips a bit of what a repository holds of a file of the working copy. Only what no compression shrinks lies in a pack as

@@ -15,7 +15,7 @@ use crate::store::{Inner, Store, lock};
 pub enum SeenAt {
     /// The first time, and the index says that it lies here.
     First(Location),
-    /// The first time, and the index does not know it.
+    /// The first time, and the index does not know it, or has it lie where something else does.
     Unknown,
     /// Not the first time.
     Again,
@@ -49,10 +49,12 @@ impl Seen<'_> {
         let Some(location) = self.inner.locate(id)? else {
             return Ok(if lock(&self.others).insert(*id) { SeenAt::Unknown } else { SeenAt::Again });
         };
-        let is_new = match self.packs.note(&location) {
+        let is_new = match self.packs.note(id, &location) {
             Noted::New => true,
             Noted::Known => false,
-            Noted::Foreign | Noted::Unplaced => lock(&self.others).insert(*id),
+            Noted::Foreign => lock(&self.others).insert(*id),
+            Noted::Unplaced if lock(&self.others).insert(*id) => return Ok(SeenAt::Unknown),
+            Noted::Unplaced => false,
         };
         Ok(if is_new { SeenAt::First(location) } else { SeenAt::Again })
     }
@@ -60,6 +62,6 @@ impl Seen<'_> {
     /// Whether an object has been come by.
     pub fn has(&self, id: &ContentHash) -> Result<bool, GetError> {
         let location = self.inner.locate(id)?;
-        Ok(location.is_some_and(|location| self.packs.is_noted(&location)) || lock(&self.others).contains(id))
+        Ok(location.is_some_and(|location| self.packs.is_noted(id, &location)) || lock(&self.others).contains(id))
     }
 }

@@ -44,9 +44,8 @@ impl Store {
 impl Checked<'_> {
     /// Whether a frame has been checked.
     pub(super) fn has(&self, pack: PackNumber, offset: u64) -> bool {
-        let Ok(offset) = u32::try_from(offset) else { return false };
-        let first = Location { pack, offset, slot: 0, kind: Kind::CHUNK, len: 0 };
-        self.frames.is_noted(&first)
+        let (Ok(offset), Some(pack)) = (u32::try_from(offset), self.frames.pack(pack)) else { return false };
+        pack.ordinal(offset, 0).is_some_and(|first| pack.is_live(first))
     }
 
     /// Begins to read.
@@ -116,7 +115,8 @@ impl WholeReader<'_> {
             Some(frame) => frame,
             None => {
                 let Some(frame) = self.check(location)? else { return Ok(None) };
-                if self.checked.frames.note(&Location { slot: 0, ..*location }) == Noted::New {
+                let first = &frame.slots()[0].id;
+                if self.checked.frames.note(first, &Location { slot: 0, ..*location }) == Noted::New {
                     // Whoever reads whole files looks for himself whether to go on.
                     let _ = advance(self.bytes.len() as u64, frame.slots().len() as u64);
                 }

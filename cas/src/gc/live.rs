@@ -1,12 +1,15 @@
 //! What is live: one bit for each object of each pack.
 //!
 //! Objects are told by where they lie, since ids of millions would not fit into the memory that is promised. Where an
-//! object lies is the index's word; nothing goes on that alone: see [`super::sweep`].
+//! object lies is the index's word, and that is not taken alone: of each id its first bytes are kept as its print, as the
+//! pack's own tables give them. An object that the index has lie where another does would else pass for that one, and
+//! what it refers to would not be followed.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::hash::ContentHash;
 use crate::index::{Location, PackNumber};
 use crate::pack::{Class, FrameAt};
 use crate::store::packs::{PackFile, PackTable, Survey, frames_of};
@@ -21,7 +24,7 @@ pub enum Noted {
     Known,
     /// It lies in a pack that came later: none that could be removed.
     Foreign,
-    /// Nothing that could be made out lies there. Its pack stays.
+    /// Nothing that could be made out lies there, or another object. In the first case its pack stays.
     Unplaced,
 }
 
@@ -86,7 +89,8 @@ pub struct PackLive {
     /// Whether every byte of its tables could be read.
     pub is_whole: bool,
     frames: Vec<FrameUse>,
-    objects: u32,
+    /// The print of each object.
+    prints: Vec<u32>,
     live: Bits,
     /// Those whose children have been noted too.
     followed: Bits,
@@ -124,7 +128,7 @@ impl PackLive {
             serial: 0,
             is_whole: true,
             frames: Vec::new(),
-            objects: 0,
+            prints: Vec::new(),
             live: Bits::default(),
             followed: Bits::default(),
             copied: Bits::default(),
@@ -140,22 +144,20 @@ impl PackLive {
         pack.serial = header.map_or(0, |header| header.serial);
         pack.is_whole = is_whole;
         for bits in [&mut pack.live, &mut pack.followed, &mut pack.copied] {
-            *bits = Bits::new(pack.objects);
+            *bits = Bits::new(narrow(pack.prints.len() as u64));
         }
         Ok(pack)
     }
 
     fn add(&mut self, frame: &FrameAt) {
-        // Packs are sealed before either could be more.
-        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         self.frames.push(FrameUse {
             offset: narrow(frame.offset),
-            first: self.objects,
+            first: narrow(self.prints.len() as u64),
             raw_len: frame.raw_len,
             len: narrow(frame.end() - frame.offset),
             live_raw: AtomicU32::new(0),
         });
-        self.objects += narrow(frame.slots.len() as u64);
+        self.prints.extend(frame.slots.iter().map(|slot| print(&slot.id)));
     }
 
     /// Where among the objects of its pack one stands that lies in `slot` of the frame at `offset`.
@@ -167,10 +169,17 @@ impl PackLive {
         let at = self.frames.binary_search_by_key(&offset, |frame| frame.offset).ok()?;
         let (frame, next) = (&self.frames[at], self.frames.get(at + 1));
         let ordinal = frame.first + u32::from(slot);
-        (ordinal < next.map_or(self.objects, |next| next.first)).then_some((frame, ordinal))
+        let end = next.map_or(self.prints.len(), |next| next.first as usize);
+        ((ordinal as usize) < end).then_some((frame, ordinal))
     }
 
-    fn note(&self, location: &Location) -> Noted {
+    /// As [`Self::ordinal`], of an object that does lie there.
+    fn ordinal_of(&self, id: &ContentHash, location: &Location) -> Option<u32> {
+        let ordinal = self.ordinal(location.offset, location.slot)?;
+        (self.prints[ordinal as usize] == print(id)).then_some(ordinal)
+    }
+
+    fn note(&self, id: &ContentHash, location: &Location) -> Noted {
         if !self.file.sealed && u64::from(location.offset) >= self.file.end {
             // Appended since: a pack that has grown is not removed.
             return Noted::Foreign;
@@ -179,6 +188,9 @@ impl PackLive {
             self.is_needed.store(true, Ordering::Release);
             return Noted::Unplaced;
         };
+        if self.prints[ordinal as usize] != print(id) {
+            return Noted::Unplaced;
+        }
         if !self.live.set(ordinal) {
             return Noted::Known;
         }
@@ -218,7 +230,8 @@ impl PackLive {
 
     /// How much of it is used.
     pub fn usage(&self) -> Use {
-        let mut usage = Use { objects: self.objects.into(), live_objects: self.live.count().into(), ..Use::default() };
+        let mut usage =
+            Use { objects: self.prints.len() as u64, live_objects: self.live.count().into(), ..Use::default() };
         for frame in &self.frames {
             let live = u64::from(frame.live_raw.load(Ordering::Relaxed).min(frame.raw_len));
             usage.frames += 1;
@@ -229,6 +242,17 @@ impl PackLive {
         }
         usage
     }
+}
+
+/// Packs are sealed before any of their figures could be more.
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// What is kept of an id.
+fn print(id: &ContentHash) -> u32 {
+    let [a, b, c, d, ..] = *id.as_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The packs that there were at the beginning of a collection.
@@ -257,15 +281,15 @@ impl LiveSet {
         self.by_number.get(&number).map(|at| &self.packs[*at])
     }
 
-    /// Notes that what lies somewhere is live.
-    pub fn note(&self, location: &Location) -> Noted {
-        self.pack(location.pack).map_or(Noted::Foreign, |pack| pack.note(location))
+    /// Notes that an object is live, which is said to lie somewhere.
+    pub fn note(&self, id: &ContentHash, location: &Location) -> Noted {
+        self.pack(location.pack).map_or(Noted::Foreign, |pack| pack.note(id, location))
     }
 
     /// As [`Self::note`], by somebody who goes on to note what it refers to: new is what nobody has followed yet. (A
     /// claim notes an object alone; whoever claims has claimed what it refers to, or takes it from what is followed.)
-    pub fn follow(&self, location: &Location) -> Noted {
-        match self.note(location) {
+    pub fn follow(&self, id: &ContentHash, location: &Location) -> Noted {
+        match self.note(id, location) {
             found @ (Noted::New | Noted::Known) => {
                 let pack = self.pack(location.pack);
                 let ordinal = pack.and_then(|pack| Some((pack, pack.ordinal(location.offset, location.slot)?)));
@@ -279,10 +303,10 @@ impl LiveSet {
         }
     }
 
-    /// Whether what lies somewhere has been noted.
-    pub fn is_noted(&self, location: &Location) -> bool {
+    /// Whether an object has been noted, where it is said to lie.
+    pub fn is_noted(&self, id: &ContentHash, location: &Location) -> bool {
         let pack = self.pack(location.pack);
-        pack.is_some_and(|pack| pack.ordinal(location.offset, location.slot).is_some_and(|at| pack.is_live(at)))
+        pack.is_some_and(|pack| pack.ordinal_of(id, location).is_some_and(|at| pack.is_live(at)))
     }
 
     /// Whether what lies somewhere is live, or may be: nothing is known of younger packs.

@@ -115,8 +115,8 @@ impl Walk<'_> {
             Some(location) if location.kind != kind => {
                 Err(GetError::WrongKind { id: *id, wanted: kind, found: location.kind }.into())
             }
-            Some(location) if kind.is_chunk() => Ok(self.live.note(&location)),
-            Some(location) => Ok(self.live.follow(&location)),
+            Some(location) if kind.is_chunk() => Ok(self.live.note(id, &location)),
+            Some(location) => Ok(self.live.follow(id, &location)),
             None => Ok(Noted::Unplaced),
         }
     }

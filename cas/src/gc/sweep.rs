@@ -183,7 +183,7 @@ impl Sweep<'_> {
         if !numbers.contains(&found.pack) {
             return Ok(());
         }
-        if self.live.is_live(&found) {
+        if self.live.is_noted(&id, &found) {
             // It was copied, and the index does not say so: it did not take what it was given.
             return Err(PutError::Index("it did not take what was copied".to_owned()).into());
         }

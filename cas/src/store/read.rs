@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use super::{Inner, Store, place_of};
 use crate::error::GetError;
 use crate::frame::{Frame, HEADER_LEN, Header};
+use crate::gc::Noted;
 use crate::hash::{ContentHash, Kind};
 use crate::index::{Location, ObjectVisitor};
 use crate::pack::{Class, is_lost};
@@ -94,10 +95,10 @@ impl Inner {
         if is_gone || self.is_suspect(id, &location) {
             return Ok(false);
         }
-        if let Some(live) = &*self.collection.read().unwrap_or_else(PoisonError::into_inner) {
-            live.note(&location);
+        match &*self.collection.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(live) => Ok(live.note(id, &location) != Noted::Unplaced),
+            None => Ok(true),
         }
-        Ok(true)
     }
 
     pub(crate) fn get(&self, kind: Kind, id: &ContentHash) -> Result<Object, GetError> {

@@ -78,21 +78,20 @@ pub fn show(result: &SyncResult, context: &mut Context) -> Result<Exit, Failure>
         context.output.json(&json::Sync::new(result))
     } else {
         let mut shown = left(result);
-        if context.is_chatty() {
+        if context.is_chatty() && result.error.is_none() {
             shown.push_str(&text(result, context.output.paint));
         }
         context.output.write_all(shown.as_bytes())
     }
     .map_err(Failure::Output)?;
-    Ok(exit(result))
+    result.error.clone().map_or_else(|| Ok(exit(result)), |error| Err(error.into()))
 }
 
 fn exit(result: &SyncResult) -> Exit {
     match result.outcome {
-        SyncOutcome::Unknown | SyncOutcome::Refused => Exit::NoQuorum,
         SyncOutcome::Conflicts => Exit::Left,
-        SyncOutcome::Done if result.is_local => Exit::Left,
-        SyncOutcome::Done => Exit::Done,
+        _ if result.is_local => Exit::Left,
+        _ => Exit::Done,
     }
 }
 
@@ -102,9 +101,6 @@ fn left(result: &SyncResult) -> String {
     let conflicts = result.conflicts.iter().map(|path| line("conflict", path));
     let skipped = result.skipped.iter().map(|path| line("skipped", path));
     let mut out: String = conflicts.chain(skipped).collect();
-    if let Some(cause) = &result.cause {
-        out.push_str(&format!("{}\n", quote::line(cause)));
-    }
     if result.is_local {
         out.push_str("local commits stay local: this node may only read\n");
     }

@@ -42,7 +42,7 @@ impl Sync {
         let (skipped, skipped_bytes) = names(&result.skipped);
         Self {
             outcome: result.outcome.word(),
-            cause: result.cause.clone(),
+            cause: result.error.as_ref().map(ToString::to_string),
             published: ids(&result.published),
             pulled: ids(&result.pulled),
             head: result.head.map(|id| id.to_string()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng};
 use filesync_merkle::{
     Ancestors, COMMIT, Commit, CommitId, FirstParents, Timestamp, TreeLink, is_ancestor, merge_base,
@@ -84,8 +85,7 @@ fn histories_meet_where_they_parted() {
 /// Whatever the clocks say, the answer is right; where they are right, it is cheap.
 #[test]
 fn random_histories_meet_where_sets_of_ancestors_say() {
-    let long = filesync_cas::testing::is_long();
-    for seed in 0..if long { 5_000 } else { 150 } {
+    for seed in seeds(0, 150, 5_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let mut all: Vec<(CommitId, i64, BTreeSet<CommitId>)> = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir};
 use filesync_merkle::{
     AttrsId, Conflict, ConflictKind, Content, DirCursor, Entry, Merged, Mode, Name, Node, Plan, RepoPath, Sides,
@@ -160,14 +161,10 @@ fn assert_nothing_lost(store: &MemoryStore, sides: Sides, merged: TreeLink, plan
     }
 }
 
-fn seeds(usual: u64, long: u64) -> std::ops::Range<u64> {
-    0..if filesync_cas::testing::is_long() { long } else { usual }
-}
-
 #[test]
 fn random_trees_merge_as_their_maps_do() {
     let mut seen = BTreeSet::new();
-    for seed in seeds(1_500, 60_000) {
+    for seed in seeds(0, 1_500, 60_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let base = some_dir(&mut rng, 3);
@@ -221,7 +218,7 @@ fn recut(store: &MemoryStore, rng: &mut Rng, link: &TreeLink) -> TreeLink {
 
 #[test]
 fn merges_do_not_depend_on_cuts() {
-    for seed in seeds(400, 20_000) {
+    for seed in seeds(0, 400, 20_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let base = some_dir(&mut rng, 3);
@@ -263,7 +260,7 @@ fn edited(rng: &mut Rng, model: &BTreeMap<Name, Entry>) -> BTreeMap<Name, Entry>
 
 #[test]
 fn large_directories_merge_as_their_maps_do() {
-    for seed in seeds(8, 400) {
+    for seed in seeds(0, 8, 400) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let model = numbered(4_000);

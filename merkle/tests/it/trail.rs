@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_entry, random_tree};
 use filesync_merkle::{
     COMMIT, Commit, CommitId, Entry, Finder, FirstParents, Mode, RepoPath, Timestamp, Touches, Trail, TreeLink,
@@ -11,10 +12,14 @@ use filesync_merkle::{
 use crate::{file, name, numbered, path};
 
 fn commit(store: &MemoryStore, tree: TreeLink, parent: Option<CommitId>) -> CommitId {
+    commit_at(store, tree, parent.as_slice(), 0)
+}
+
+fn commit_at(store: &MemoryStore, tree: TreeLink, parents: &[CommitId], seconds: i64) -> CommitId {
     let commit = Commit {
-        parents: parent.into_iter().collect(),
+        parents: parents.to_vec(),
         tree,
-        time: Timestamp::default(),
+        time: Timestamp::new(seconds, 0).unwrap(),
         author: "a".to_owned(),
         message: String::new(),
         node: [0; 32],
@@ -52,7 +57,7 @@ fn paths_of(store: &MemoryStore, tree: TreeLink) -> Vec<RepoPath> {
 
 #[test]
 fn trails_answer_as_look_ups_do() {
-    for seed in 0..40 {
+    for seed in seeds(0, 40, 2_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let mut trees = vec![None, Some(random_tree(&store, &mut rng, 3, 9))];
@@ -153,6 +158,30 @@ fn neighbours_of_a_large_directory_cost_what_differs() {
     assert!((50..=60).contains(&far), "{far}");
 }
 
+/// A merge is no change of what one side alone has changed; then only that side is followed, and the other one's commits are
+/// not asked for. Where both have, it is one, and both are.
+#[test]
+fn a_merge_leads_to_the_side_that_changed_it() {
+    let store = MemoryStore::new();
+    let first = deep(&store);
+    let (file, other) = (path("a/b/c/file"), path("z/other"));
+    let base = commit_at(&store, first, &[], 1);
+    let ours = commit_at(&store, edit(&store, first, &file, Some(crate::file(7))), &[base], 2);
+    let theirs = commit_at(&store, edit(&store, first, &other, Some(crate::file(8))), &[base], 3);
+    let both = edit(&store, edit(&store, first, &file, Some(crate::file(7))), &other, Some(crate::file(8)));
+    let merge = commit_at(&store, both, &[theirs, ours], 4);
+    let last = commit_at(&store, edit(&store, both, &path("a/other"), None), &[merge], 5);
+    let log = |at: &[&RepoPath]| -> Vec<_> {
+        let paths: Vec<RepoPath> = at.iter().map(|at| (*at).clone()).collect();
+        let touches = Touches::new(&store, Some(last), &paths, |_| false).map(|touch| touch.unwrap());
+        touches.map(|touch| (touch.id, touch.touched)).collect()
+    };
+    assert_eq!(log(&[&file]), [(last, false), (merge, false), (ours, true), (base, true)]);
+    assert_eq!(log(&[&other]), [(last, false), (merge, false), (theirs, true), (base, true)]);
+    // Of both paths no side alone has what the merge has.
+    assert_eq!(log(&[&file, &other]), [(last, false), (merge, true), (theirs, true), (ours, true), (base, true)]);
+}
+
 #[test]
 fn what_is_bare_is_passed_over() {
     let store = MemoryStore::new();
@@ -188,7 +217,7 @@ fn an_error_ends_it() {
 
 #[test]
 fn finders_answer_as_look_ups_do_and_read_each_node_once() {
-    for seed in 0..30 {
+    for seed in seeds(0, 30, 3_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let tree = random_tree(&store, &mut rng, 3, 9);

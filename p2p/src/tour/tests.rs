@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use filesync_cas::Schema;
+use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_entry, random_name, random_tree};
 use filesync_merkle::{
     COMMIT, Commit, Content, Entry, MerkleSchema, Mode, Node, Parts, Pub, RepoPath, Timestamp, TreeLink,
@@ -104,7 +105,7 @@ fn copy(from: &MemoryStore, root: CommitId) -> MemoryStore {
 
 #[test]
 fn both_sides_go_the_same_way_and_nothing_is_left_out() {
-    for seed in 0..60 {
+    for seed in seeds(0, 60, 2_000) {
         let store = MemoryStore::new();
         let mut rng = Rng::new(seed);
         let mut commits: Vec<CommitId> = Vec::new();

@@ -92,10 +92,10 @@ fn answers_that_nobody_reads() {
     }
     let sent = || there.net().traffic().values().filter(|traffic| traffic.sent > 1 << 20).count();
     until("all are being answered", || sent() == members.len());
-    let begun = Instant::now();
     is_served(&there, 3, head);
-    assert!(begun.elapsed() < Duration::from_secs(25), "before any of them was given up: {:?}", begun.elapsed());
-    drop((streams, members));
     let shared = there.shared.as_ref().expect("it is on the network");
+    let held = usize::try_from(shared.guard().streams()).expect("a few");
+    assert!(held >= streams.len(), "{held}: some were given up, which made room");
+    drop((streams, members));
     until("no stream is counted", || shared.guard().streams() == 0);
 }

@@ -95,6 +95,8 @@ struct Node {
     net: Option<Transport>,
     shared: Option<Arc<Shared>>,
     seed: u8,
+    /// After what time of silence another is taken for dead.
+    dead_after: Duration,
 }
 
 impl Node {
@@ -107,7 +109,11 @@ impl Node {
     }
 
     fn answering(seed: u8, access: Arc<dyn Access>, answers: Arc<dyn Answers>) -> Self {
-        let mut node = Self { repo: Repo::new(), net: None, shared: None, seed };
+        Self::patient(seed, access, answers, Duration::from_secs(2))
+    }
+
+    fn patient(seed: u8, access: Arc<dyn Access>, answers: Arc<dyn Answers>, dead_after: Duration) -> Self {
+        let mut node = Self { repo: Repo::new(), net: None, shared: None, seed, dead_after };
         node.start("127.0.0.1:0", access, answers).expect("starts");
         node
     }
@@ -118,7 +124,7 @@ impl Node {
 
     fn start(&mut self, addr: &str, access: Arc<dyn Access>, answers: Arc<dyn Answers>) -> Result<(), StartError> {
         let listen = vec![addr.parse().expect("an address")];
-        let config = Config { listen, dead_after: Duration::from_secs(2), ..Config::new([self.seed; 32]) };
+        let config = Config { listen, dead_after: self.dead_after, ..Config::new([self.seed; 32]) };
         let nonce =
             u64::from_le_bytes(*filesync_cas::vfs::temp_name().expect("random").as_bytes().last_chunk().expect("long"));
         let me = Me { repository: Repo::id(), epoch: 1, nonce };

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use openraft::ServerState;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::Log;
 use crate::error::ReadError;
-use crate::ids::{LeaderId, LogIndex, NodeId, Position};
+use crate::ids::{LogIndex, NodeId, Position};
 use crate::state::State;
 use crate::status::Status;
 
@@ -120,14 +119,5 @@ impl Log {
             flushed: self.flushed(),
             followers: followers.map(|(node, id)| (node, index(id))).collect(),
         }
-    }
-
-    /// Under which id this node leads, as far as it knows.
-    pub fn leading(&self) -> Option<LeaderId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        let leads = metrics.state == ServerState::Leader && metrics.vote.committed && !self.stands_back();
-        let id = metrics.vote.leader_id;
-        leads.then_some(LeaderId { term: id.term, node: id.node_id })
     }
 }

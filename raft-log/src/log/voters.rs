@@ -2,9 +2,15 @@
 //!
 //! Raft's own change cannot be made to depend on the state machine. So it and `Cancel` pass one gate: the change is only
 //! begun when everything that this leader has put into the log is applied, and while nobody can put a cancel there.
+//!
+//! The change has two steps: for a time the voters of before and those to come decide together, then the latter alone. Only
+//! one of the latter writes the second. A leader that is to go, wrote it and then crashed before anybody else had it would
+//! have an entry that is needed to be elected by it, and no right by that entry to stand for election itself: if its vote
+//! is needed, nobody could lead again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -12,11 +18,12 @@ use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
-use super::Log;
+use super::{Log, Reason};
 use crate::batch::{Waiting, propose_error};
 use crate::command::{Command, Outcome, Role};
 use crate::error::{ProposeError, ReadError};
 use crate::ids::NodeId;
+use crate::state::{Member, State};
 use crate::types::RaftNode;
 
 /// Held by whoever cancels, and by whoever changes.
@@ -38,6 +45,21 @@ pub enum Driven {
     Nodes,
     /// Voters were changed.
     Voters,
+}
+
+/// Raft's nodes, as the table of members has it.
+fn candidates(state: &State) -> BTreeMap<NodeId, RaftNode> {
+    let is_candidate = |member: &Member| member.role == Role::Candidate && !member.is_removed;
+    let wanted = state.members.iter().filter(|(_, member)| is_candidate(member));
+    wanted.map(|(node, member)| (*node, RaftNode { key: member.key })).collect()
+}
+
+/// Who is to vote, by a change that may be made, and whether they do already, together with those of before.
+fn change_of(state: &State) -> Option<(BTreeSet<NodeId>, bool)> {
+    if state.voters.len() > 1 {
+        return state.voters.last().map(|target| (target.clone(), true));
+    }
+    state.change.as_ref().filter(|change| change.is_ready).map(|change| (change.target.clone(), false))
 }
 
 impl Log {
@@ -62,7 +84,8 @@ impl Log {
     }
 
     /// Does what is left to do: finishes a change of voters that is ready or was broken off, and has Raft's nodes be the
-    /// candidates. To be called again and again by whoever leads; one step each.
+    /// candidates. To be called again and again by whoever leads; one step each. Making way for another leader may take longer
+    /// than `within`.
     pub async fn drive(&self, within: Duration) -> Result<Driven, ProposeError> {
         let until = Instant::now() + within;
         let _guard = self.gate.enter(until).await?;
@@ -72,25 +95,39 @@ impl Log {
             ReadError::TimedOut(_) | ReadError::Behind { .. } => ProposeError::Unknown(within),
             ReadError::Stopped(cause) => ProposeError::Stopped(cause),
         })?;
-        let (wanted, target) = self.read(|state| {
-            let joint = (state.voters.len() > 1).then(|| state.voters.last().cloned()).flatten();
-            let ready = state.change.as_ref().filter(|change| change.is_ready).map(|change| change.target.clone());
-            let is_candidate = |member: &crate::state::Member| member.role == Role::Candidate && !member.is_removed;
-            let wanted = state.members.iter().filter(|(_, member)| is_candidate(member));
-            let wanted: BTreeMap<_, _> = wanted.map(|(node, member)| (*node, RaftNode { key: member.key })).collect();
-            (wanted, joint.or(ready))
-        });
+        let (wanted, change) = self.read(|state| (candidates(state), change_of(state)));
         // A target may name nodes that Raft has not been told of yet.
         if let Some(changes) = self.nodes_to_change(&wanted) {
             self.change(changes, until, within).await?;
             return Ok(Driven::Nodes);
         }
-        match target {
-            None => Ok(Driven::Nothing),
-            Some(target) => {
-                self.change(ChangeMembers::ReplaceAllVoters(target), until, within).await?;
-                Ok(Driven::Voters)
-            }
+        let Some((target, is_joint)) = change else { return Ok(Driven::Nothing) };
+        match target.contains(&self.node) {
+            true => self.change(ChangeMembers::ReplaceAllVoters(target), until, within).await?,
+            false if !is_joint => self.begin_change(target, until, within).await?,
+            false if self.make_way(Reason::Leaves).await => {}
+            // Nobody took over. Before the next try there is time to lead.
+            false => return Ok(Driven::Nothing),
+        }
+        Ok(Driven::Voters)
+    }
+
+    /// The first step of a change of voters, and not the second.
+    async fn begin_change(
+        &self,
+        target: BTreeSet<NodeId>,
+        until: Instant,
+        within: Duration,
+    ) -> Result<(), ProposeError> {
+        // openraft goes on to the second when it hears of the first: by then it is applied, and that is looked at before.
+        let is_joint = std::future::poll_fn(|_| match self.read(|state| state.voters.len() > 1) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        tokio::select! {
+            biased;
+            () = is_joint => Ok(()),
+            changed = self.change(ChangeMembers::ReplaceAllVoters(target), until, within) => changed,
         }
     }
 

@@ -16,8 +16,9 @@ use crate::types::{Raft, decode, encode};
 pub struct Sender {
     /// The key that it has shown.
     pub key: PeerKey,
-    /// A member that this node does know says that the sender takes part, by a later state than this node has.
-    pub is_vouched_for: bool,
+    /// The member whose key that is, as the receiver was told by a member that it does know: by a later state than its own
+    /// log has, maybe. Who comes late is sent the log from its beginning, by a leader of whom that does not speak yet.
+    pub known_as: Option<NodeId>,
 }
 
 /// What a receiver knows of itself.
@@ -53,14 +54,15 @@ impl Receiver<'_> {
         Ok(encode(&response.unwrap_or_else(|_| Response::Failed("busy".to_owned()))))
     }
 
-    /// A number is its key's, by Raft's own table. A node that has no table yet was let in by who carries the message.
+    /// A number is its key's, by Raft's own table. Of whom that says nothing, the state does that the receiver was told. A
+    /// node that has no table yet was let in by who carries the message.
     fn takes_part(&self, from: NodeId, sender: Sender) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
         match membership.get_node(&from) {
             Some(node) => node.key == sender.key,
-            None => sender.is_vouched_for || membership.nodes().next().is_none(),
+            None => sender.known_as == Some(from) || membership.nodes().next().is_none(),
         }
     }
 

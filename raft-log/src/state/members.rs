@@ -128,7 +128,10 @@ impl State {
     }
 
     pub(super) fn remove(&mut self, node: NodeId, by: NodeId) -> Result<Outcome, Refusal> {
-        self.check_voter(by)?;
+        // Whoever wants to go may.
+        if by != node {
+            self.check_voter(by)?;
+        }
         self.member(node)?;
         self.check_votes_not(node)?;
         self.members.entry(node).and_modify(|member| {
@@ -140,8 +143,11 @@ impl State {
     }
 
     pub(super) fn set_role(&mut self, node: NodeId, role: Role, by: NodeId) -> Result<Outcome, Refusal> {
-        self.check_voter(by)?;
         let member = self.member(node)?;
+        // Whoever wants to be less may: a voter that demotes itself votes no more by then.
+        if by != node || role > member.role {
+            self.check_voter(by)?;
+        }
         self.check_votes_not(node)?;
         if role >= Role::Writer {
             self.check_room_to_publish(member)?;

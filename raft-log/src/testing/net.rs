@@ -103,7 +103,7 @@ struct Plug {
 impl Network for Plug {
     fn send(&self, to: Recipient, message: Vec<u8>, deadline: Duration) -> Sending<'_> {
         Box::pin(async move {
-            let sender = Sender { key: self.key, is_vouched_for: false };
+            let sender = Sender { key: self.key, known_as: None };
             let (node, delay, is_repeated) = match self.net.fate(self.node, to.node) {
                 Err(SendError::TimedOut) => {
                     tokio::time::sleep(deadline).await;

@@ -11,7 +11,7 @@ use crate::request::{
     ChangeKind, CommitRequest, CommitResult, Event, InitRequest, LsRequest, Observer, Silent, StatusRequest,
     StatusResult, Target,
 };
-use crate::scan::testing::TempDir;
+use crate::scan::testing::{TempDir, tick};
 
 fn open(root: &Path) -> Repo {
     let options = OpenOptions { allow_foreign: false, lock_timeout: Duration::from_secs(5) };
@@ -111,9 +111,9 @@ fn a_touch_of_everything_is_settled_in_little_memory() {
             std::fs::File::open(dir.path(name)).unwrap().set_modified(time).unwrap();
         }
         // What is as young as the stamp is read again in any case.
-        std::thread::sleep(Duration::from_millis(20));
+        tick();
     };
-    std::thread::sleep(Duration::from_millis(20));
+    tick();
     counted(&commit_counted);
     assert_eq!(counted(&status), 0, "all is known");
     // Status keeps some rows each time.

@@ -37,7 +37,7 @@ impl Answers for Answering {
 async fn answer(core: &Arc<Core>, caller: Caller, topic: u16, body: &[u8]) -> (Status, Vec<u8>) {
     if caller.class == Class::Raft {
         let Some(log) = core.log.get() else { return (Status::Refused, Vec::new()) };
-        let sender = Sender { key: ids::PeerKey(caller.key.0), is_vouched_for: false };
+        let sender = Sender { key: ids::PeerKey(caller.key.0), known_as: core.view.member(&caller.key) };
         return match log.handle(sender, body).await {
             Ok(answer) => (Status::Done, answer),
             Err(_) => (Status::Failed, Vec::new()),
@@ -61,6 +61,7 @@ async fn answer(core: &Arc<Core>, caller: Caller, topic: u16, body: &[u8]) -> (S
 pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
     match call {
         Call::About => Answer::About(about(core)),
+        Call::Vouch => Answer::Facts(Box::new(core.state())),
         Call::Join(admit) => join(core, admit).await,
         Call::Publish { seq, change } => lead::publish(core, from, seq, change).await,
         // A receipt is for the leader that asks for it: the one that is followed here. What another had pinned would stay for ever.
@@ -100,8 +101,10 @@ async fn answer_by_log(core: &Arc<Core>, log: &Log, from: NodeId, call: Call) ->
             Err(error) => read_failed(error),
         },
         Call::HeldAsOf => {
+            // First: what is held later may lie in packs that are not on record yet.
+            let held = core.held_as_of();
             match core.check_whole().map_err(|error| error.to_string()).and_then(|()| attest(core, log)) {
-                Ok(flushed) => Answer::HeldAsOf(core.held_as_of().min(flushed.map_or(0, |index| index.0))),
+                Ok(flushed) => Answer::HeldAsOf(held.min(flushed.map_or(0, |index| index.0))),
                 Err(error) => Answer::Failed(error),
             }
         }
@@ -174,7 +177,7 @@ fn about(core: &Core) -> About {
     About { applied, held, leader: log.and_then(Log::leader) }
 }
 
-fn read_failed(error: ReadError) -> Answer {
+pub fn read_failed(error: ReadError) -> Answer {
     match error {
         ReadError::NotLeader { leader } => Answer::NotLeader(leader),
         error => Answer::Unknown(error.to_string()),

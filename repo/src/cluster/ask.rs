@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::answer_call;
 use super::calls::{Answer, Call};
 use super::core::{CallFailure, Core};
+use super::remote::index_of;
 use crate::error::{Error, ErrorKind};
 
 /// How long one that says nothing is waited for before the next is asked too.
@@ -63,6 +64,9 @@ impl Core {
                     Ok(Answer::NotLeader(leader)) => {
                         last = "no node leads".to_owned();
                         if let Some(leader) = leader {
+                            if leader != self.number && self.view.address(leader).is_none() {
+                                self.learn_of_members(node, until.saturating_duration_since(Instant::now())).await;
+                            }
                             named.insert(node, (leader, Instant::now()));
                         }
                         // Each once in a round: two may take each other for the leader.
@@ -100,6 +104,18 @@ impl Core {
         }
         let left = until.saturating_duration_since(Instant::now());
         (node, self.call(node, call, left.min(CALL)).await)
+    }
+
+    /// Has a member say whom it knows. Whether that was news.
+    pub async fn learn_of_members(&self, from: NodeId, within: Duration) -> bool {
+        let known = self.view.read(|state| (state.epoch, index_of(state)));
+        match self.call(from, &Call::Vouch, within.min(CALL)).await {
+            Ok(Answer::Facts(state)) if state.epoch == known.0 && index_of(&state) > known.1 => {
+                self.view.update(*state);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Voters as far as they are known, those first that should know best.

@@ -32,6 +32,9 @@ pub enum Call {
     Propose(Command),
     /// Let me in.
     Join(Admit),
+    /// Whom do you know? The state as the answerer has it, which may be an old one: who has been away knows by that who came
+    /// meanwhile, and leads perhaps.
+    Vouch,
     /// How are you?
     About,
     /// As of which index do you hold everything that is live?
@@ -48,6 +51,7 @@ impl Call {
             Self::Wanted(_) => topics::WANTED,
             Self::Propose(_) => topics::MEMBERS,
             Self::Join(_) => topics::JOIN,
+            Self::Vouch => topics::VOUCH,
             Self::About | Self::HeldAsOf => topics::CLUSTER,
         }
     }
@@ -72,7 +76,7 @@ pub struct About {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// To [`Call::Facts`].
+    /// To [`Call::Facts`] and [`Call::Vouch`].
     Facts(Box<State>),
     /// To [`Call::Publish`], [`Call::Propose`] and [`Call::Join`]: decided.
     Outcome(Outcome),

@@ -11,7 +11,7 @@ use filesync_p2p::fetch::FetchStats;
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
 use filesync_p2p::transport::Transport;
-use filesync_raft_log::command::TryId;
+use filesync_raft_log::command::{Role, TryId};
 use filesync_raft_log::error::SendError;
 use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::{Log, Network, Recipient, Sending, State};
@@ -285,6 +285,12 @@ impl Core {
         let (fetched, _) = transport.fetch(session, &self.repo.store, walk, peers, &self.stopping, &mut |_| {});
         fetched
             .map_err(|error| Error::new(ErrorKind::NoQuorum, format!("cannot fetch the order of publishes: {error}")))
+    }
+
+    /// The log, if this node is told of what comes: one that was demoted has it still, and is sent nothing more.
+    pub fn followed_log(&self) -> Option<&Log> {
+        let is_candidate = |state: &State| state.member(self.number).is_ok_and(|it| it.role == Role::Candidate);
+        self.log.get().filter(|_| self.view.read(is_candidate))
     }
 
     /// The state as it is known here: by the log where there is one.

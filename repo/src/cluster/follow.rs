@@ -1,7 +1,7 @@
 //! What a node does by itself: bring here what is published, let go what need not be held, and, where it leads, carry on
 //! changes of voters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long nobody may lead before it is asked who there is.
+const LEADERLESS: Duration = Duration::from_secs(3);
 /// How long to wait after something failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -51,16 +53,18 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let mut released = Instant::now();
     while !core.is_stopping() {
         applied.borrow_and_update();
+        // Pins may wait: what they cost is room.
+        let decided = match released.elapsed() < LOOK {
+            true => Ok(None),
+            false => hold::decided(core, log).map(Some),
+        };
         // A node that lacks something is being healed, and says so by itself.
         let brought =
             bring_here(core, log).or_else(|error| if core.check_whole().is_err() { Ok(()) } else { Err(error) });
-        let done = brought.and_then(|()| {
-            // Pins may wait: what they cost is room.
-            if released.elapsed() < LOOK {
-                return Ok(());
-            }
+        let done = brought.and(decided).and_then(|decided| {
+            let Some(decided) = decided else { return Ok(()) };
             released = Instant::now();
-            hold::release(core, log)
+            hold::release(core, log, decided)
         });
         let wait = match done {
             Ok(()) => LOOK,
@@ -89,7 +93,8 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     // What came after the state was looked at is for the next time; what is known to be written was, before a crash.
     steps.retain(|unwritten| (known.held_index + 1..=index).contains(&unwritten.step.index.0));
     core.view.update(state.clone());
-    if index < known.held_index {
+    // What is known durably was told by others, maybe: this log has not come to it yet.
+    if index < known.held_index.max(known.index()) {
         return Ok(());
     }
     core.check_whole()?;
@@ -169,7 +174,18 @@ fn sources(core: &Core, log: &Log) -> Vec<NodeId> {
 /// Carries on what a leader has to, until everything ends. Blocks: for a thread of its own.
 pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let Some(log) = core.log.get() else { return };
+    let mut led = Instant::now();
     while !core.is_stopping() {
+        // Members are known at once: what is published may take long to bring here, and one of them may come to lead.
+        if log.read(index_of) > core.view.read(index_of) {
+            core.view.update(log.read(State::clone));
+        }
+        if log.leader().is_some() {
+            led = Instant::now();
+        } else if led.elapsed() > LEADERLESS {
+            learn_of_members(core);
+            led = Instant::now();
+        }
         if log.leading().is_some()
             && let Err(error) = drive_once(core, log)
         {
@@ -178,6 +194,16 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
         let mut applied = log.watch_applied();
         applied.borrow_and_update();
         drop(core.wait(async { tokio::time::timeout(LOOK, applied.changed()).await }));
+    }
+}
+
+/// Whoever leads may have come while this node was away, and is none that it would hear.
+fn learn_of_members(core: &Arc<Core>) {
+    let voters: BTreeSet<NodeId> = core.view.read(|state| state.voters.iter().flatten().copied().collect());
+    for node in voters.into_iter().filter(|node| *node != core.number) {
+        if core.wait(core.learn_of_members(node, LEADERLESS)).unwrap_or(true) {
+            return;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use filesync_cas::Session;
 use filesync_merkle::PubId;
 use filesync_raft_log::command::Command;
 use filesync_raft_log::ids::NodeId;
-use filesync_raft_log::{Log, State};
+use filesync_raft_log::{Log, Reason, State};
 
 use super::answer::DECIDE;
 use super::calls::Call;
@@ -68,7 +68,7 @@ pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let mut look_again = Instant::now();
     let mut was_stuck = false;
     while !core.is_stopping() {
-        if log.stands_back() {
+        if log.stands_back_as(Reason::Unable) {
             room::look_after(core, log);
         }
         // Whoever met with it may have had nobody to tell. A command has the store opened anew, which ends this node.
@@ -121,6 +121,7 @@ fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         say(core, Command::Deficient { node: core.number })?;
     }
     core.held_as_of.store(0, Ordering::Release);
+    let decided = hold::decided(core, log)?;
     let state = log.read(State::clone);
     let session = repo.store.session()?;
     fetch_all(core, &session, &state)?;
@@ -130,7 +131,7 @@ fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     drop(session);
     // Pins of what was decided without this node would be missed for ever.
     core.held_as_of.fetch_max(index_of(&state), Ordering::AcqRel);
-    hold::release(core, log)?;
+    hold::release(core, log, decided)?;
     let checked = repo.fsck(&FsckRequest::default(), &Silent)?;
     if !checked.is_clean() {
         let count = checked.damaged.len();
@@ -145,6 +146,10 @@ fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
 /// Notes durably what has come here.
 fn note(core: &Core, state: &State) -> Result<(), Error> {
     let mut remote = core.remote();
+    // It never goes back.
+    if remote.held_index > index_of(state) {
+        return Ok(());
+    }
     *remote = Remote {
         state: state.clone(),
         held: main_of(state),

@@ -159,32 +159,46 @@ fn check_signatures(core: &Core, head: CommitId) -> Result<(), Error> {
 /// How long a leader may take to say what it knows of a try.
 const ASK: Duration = Duration::from_secs(5);
 
-/// Lets go what is decided. What is durable of the state is brought up to date first, and what was published has another
+/// Pins of tries, and what had become of these.
+pub struct Decided {
+    /// The entry that had been applied.
+    index: u64,
+    /// Each pin, and whether its try was decided.
+    pins: Vec<(Pin, TryId, bool)>,
+}
+
+/// Looks at what is held for tries. To be followed by bringing here what is published, and [`release`].
+pub fn decided(core: &Core, log: &Log) -> Result<Decided, Error> {
+    let pins = pin::all(&**core.repo.store.vfs())?;
+    let tries = pins.into_iter().filter_map(|pin| Asked::of(&pin).map(|asked| (pin, asked.id)));
+    Ok(log.read(|state| Decided {
+        index: index_of(state),
+        pins: tries.map(|(pin, id)| (pin, id, state.is_decided(id))).collect(),
+    }))
+}
+
+/// Lets go what is decided, and what will never be. The state is brought to disk first, and what was published has another
 /// root by now: `held` of the remote file.
-pub fn release(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
-    let tries: Vec<(Pin, Asked)> = {
-        let pins = pin::all(&**core.repo.store.vfs())?;
-        pins.into_iter().filter_map(|pin| Asked::of(&pin).map(|asked| (pin, asked))).collect()
-    };
-    if tries.is_empty() {
+pub fn release(core: &Arc<Core>, log: &Log, decided: Decided) -> Result<(), Error> {
+    // Entries may be applied all the time: what counts is that nothing is missing of what was decided when it was looked at.
+    if decided.pins.is_empty() || core.held_as_of() < decided.index {
         return Ok(());
     }
-    let ids: Vec<TryId> = tries.iter().map(|(_, asked)| asked.id).collect();
-    let released = log.released(&ids).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-    // What was published has another root once it is held as of an index that contains the decision: looked at after it.
-    if core.held_as_of() < log.read(index_of) {
-        return Ok(());
+    if decided.pins.iter().any(|(.., is_decided)| *is_decided) {
+        log.flush().map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
     }
-    for ((pin, asked), is_decided) in tries.into_iter().zip(released) {
-        if is_decided || will_never_be(core, log, asked.id) {
+    let mut is_told = true;
+    for (pin, id, is_decided) in decided.pins {
+        if is_decided || (is_told && will_never_be(core, log, id, &mut is_told)) {
             core.repo.store.unpin(&pin.id)?;
         }
     }
     Ok(())
 }
 
-/// Whether the leader of a try says that it will never be in the log.
-fn will_never_be(core: &Arc<Core>, log: &Log, id: TryId) -> bool {
+/// Whether the leader of a try says that it will never be in the log. `is_told` becomes `false` if it says nothing: then it is
+/// not asked for others.
+fn will_never_be(core: &Arc<Core>, log: &Log, id: TryId, is_told: &mut bool) -> bool {
     if log.leader() != Some(id.leader.node) {
         // Another leads: its first entry decides.
         return false;
@@ -197,6 +211,7 @@ fn will_never_be(core: &Arc<Core>, log: &Log, id: TryId) -> bool {
             core.call(id.leader.node, &call, ASK).await
         }
     });
+    *is_told = matches!(answer, Ok(Ok(_)));
     matches!(answer, Ok(Ok(Answer::Try(TryState::Unknown))))
 }
 

@@ -38,6 +38,15 @@ struct Job {
 /// Jobs by what they are for.
 pub struct Jobs<K>(Arc<Mutex<HashMap<K, Job>>>);
 
+/// A job's place, which it leaves however it ends.
+struct Place<K: Hash + Eq>(Arc<Mutex<HashMap<K, Job>>>, K);
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        lock(&self.0).remove(&self.1);
+    }
+}
+
 impl<K> Default for Jobs<K> {
     fn default() -> Self {
         Self(Arc::default())
@@ -64,10 +73,10 @@ impl<K: Hash + Eq + Clone + Send + 'static> Jobs<K> {
                     let progress = Progress::default();
                     let work = begin(progress.clone());
                     jobs.insert(key.clone(), Job { progress: progress.clone(), done: done.clone() });
-                    let jobs = Arc::clone(&self.0);
+                    let place = Place(Arc::clone(&self.0), key);
                     tokio::spawn(async move {
                         let answer = work.await;
-                        lock(&jobs).remove(&key);
+                        drop(place);
                         tell.send_replace(Some(answer));
                     });
                     (progress, done)

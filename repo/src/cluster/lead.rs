@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{DECIDE, proposed};
+use super::answer::{DECIDE, proposed, read_failed};
 use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold::{self, Asked};
@@ -99,6 +99,10 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
 /// A tag names what is published: then its closure is held as part of that, and is pinned for this try like any other.
 async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChange, progress: &Progress) -> Answer {
     let Some(new) = change.new else { return propose(log, of, seq, change, BTreeSet::new()).await };
+    // What is refused below is refused for good: not by an old state.
+    if let Err(error) = log.read_latest(DECIDE, |_| ()).await {
+        return read_failed(error);
+    }
     if let Err(answer) = log.read(|state| check_room(state, &change)) {
         return answer;
     }

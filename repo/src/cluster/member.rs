@@ -1,17 +1,16 @@
 //! `member`: which number this node has in its cluster. It never changes, and is never used again for another.
 
-use std::io;
-use std::path::Path;
-
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_raft_log::ids::NodeId;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "member";
 const TITLE: &str = "filesync member 1";
+const LEN_MAX: u64 = 4096;
 
 /// What this node is in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +25,7 @@ pub struct Membership {
 
 /// What is known; none if this node has not joined a cluster and has not founded one.
 pub fn read(vfs: &dyn Vfs) -> Result<Option<Membership>, Error> {
-    let path = Path::new(PATH);
-    let bytes = match read_to_end(vfs, path, 4096) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::path("cannot read", path, &error)),
-    };
-    decode(&bytes).map(Some).map_err(|cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}")))
+    small_file::read(vfs, PATH, LEN_MAX, decode)
 }
 
 fn decode(bytes: &[u8]) -> Result<Membership, String> {
@@ -54,8 +47,7 @@ fn decode(bytes: &[u8]) -> Result<Membership, String> {
 
 /// Makes it durable.
 pub fn write(vfs: &dyn Vfs, membership: Membership) -> Result<(), Error> {
-    let path = Path::new(PATH);
-    replace(vfs, path, &encode(membership), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+    small_file::write(vfs, PATH, &encode(membership))
 }
 
 fn encode(membership: Membership) -> Vec<u8> {

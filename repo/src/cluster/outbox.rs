@@ -3,19 +3,18 @@
 //! The cluster keeps the last number of each member and what came of it: the same number is the same publish, however
 //! often it is asked for. So whoever finds something here asks again, and learns what became of it.
 
-use std::io;
-use std::path::Path;
-
 use filesync_cas::ContentHash;
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_merkle::CommitId;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "outbox";
 const TITLE: &str = "filesync outbox 1";
+const LEN_MAX: u64 = 1 << 16;
 
 /// A move of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +39,12 @@ pub struct Outbox {
 impl Outbox {
     /// Reads it; an empty one if there is none.
     pub fn read(vfs: &dyn Vfs) -> Result<Self, Error> {
-        let path = Path::new(PATH);
-        let bytes = match read_to_end(vfs, path, 1 << 16) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Error::path("cannot read", path, &error)),
-        };
-        Self::decode(&bytes).map_err(|cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}")))
+        Ok(small_file::read(vfs, PATH, LEN_MAX, Self::decode)?.unwrap_or_default())
     }
 
     /// Makes it durable.
     pub fn write(&self, vfs: &dyn Vfs) -> Result<(), Error> {
-        let path = Path::new(PATH);
-        replace(vfs, path, &self.encode(), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+        small_file::write(vfs, PATH, &self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {

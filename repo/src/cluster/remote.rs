@@ -3,23 +3,22 @@
 //! `docs/format.md`, section 3, rules the bytes. It never goes back: what was known at an index stays known. What it calls
 //! held is a root: the closure of that commit is complete here, and collection leaves it alone.
 
-use std::io;
-use std::path::Path;
-
 use data_encoding::BASE64;
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_merkle::{CommitId, PubId};
 use filesync_raft_log::State;
 pub use filesync_raft_log::ids::MAIN;
 use filesync_raft_log::ids::RefName;
 
 use crate::error::{Error, ErrorKind};
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "remote";
 const TITLE: &str = "filesync remote 1";
 const LEN_MAX: u64 = 64 << 20;
+
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -51,20 +50,12 @@ impl Remote {
 
     /// Reads it; none if this node was never in touch with a cluster.
     pub fn read(vfs: &dyn Vfs) -> Result<Option<Self>, Error> {
-        let path = Path::new(PATH);
-        let bytes = match read_to_end(vfs, path, LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::path("cannot read", path, &error)),
-        };
-        let damaged = |cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}"));
-        Self::decode(&bytes).map(Some).map_err(damaged)
+        small_file::read(vfs, PATH, LEN_MAX, Self::decode)
     }
 
     /// Makes it durable.
     pub fn write(&self, vfs: &dyn Vfs) -> Result<(), Error> {
-        let path = Path::new(PATH);
-        replace(vfs, path, &self.encode()?, 0o644).map_err(|error| Error::path("cannot write", path, &error))
+        small_file::write(vfs, PATH, &self.encode()?)
     }
 
     fn encode(&self) -> Result<Vec<u8>, Error> {

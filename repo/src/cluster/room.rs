@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use filesync_cas::vfs::{Open, Vfs, temp_name, write_all_at};
-use filesync_raft_log::Log;
+use filesync_raft_log::{Log, Reason};
 
 use super::core::Core;
 use super::heal;
@@ -18,9 +18,9 @@ const ENOUGH: usize = 4 << 20;
 /// Leaves leading to others, if there are others, as long as there is no room. Whether it does.
 pub fn look_after(core: &Core, log: &Log) -> bool {
     let stands_back = !has_room(&**core.repo.store.vfs()) && !log.read(|state| heal::is_alone(core.number, state));
-    if stands_back != log.stands_back() {
+    if stands_back != log.stands_back_as(Reason::Unable) {
         tracing::warn!(stands_back, "room on the disk");
-        log.stand_back(stands_back);
+        log.stand_back(Reason::Unable, stands_back);
     }
     stands_back
 }

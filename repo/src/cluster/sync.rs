@@ -48,14 +48,15 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
     let mut result = run.result;
     result.head = core.repo.head();
     result.elapsed = began.elapsed();
-    match done {
-        Ok(()) => Ok(result),
-        // The outcome is what scripts ask for; the error says why.
-        Err(error) if error.kind() == ErrorKind::Unknown => {
-            Ok(SyncResult { outcome: SyncOutcome::Unknown, cause: Some(error.to_string()), ..result })
-        }
-        Err(error) => Err(error),
-    }
+    let Err(error) = done else { return Ok(result) };
+    // The outcome is what scripts ask for; the error says why.
+    result.outcome = match error.kind() {
+        ErrorKind::Unknown => SyncOutcome::Unknown,
+        ErrorKind::Refused => SyncOutcome::Refused,
+        _ => return Err(error),
+    };
+    result.error = Some(error);
+    Ok(result)
 }
 
 /// Brings here what is published, and writes it into the working copy if that has no commit yet.
@@ -164,7 +165,7 @@ impl Run<'_> {
     /// Brings what is published here, whole, and notes that durably.
     fn fetch(&mut self, state: &State) -> Result<(), Error> {
         let core = self.core;
-        if let Some(log) = core.log.get() {
+        if let Some(log) = core.followed_log() {
             let behind =
                 |error: &dyn std::fmt::Display| Error::new(ErrorKind::NoQuorum, format!("cannot sync: {error}"));
             let index = filesync_raft_log::ids::LogIndex(index_of(state));

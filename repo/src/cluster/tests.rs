@@ -96,6 +96,15 @@ fn founded() -> Dir {
     dir
 }
 
+/// Who has founded a cluster, and published a commit.
+fn published() -> (Dir, Node) {
+    let dir = founded();
+    commit(&open(&dir.0));
+    let one = serve(&dir.0);
+    sync_now(&one);
+    (dir, one)
+}
+
 fn invite(node: &Node, role: Role) -> String {
     super::members::invite(node, &InviteRequest { role, expires: Some(TIME), uses: 1, timeout: TIME }).unwrap().line
 }
@@ -184,16 +193,15 @@ fn what_was_let_go_before_it_was_published_is_named() {
     assert_eq!(open(&dir.0).forget(&forget, &Silent).unwrap().expired.len(), 2);
     open(&dir.0).gc(&Default::default(), &Silent).unwrap();
     let request = SyncRequest { timeout: TIME, ..SyncRequest::default() };
-    let error = client(&dir.0, |node| super::sync::sync(node, &request, &Silent).unwrap_err());
+    let result = client(&dir.0, |node| super::sync::sync(node, &request, &Silent).unwrap());
+    let error = result.error.unwrap();
+    assert_eq!((result.outcome, error.kind()), (SyncOutcome::Refused, crate::ErrorKind::Refused));
     assert!(error.to_string().contains("has expired, and its files are gone"), "{error}");
 }
 
 #[test]
 fn who_joins_gets_everything_and_publishes() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let two = join(invite(&one, Role::Writer), "two");
     assert_eq!(two.read("repo/large"), dir.read("large"));
     let other = two.0.join("repo");
@@ -209,10 +217,7 @@ fn who_joins_gets_everything_and_publishes() {
 
 #[test]
 fn both_sides_move_and_nothing_is_lost() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let two = join(invite(&one, Role::Writer), "two");
     let other = two.0.join("repo");
     two.write("repo/a/file", "from two");
@@ -240,10 +245,7 @@ fn both_sides_move_and_nothing_is_lost() {
 
 #[test]
 fn three_vote_and_one_may_die() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let others = [join(invite(&one, Role::Candidate), "two"), join(invite(&one, Role::Candidate), "three")];
     let mut nodes: Vec<Node> = others.iter().map(|dir| serve(&dir.0.join("repo"))).collect();
     let promoted =
@@ -275,13 +277,36 @@ fn three_vote_and_one_may_die() {
     one.shutdown();
 }
 
+/// The log begins with voters that are none any more. Who comes late is sent it by one that came after them.
+#[test]
+fn who_comes_late_follows_a_leader_that_came_late() {
+    let (dir, one) = published();
+    // More than goes into one message.
+    for n in 0..20 {
+        dir.write("file", format!("{n}"));
+        commit(&one.core.repo);
+        sync_now(&one);
+    }
+    let promote = |by: &Node, name: &str| {
+        let request = PeersRequest::Promote { node: name.to_owned(), even: true };
+        let peers = super::members::peers(by, &request, TIME).unwrap();
+        assert!(peers.iter().any(|peer| peer.name == name && peer.role == "voter"), "{peers:?}");
+    };
+    let second = join(invite(&one, Role::Candidate), "two");
+    let two = serve(&second.0.join("repo"));
+    promote(&one, "two");
+    let demote = PeersRequest::Demote { node: "one".to_owned(), role: Role::Reader };
+    super::members::peers(&one, &demote, TIME).unwrap();
+    let third = join(invite(&two, Role::Candidate), "three");
+    let three = serve(&third.0.join("repo"));
+    promote(&two, "three");
+    [one, two, three].into_iter().for_each(Node::shutdown);
+}
+
 /// A change of voters whose candidates do not come is given up: publishing goes on.
 #[test]
 fn a_promotion_that_does_not_come_true_stops_nobody() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let _others = [join(invite(&one, Role::Candidate), "two"), join(invite(&one, Role::Candidate), "three")];
     let request = PeersRequest::Promote { node: "two".to_owned(), even: false };
     let error = super::members::peers(&one, &request, Duration::from_secs(2)).unwrap_err();
@@ -391,10 +416,7 @@ fn what_is_held_survives_a_collection() {
 fn log_says_where_a_commit_was_published() {
     use crate::request::LogRequest;
 
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     for name in ["b", "c"] {
         dir.write(name, name);
         commit(&one.core.repo);

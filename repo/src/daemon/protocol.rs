@@ -91,4 +91,7 @@ pub struct Hello {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// Where it answers HTTP.
+    #[serde(default)]
+    pub http: Option<String>,
 }

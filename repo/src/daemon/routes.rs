@@ -67,11 +67,12 @@ async fn cancel(State(service): State<Arc<Service>>, body: String) -> StatusCode
 
 async fn stop(State(service): State<Arc<Service>>) -> Response {
     service.stop();
-    hello().await
+    hello(State(service)).await
 }
 
-async fn hello() -> Response {
-    json(StatusCode::OK, &Hello { version: VERSION.to_owned(), pid: std::process::id() })
+async fn hello(State(service): State<Arc<Service>>) -> Response {
+    let http = service.http.map(|address| address.to_string());
+    json(StatusCode::OK, &Hello { version: VERSION.to_owned(), pid: std::process::id(), http })
 }
 
 async fn healthz() -> &'static str {

@@ -1,6 +1,7 @@
 //! Carrying out what is asked over the control socket.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,10 +35,12 @@ pub struct Service {
     stop: watch::Sender<bool>,
     ending: AtomicBool,
     pub(super) counters: Counters,
+    /// Where HTTP is answered.
+    pub(super) http: Option<SocketAddr>,
 }
 
 impl Service {
-    pub fn new(keeper: Keeper, turns: Turns, all: Token) -> Self {
+    pub fn new(keeper: Keeper, turns: Turns, all: Token, http: Option<SocketAddr>) -> Self {
         Self {
             keeper,
             turns,
@@ -46,6 +49,7 @@ impl Service {
             stop: watch::Sender::new(false),
             ending: AtomicBool::new(false),
             counters: Counters::default(),
+            http,
         }
     }
 

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
+use filesync_cas::testing::seeds;
 use filesync_merkle::RepoPath;
 
 use super::*;
@@ -483,21 +485,16 @@ fn below(root: &TempDir) -> Vec<Vec<u8>> {
 
 #[test]
 fn tracked_files_as_git_has_them() {
-    let long = filesync_cas::testing::is_long();
-    let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    println!("seeds from {first}");
-    (first..first + if long { 3000 } else { 25 }).for_each(compare_tracked);
+    seeds(1, 25, 3000).for_each(compare_tracked);
 }
 
 #[test]
 fn as_git_on_random_trees() {
-    let long = filesync_cas::testing::is_long();
-    let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    println!("seeds from {first}");
-    let count = if long { 5000 } else { 300 };
+    let seeds = Mutex::new(seeds(1, 300, 5000));
+    let next = || seeds.lock().unwrap().next();
     std::thread::scope(|scope| {
-        for part in 0..2 {
-            scope.spawn(move || (first + part..first + count).step_by(2).for_each(compare));
+        for _ in 0..2 {
+            scope.spawn(|| std::iter::from_fn(next).for_each(compare));
         }
     });
 }

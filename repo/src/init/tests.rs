@@ -84,6 +84,22 @@ fn power_cuts_leave_a_whole_repository_or_none() {
 }
 
 #[test]
+fn the_directories_above_it_survive_a_power_cut() {
+    let seed = seed(5);
+    let path = Path::new("a/b/c");
+    let (mut whole, mut less) = (0, 0);
+    let run = |vfs: Arc<LossVfs>| make_missing(&*vfs, path).is_ok();
+    crash_states(&LossVfs::new(), seed..seed + 4, run, |_, is_told, vfs| match vfs.stat(path).is_ok() {
+        true => whole += 1,
+        false => {
+            assert!(!is_told, "it was told to be made");
+            less += 1;
+        }
+    });
+    assert!(whole > 0 && less > 3, "{whole} {less}");
+}
+
+#[test]
 fn faults_leave_a_whole_repository_or_none() {
     let errors = [5, 28, 24].into_iter().flat_map(|errno| [Fault::ErrorOnce(errno), Fault::ErrorFrom(errno)]);
     for fault in errors.chain([Fault::Kill]) {

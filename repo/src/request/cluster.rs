@@ -7,6 +7,7 @@ use filesync_merkle::CommitId;
 use serde::{Deserialize, Serialize};
 
 use super::{FsckRequest, FsckResult, wire};
+use crate::error::Error;
 pub use filesync_raft_log::command::Role;
 
 /// What to do where both sides changed the same path.
@@ -84,8 +85,8 @@ impl SyncOutcome {
 pub struct SyncResult {
     /// How it ended.
     pub outcome: SyncOutcome,
-    /// Why, if it is not done.
-    pub cause: Option<String>,
+    /// Why, if it was refused or that is not known.
+    pub error: Option<Error>,
     /// Commits that became visible to all.
     #[serde(with = "wire")]
     pub published: Vec<CommitId>,

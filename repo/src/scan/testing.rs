@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use filesync_merkle::RepoPath;
 
@@ -46,6 +48,21 @@ impl TempDir {
 
     pub(crate) fn fd(&self) -> OwnedFd {
         fs::File::open(&self.0).unwrap().into()
+    }
+}
+
+/// Waits until the clock by which files are dated has ticked: what changes from now on is younger than what is there.
+pub(crate) fn tick() {
+    let dir = TempDir::new();
+    let now = || {
+        dir.file("now", b"");
+        let meta = fs::metadata(dir.path("now")).unwrap();
+        fs::remove_file(dir.path("now")).unwrap();
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let (before, end) = (now(), Instant::now() + Duration::from_secs(60));
+    while now() <= before {
+        assert!(Instant::now() < end, "the clock stands still");
     }
 }
 

@@ -10,7 +10,7 @@ use filesync_cas::rows::MemoryRows;
 use filesync_merkle::{ChunkId, Content, Entry, Mode as EntryMode, Name, Node, Timestamp, Totals, TreeId, TreeLink};
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat};
 
-use super::testing::{Random, TempDir, path};
+use super::testing::{Random, TempDir, path, tick};
 use super::*;
 use crate::stat_cache::CacheUpdate;
 
@@ -445,7 +445,7 @@ fn changes_are_seen() {
 
     // Same size, same mtime: the ctime tells.
     let times = fs::metadata(root.path("a/1")).unwrap().modified().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    tick();
     fs::write(root.path("a/1"), b"CONTENT").unwrap();
     fs::File::options().write(true).open(root.path("a/1")).unwrap().set_modified(times).unwrap();
     fs::remove_file(root.path("a/2")).unwrap();

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use filesync_cas::rows::{MemoryRows, RowBatch};
+use filesync_cas::testing::seeds;
 use filesync_merkle::{ChunkId, Content, Mode, Node, Totals, TreeId};
 
 use super::codec::{BLOCK_LEN_MAX, ROW_COUNT_MAX};
@@ -73,7 +74,7 @@ impl World {
 
 #[test]
 fn random_changes_against_a_map() {
-    for seed in 0..30 {
+    for seed in seeds(0, 30, 1_000) {
         let mut random = Random::new(seed);
         let world = World::new();
         let mut model = Model::new();

@@ -2,15 +2,14 @@
 //! stood. The next `sync` publishes them; what others were faster with is told, and theirs stays.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 
 use filesync_cas::ContentHash;
 use filesync_cas::small_file::{Builder, Lines, check_form};
-use filesync_cas::vfs::{Vfs, read_to_end, replace};
+use filesync_cas::vfs::Vfs;
 use filesync_merkle::CommitId;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::small_file;
 
 /// Its name in `.filesync`.
 pub const PATH: &str = "refs.local";
@@ -33,20 +32,12 @@ pub struct Wishes(pub BTreeMap<String, Wish>);
 impl Wishes {
     /// Reads them; none if this repository has not been in touch with a cluster since tags are shared.
     pub fn read(vfs: &dyn Vfs) -> Result<Option<Self>, Error> {
-        let path = Path::new(PATH);
-        let bytes = match read_to_end(vfs, path, LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::path("cannot read", path, &error)),
-        };
-        let damaged = |cause| Error::new(ErrorKind::Damage, format!("{PATH}: damaged: {cause}"));
-        Self::decode(&bytes).map(Some).map_err(damaged)
+        small_file::read(vfs, PATH, LEN_MAX, Self::decode)
     }
 
     /// Makes them durable.
     pub fn write(&self, vfs: &dyn Vfs) -> Result<(), Error> {
-        let path = Path::new(PATH);
-        replace(vfs, path, &self.encode(), 0o644).map_err(|error| Error::path("cannot write", path, &error))
+        small_file::write(vfs, PATH, &self.encode())
     }
 
     /// Wishes that a tag that stood at `was` stands at `new`.

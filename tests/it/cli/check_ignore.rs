@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use filesync_cas::testing::Rng;
-use filesync_tests::world::{World, is_long, seed};
+use filesync_tests::world::{World, seeds};
 use serde_json::{Value, json};
 
 use super::is_an_error;
@@ -87,8 +87,7 @@ fn git(world: &World, args: &[&str]) -> (Option<i32>, String) {
 /// The same rules and trees, some of it tracked: the same output, and the same status.
 #[test]
 fn as_git_on_random_trees() {
-    let first = seed(1);
-    for seed in first..first + if is_long() { 200 } else { 5 } {
+    for seed in seeds(1, 5, 200) {
         let mut rng = Rng::new(seed);
         let world = World::repository();
         let mut paths = Vec::new();

@@ -1,7 +1,6 @@
 //! `commit`.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use filesync_tests::model::read_tree;
@@ -25,10 +24,6 @@ const FIELDS: [&str; 13] = [
     "seconds",
     "message",
 ];
-
-fn chmod(world: &World, path: &str, mode: u32) {
-    std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).expect("modes can be set");
-}
 
 fn history(world: &World) -> Vec<Value> {
     world.json(&["log"])
@@ -258,9 +253,9 @@ fn unreadable_files_fail_it_and_partial_goes_on() {
     world.write("kept", "changed, and nobody may see it");
     world.write("new", "new and closed");
     world.write("open", "open");
-    chmod(&world, "kept", 0);
-    chmod(&world, "new", 0);
-    chmod(&world, "dir", 0);
+    world.chmod("kept", 0);
+    world.chmod("new", 0);
+    world.chmod("dir", 0);
     let err = world.fails(1, &["commit"]);
     is_an_error(&err);
     assert!(err.contains("cannot read") && err.contains("Permission denied") && err.contains("--partial"), "{err}");
@@ -287,9 +282,9 @@ fn unreadable_files_fail_it_and_partial_goes_on() {
     let dry = world.object(3, &["commit", "--partial", "--dry-run"]);
     assert_eq!(dry["unreadable"].as_array().map(Vec::len), Some(3), "{dry}");
     is_an_error(&world.fails(1, &["commit", "--dry-run"]));
-    chmod(&world, "kept", 0o644);
-    chmod(&world, "new", 0o644);
-    chmod(&world, "dir", 0o755);
+    world.chmod("kept", 0o644);
+    world.chmod("new", 0o644);
+    world.chmod("dir", 0o755);
     let result = world.object(0, &["commit"]);
     assert!(result.get("unreadable").is_none(), "{result}");
     assert_eq!(world.cat("new"), b"new and closed");

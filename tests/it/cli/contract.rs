@@ -3,11 +3,11 @@
 
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
-use filesync_tests::world::World;
-use rustix::process::{Pid, Signal, kill_process};
+use filesync_tests::process::{bytes_read, send};
+use filesync_tests::world::{World, noise};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{is_id, is_time, text};
@@ -494,26 +494,8 @@ fn contract_of_status_five() {
     }
 }
 
-/// What a process has read so far, of files and all else; nothing once it has ended.
-fn bytes_read(io: &str) -> u64 {
-    let text = std::fs::read_to_string(io).unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix("rchar: ")).map_or(0, |n| n.parse().expect("a number"))
-}
-
-/// Bytes that do not shrink.
-fn noise(seed: u32, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-fn packs_len(world: &World) -> u64 {
-    let packs = std::fs::read_dir(world.path(".filesync/packs")).expect("there are packs").flatten();
-    packs.filter_map(|pack| pack.metadata().ok()).map(|meta| meta.len()).sum()
-}
-
 /// Makes garbage of a third of the packs, without another commit in the history.
-fn add_garbage(world: &World, round: u32) {
+fn add_garbage(world: &World, round: u64) {
     world.write("garbage", noise(1000 + round, 20_000_000));
     world.ok(&["commit", "--amend"]);
     std::fs::remove_file(world.path("garbage")).expect("it is there");
@@ -536,7 +518,7 @@ fn spoil(world: &World) {
 #[test]
 fn contract_of_signals() {
     let world = World::repository();
-    for name in 0..250_u32 {
+    for name in 0..250 {
         world.write(format!("d{}/{name}", name % 9), noise(name, 150_000));
     }
     world.commit();
@@ -556,36 +538,35 @@ fn contract_of_signals() {
         let args = commands[kind];
         match kind {
             0 => (0..9).for_each(|dir| std::fs::remove_dir_all(world.path(format!("d{dir}"))).expect("it is there")),
-            3 => add_garbage(&world, u32::try_from(round).expect("a few")),
+            3 => add_garbage(&world, round as u64),
             4 => spoil(&world),
             _ => {}
         }
         // A repair is at work on what it found once it has read everything, and reads on.
         let wanted = match (kind, round / commands.len()) {
-            (4, 1..) => packs_len(&world) + (1 << 20),
+            (4, 1..) => world.packs_len() + (1 << 20),
             _ => 4 << 20,
         };
         let mut child = world.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
         // Once it is at work: a file of its own is there, or it has read some of the data.
-        let io = format!("/proc/{}/io", child.id());
-        let is_at_work = || match kind {
+        let is_at_work = |child: &Child| match kind {
             0 => world.path(".filesync/journal").exists(),
             1 => std::fs::read_dir(copies.path()).is_ok_and(|dir| dir.count() > 0),
-            _ => bytes_read(&io) > wanted,
+            _ => bytes_read(child) > wanted,
         };
-        while !is_at_work() && child.try_wait().expect("it can be asked").is_none() {
+        while !is_at_work(&child) && child.try_wait().expect("it can be asked").is_none() {
             std::thread::yield_now();
         }
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
         // One that has ended by itself was faster than we; it may not be the rule.
         if child.try_wait().expect("it can be asked").is_none() {
-            kill_process(pid, sent).expect("it was not waited for");
+            send(&child, sent);
         }
         let sent_at = std::time::Instant::now();
         let output = child.wait_with_output().expect("it ends");
         assert!(sent_at.elapsed() < std::time::Duration::from_secs(5), "{args:?} took {:?}", sent_at.elapsed());
         let err = String::from_utf8_lossy(&output.stderr);
-        let ended = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
+        // A status of its own: it was not the signal that ended it.
+        let ended = output.status.code();
         assert!(ended == Some(0) || ended == Some(number), "{args:?}: {ended:?} {err}");
         interrupted[kind] += u32::from(ended == Some(number));
         assert!(err.is_empty(), "{args:?}: {err}");

@@ -7,17 +7,13 @@ use serde_json::{Value, json};
 
 use super::{has_fields, is_an_error, is_id, text};
 
-pub fn chmod(world: &World, path: &str, mode: u32) {
-    std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).expect("modes can be set");
-}
-
 fn remove(world: &World, path: &str) {
     std::fs::remove_file(world.path(path)).expect("it is there");
 }
 
 fn write(world: &World, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
     world.write(path, bytes);
-    chmod(world, path, mode);
+    world.chmod(path, mode);
 }
 
 /// A commit, and changes of every kind after it that are not committed.
@@ -34,13 +30,13 @@ fn changed() -> World {
     write(&world, "d/inside", "inside\n", 0o644);
     symlink("here", world.path("link")).expect("it can be made");
     std::fs::create_dir(world.path("empty")).expect("it can be made");
-    chmod(&world, "d", 0o755);
-    chmod(&world, "empty", 0o755);
+    world.chmod("d", 0o755);
+    world.chmod("empty", 0o755);
     world.commit();
 
     write(&world, "text", "one\n2\nthree", 0o644);
-    chmod(&world, "mode", 0o755);
-    chmod(&world, "finer", 0o640);
+    world.chmod("mode", 0o755);
+    world.chmod("finer", 0o640);
     remove(&world, "gone");
     std::fs::rename(world.path("moved"), world.path("moved here")).expect("it can be renamed");
     write(&world, "binary", b"\0three", 0o644);
@@ -48,8 +44,8 @@ fn changed() -> World {
     symlink("text", world.path("to-link")).expect("it can be made");
     remove(&world, "to-dir");
     write(&world, "to-dir/new", "new\n", 0o644);
-    chmod(&world, "to-dir", 0o755);
-    chmod(&world, "d", 0o700);
+    world.chmod("to-dir", 0o755);
+    world.chmod("d", 0o700);
     remove(&world, "link");
     symlink("there", world.path("link")).expect("it can be made");
     std::fs::remove_dir(world.path("empty")).expect("it is there");
@@ -349,7 +345,7 @@ fn what_cannot_be_read_is_said_and_is_no_answer() {
     world.write("fine", "new\n");
     world.write("added", "new\n");
     for path in ["changed", "longer", "added"] {
-        chmod(&world, path, 0);
+        world.chmod(path, 0);
     }
     let expected = "unreadable\tadded\nunreadable\tchanged\nM\tfine\nunreadable\tlonger\n";
     for args in [&["diff", "--name-status"][..], &["diff", "--name-status", "--exit-code"]] {

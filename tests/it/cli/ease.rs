@@ -143,7 +143,7 @@ fn progress_is_for_terminals() {
     let bars = |output: &Output| String::from_utf8_lossy(&output.stdout).matches("checking [").count();
     let fsck = |args: &[&str]| on_terminal(&world, &[], &[&["fsck"], args].concat());
     // If this machine is busy elsewhere, a bar may come too late for so little work.
-    let seen = (0..20).map(|_| fsck(&[])).find(|output| bars(output) > 0).expect("a bar is drawn");
+    let seen = (0..1000).map(|_| fsck(&[])).find(|output| bars(output) > 0).expect("a bar is drawn");
     let shown = String::from_utf8_lossy(&seen.stdout);
     assert!(shown.contains("/s, ") && shown.contains(" left") && shown.contains('%'), "{shown:?}");
     // It is gone at the end, and the result stands alone.

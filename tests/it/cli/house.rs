@@ -4,16 +4,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use filesync_cas::testing::Rng;
 use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::World;
+use filesync_tests::world::{World, noise};
 use serde_json::Value;
 
 use super::{has_fields, is_an_error, is_id, text};
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    Rng::new(seed).bytes(len)
-}
 
 /// So many commits, each with a file of its own content; their ids, the oldest first.
 fn history(count: u64) -> (World, Vec<String>) {
@@ -25,12 +20,6 @@ fn history(count: u64) -> (World, Vec<String>) {
     });
     let commits = commits.collect();
     (world, commits)
-}
-
-/// Bytes of all packs.
-fn packs_len(world: &World) -> u64 {
-    // A writer beside may just have given one another name.
-    packs(world).iter().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 fn packs(world: &World) -> Vec<PathBuf> {
@@ -203,18 +192,18 @@ fn gc_frees_what_nothing_needs() {
     assert_eq!(nothing["v"], 1);
     assert_eq!((number(&nothing, "freed_bytes"), number(&nothing, "packs_rewritten")), (0, 0));
     world.ok(&["forget", "--keep-last", "1"]);
-    let before = packs_len(&world);
+    let before = world.packs_len();
     let dry = world.object(0, &["gc", "--dry-run"]);
-    assert_eq!(packs_len(&world), before);
+    assert_eq!(world.packs_len(), before);
     assert!(number(&dry, "freed_bytes") > 1_000_000, "{dry}");
     let tree = read_tree(world.root());
     let done = world.object(0, &["gc"]);
-    let freed = before - packs_len(&world);
+    let freed = before - world.packs_len();
     for (what, told) in [("dry", number(&dry, "freed_bytes")), ("done", number(&done, "freed_bytes"))] {
         assert!(told.abs_diff(freed) < 20_000, "{what}: {told} told, {freed} freed");
     }
     assert_eq!(dry["packs_rewritten"], done["packs_rewritten"]);
-    assert!(number(&done, "live_bytes").abs_diff(packs_len(&world)) < 20_000, "{done}");
+    assert!(number(&done, "live_bytes").abs_diff(world.packs_len()) < 20_000, "{done}");
     assert_same(&tree, &world.restored("HEAD"), "what is left");
     assert_same(&tree, &read_tree(world.root()), "the working copy");
     world.ok(&["fsck"]);
@@ -253,12 +242,12 @@ fn gc_takes_what_was_amended_and_what_failed() {
     assert!(number(&result, "freed_bytes") > 390_000, "{result}");
     world.ok(&["fsck"]);
     assert_eq!(world.json(&["log"]).len(), 1);
-    let before = packs_len(&world);
+    let before = world.packs_len();
     let written = kill_a_commit(&world, before + 2_000_000);
     assert!(written > before + 2_000_000, "it left {written} bytes of packs");
     // Nobody has looked at it yet: the first to do so is gc.
     world.object(0, &["gc"]);
-    let after = packs_len(&world);
+    let after = world.packs_len();
     assert!(after < before + 20_000, "{after} bytes of packs are left, {before} were needed");
     world.ok(&["fsck"]);
     assert_eq!(world.json(&["log"]).len(), 1);
@@ -274,7 +263,7 @@ fn kill_a_commit(world: &World, len: u64) -> u64 {
     huge.set_len(4 << 40).expect("it can be sparse");
     let mut commit = world.command(&["commit", "-m", "long"]).stdout(Stdio::null()).spawn().expect("it starts");
     let end = Instant::now() + Duration::from_secs(120);
-    while packs_len(world) <= len {
+    while world.packs_len() <= len {
         assert!(Instant::now() < end, "it writes nothing");
         assert!(commit.try_wait().expect("it can be asked").is_none(), "it has ended by itself");
         std::thread::yield_now();
@@ -283,7 +272,7 @@ fn kill_a_commit(world: &World, len: u64) -> u64 {
     assert!(!commit.wait().expect("it ends").success(), "it was killed");
     std::fs::remove_dir_all(world.path("a")).expect("it is there");
     std::fs::remove_file(world.path("huge")).expect("it is there");
-    packs_len(world)
+    world.packs_len()
 }
 
 /// A tree that cannot be read might need anything.

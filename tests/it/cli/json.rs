@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use filesync_tests::process::address;
 use filesync_tests::world::{World, is_root};
 use serde_json::{Map, Value};
 
@@ -464,7 +465,7 @@ fn with_others(c: &mut Checker) {
     one.write("file", "bytes");
     one.commit();
     let _served = rarer::Served(&one);
-    c.run(&one, 0, &["serve", "--detach", "--listen", &rarer::address()]);
+    c.run(&one, 0, &["serve", "--detach", "--listen", &address()]);
     c.run(&one, 0, &["sync"]);
     let line = one.ok(&["invite"]);
     let two = World::empty();

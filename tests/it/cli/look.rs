@@ -2,22 +2,14 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use filesync_tests::world::World;
+use filesync_tests::world::{World, noise};
 use serde_json::Value;
 
 use super::{has_fields, is_an_error, is_id, is_time, text};
 
-/// Bytes that do not repeat.
-fn noise(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut reader = blake3::Hasher::new().finalize_xof();
-    reader.fill(&mut bytes);
-    bytes
-}
-
 fn world() -> World {
     let world = World::repository();
-    world.write("big", noise(3_000_000));
+    world.write("big", noise(1, 3_000_000));
     world.write("d/e/deep", "deep");
     world.write("empty", "");
     world.write("run", "#!/bin/sh\n");
@@ -94,7 +86,7 @@ fn ls_goes_where_it_is_told() {
 #[test]
 fn cat_writes_the_bytes() {
     let world = world();
-    let big = noise(3_000_000);
+    let big = noise(1, 3_000_000);
     assert!(world.cat("big") == big);
     assert_eq!(world.cat("empty"), b"");
     let part = |args: &[&str]| {
@@ -164,6 +156,6 @@ fn fsck_names_what_is_damaged() {
     assert!(world.fails(5, &["fsck"]).is_empty());
     let output = world.run(&["cat", "HEAD:big"]);
     assert_eq!(output.status.code(), Some(5));
-    assert!(noise(3_000_000).starts_with(&output.stdout), "wrong bytes were handed out");
+    assert!(noise(1, 3_000_000).starts_with(&output.stdout), "wrong bytes were handed out");
     is_an_error(&String::from_utf8_lossy(&output.stderr));
 }

@@ -1,7 +1,7 @@
 //! Patches of generated trees: git takes them, and makes of one tree the other. What git says of the same two trees is
 //! said by `diff` too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Item, Tree, read_tree};
+use filesync_tests::process::Stop;
 use filesync_tests::world::{TempDir, World, is_long, seed};
 
 /// What stands at a path, as far as git knows of it.
@@ -365,7 +366,11 @@ fn what_changes_meanwhile_is_never_shown_wrong() {
     world.commit();
     let old = files_of(&read_tree(world.root()));
     let end = AtomicBool::new(false);
+    let wanted = if is_long() { 300 } else { 30 };
+    // Differences that were shown, those that were errors, and which versions of the file were among the former.
+    let (mut shown, mut refused, mut versions) = (0, 0, BTreeSet::new());
     std::thread::scope(|scope| {
+        let _told = Stop(&end);
         scope.spawn(|| {
             let mut number = 1;
             while !end.load(Ordering::Relaxed) {
@@ -378,13 +383,16 @@ fn what_changes_meanwhile_is_never_shown_wrong() {
                 number += 1;
             }
         });
-        for _ in 0..if is_long() { 300 } else { 30 } {
+        while shown < wanted || versions.len() < 3 {
+            assert!(shown + refused < 50 * wanted, "{shown} were shown, {refused} refused, of {versions:?}");
             let output = world.run(&["diff"]);
             if !output.status.success() {
                 let err = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert!(matches!(output.status.code(), Some(1 | 3)), "{err}");
+                refused += 1;
                 continue;
             }
+            shown += 1;
             let new = apply(&output.stdout, &old, "a moving working copy");
             for (path, kept) in &new {
                 let Kept::File(_, bytes) = kept else { panic!("not a file") };
@@ -393,8 +401,11 @@ fn what_changes_meanwhile_is_never_shown_wrong() {
                 let first = text.lines().next().unwrap_or_default().to_owned();
                 let whole = format!("{first}\n").repeat(3000);
                 assert!(text.is_empty() || whole.starts_with(&text), "{}", String::from_utf8_lossy(path));
+                if path == b"file" && !text.is_empty() {
+                    versions.insert(first);
+                }
             }
         }
-        end.store(true, Ordering::Relaxed);
     });
+    println!("{shown} were shown, {refused} refused, of {} versions", versions.len());
 }

@@ -1,13 +1,13 @@
 //! SIGINT and SIGTERM: quick, without leftovers, and nothing is lost.
 
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
+use filesync_tests::process::{Running, end, has_open, send, until};
 use filesync_tests::world::World;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// Temporary files anywhere below.
 fn leftovers(dir: &Path, found: &mut Vec<String>) {
@@ -22,15 +22,10 @@ fn leftovers(dir: &Path, found: &mut Vec<String>) {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
-    kill_process(pid, signal).expect("it can be sent");
-}
-
-/// A file that takes many seconds to read and no room.
+/// A file that takes longer to read than a test waits, and no room.
 fn huge(path: &Path) {
     let file = File::create(path).expect("it can be made");
-    file.set_len(64 << 30).expect("it can be sparse");
+    file.set_len(4 << 40).expect("it can be sparse");
 }
 
 #[test]
@@ -44,16 +39,16 @@ fn a_long_commit_is_interrupted() {
             world.write(format!("small/{name}"), name.to_string().repeat(500));
         }
         let mut command = world.command(&["commit"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
-        std::thread::sleep(Duration::from_millis(700));
-        assert!(child.try_wait().expect("it can be asked").is_none(), "the commit was too quick to be interrupted");
-        signal(&child, sent);
-        let sent_at = Instant::now();
-        let output = child.wait_with_output().expect("it ends");
-        assert!(sent_at.elapsed() < Duration::from_secs(5), "it took {:?}", sent_at.elapsed());
-        let ended = output.status.code().or_else(|| output.status.signal().map(|number| 128 + number));
-        assert_eq!(ended, Some(status));
-        let err = String::from_utf8_lossy(&output.stderr);
+        let Running(child) = &mut Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+        until("the commit is in the middle of the large file", || {
+            assert!(child.try_wait().expect("it can be asked").is_none(), "the commit was too quick to be interrupted");
+            has_open(child, &world.path("huge"))
+        });
+        send(child, sent);
+        // A status of its own: it was not the signal that ended it.
+        assert_eq!(end(child).code(), Some(status));
+        let mut err = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut err).expect("a text");
         assert!(err.lines().count() <= 1 && !err.contains("panicked"), "{err}");
         let mut found = Vec::new();
         leftovers(world.root(), &mut found);
@@ -76,11 +71,8 @@ fn waiting_for_another_writer_is_interrupted() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("nobody holds it");
     let err = world.fails(1, &["commit", "--lock-timeout", "100ms"]);
     assert!(err.contains("busy"), "{err}");
-    let mut child = world.command(&["commit", "--lock-timeout", "60s"]).spawn().expect("the program runs");
-    std::thread::sleep(Duration::from_millis(400));
-    signal(&child, Signal::INT);
-    let sent_at = Instant::now();
-    let status = child.wait().expect("it ends");
-    assert!(sent_at.elapsed() < Duration::from_secs(5), "it took {:?}", sent_at.elapsed());
-    assert_eq!(status.code().or_else(|| status.signal().map(|number| 128 + number)), Some(130));
+    let Running(child) = &mut Running::start(&mut world.command(&["commit", "--lock-timeout", "1000s"]));
+    until("it asks for the lock", || has_open(child, &world.path(".filesync/lock")));
+    send(child, Signal::INT);
+    assert_eq!(end(child).code(), Some(130));
 }

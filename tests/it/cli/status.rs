@@ -1,7 +1,7 @@
 //! `status`.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use filesync_tests::world::World;
 use serde_json::Value;
@@ -14,10 +14,6 @@ fn rename(world: &World, from: &str, to: &str) {
 
 fn remove(world: &World, path: &str) {
     std::fs::remove_file(world.path(path)).expect("it is there");
-}
-
-fn chmod(world: &World, path: &str, mode: u32) {
-    std::fs::set_permissions(world.path(path), std::fs::Permissions::from_mode(mode)).expect("modes can be set");
 }
 
 #[test]
@@ -57,7 +53,7 @@ fn every_letter() {
     world.commit();
 
     world.write("modified", "Modified");
-    chmod(&world, "mode", 0o755);
+    world.chmod("mode", 0o755);
     remove(&world, "gone");
     remove(&world, "to-link");
     symlink("x", world.path("to-link")).expect("it can be made");
@@ -114,9 +110,9 @@ fn every_letter() {
 fn a_mode_of_a_directory() {
     let world = World::repository();
     world.write("d/f", "f");
-    chmod(&world, "d", 0o755);
+    world.chmod("d", 0o755);
     world.commit();
-    chmod(&world, "d", 0o700);
+    world.chmod("d", 0o700);
     assert_eq!(world.changes(), ["M d"]);
     world.commit();
     assert_eq!(world.changes(), Vec::<String>::new());
@@ -178,11 +174,11 @@ fn unreadable_is_never_deleted() {
     world.write("new", "new");
     world.write("file", "FILE");
     for path in ["longer", "new", "file", "dir"] {
-        chmod(&world, path, 0);
+        world.chmod(path, 0);
     }
     assert_eq!(world.changes(), ["unreadable dir", "unreadable file", "unreadable longer", "unreadable new"]);
     std::fs::remove_file(world.path("new")).expect("it is there");
-    chmod(&world, "longer", 0o644);
+    world.chmod("longer", 0o644);
     world.write("longer", "longer");
     assert_eq!(world.changes(), ["unreadable dir", "unreadable file"]);
     assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(3));
@@ -190,13 +186,13 @@ fn unreadable_is_never_deleted() {
     assert!(text.contains("unreadable dir\n") && !text.contains("D "), "{text}");
     // Searched but not read, and read but not searched.
     for mode in [0o311, 0o444] {
-        chmod(&world, "dir", mode);
+        world.chmod("dir", mode);
         let changes = world.changes();
         assert!(changes.iter().any(|line| line.starts_with("unreadable dir")), "{mode:o}: {changes:?}");
         assert!(!changes.iter().any(|line| line.starts_with("D ")), "{mode:o}: {changes:?}");
     }
-    chmod(&world, "file", 0o644);
-    chmod(&world, "dir", 0o755);
+    world.chmod("file", 0o644);
+    world.chmod("dir", 0o755);
     assert_eq!(world.changes(), ["M file"]);
 }
 

@@ -53,7 +53,9 @@ fn stop_waits_until_it_has_ended() {
 fn detached_it_answers_when_the_command_returns() {
     let world = World::repository();
     world.ok(&["config", "set", "log.format", "json"]);
-    let served = world.object(0, &["serve", "--detach"]);
+    let served = world.object(0, &["serve", "--detach", "--http", "127.0.0.1:0"]);
+    let address = served["http"].as_str().expect("where it answers");
+    assert!(get(address, "/healthz").ends_with("ok\n"), "{address}");
     let pid = served["pid"].as_u64().expect("a number");
     assert_eq!(served["path"], world.root().to_str().expect("UTF-8"));
     world.write("a", "a");

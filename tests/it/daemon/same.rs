@@ -4,9 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use filesync_cas::testing::Rng;
 use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::World;
+use filesync_tests::world::{World, noise};
 
 use super::{Served, error, history};
 
@@ -33,7 +32,7 @@ const STEPS: &[Step] = &[
             world.write(format!("d{}/{number}", number % 3), format!("{number}").repeat(100));
         }
         world.write("large", vec![b'l'; 3_000_000]);
-        world.write("noise", noise());
+        world.write("noise", noise(7, 60_000));
         world.write(name(ODD), "odd");
     }),
     Runs(&["commit", "-m", "first"]),
@@ -114,7 +113,7 @@ const STEPS: &[Step] = &[
 
 /// Turns a byte over of the file of noise, where it lies in the packs.
 fn damage(world: &World) {
-    let noise = noise();
+    let noise = noise(7, 60_000);
     let part = &noise[5_000..5_064];
     let mut hits = 0;
     for pack in std::fs::read_dir(world.path(".filesync/packs")).expect("packs").flatten() {
@@ -126,11 +125,6 @@ fn damage(world: &World) {
         }
     }
     assert!(hits > 0, "it is stored as it is");
-}
-
-/// What does not compress.
-fn noise() -> Vec<u8> {
-    Rng::new(7).bytes(60_000)
 }
 
 /// What is the same in every run: ids in the order in which they occur, no times, no sizes of what was compressed.

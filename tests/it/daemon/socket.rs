@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use filesync_tests::world::{PLAIN_USER, World, is_root, skipped};
+use filesync_tests::world::{PLAIN_USER, World, is_root, noise, skipped};
 
 use super::{Served, error, until};
 
@@ -216,7 +216,7 @@ fn a_full_disk_is_survived() {
     written.expect("there is room");
     for round in 0..4 {
         seed += 1;
-        std::fs::write(mount.0.join("b"), crate::places::noise(seed, 300_000)).expect("there is room");
+        std::fs::write(mount.0.join("b"), noise(seed, 300_000)).expect("there is room");
         let mut filler = std::fs::File::create(&fill).expect("it can be made");
         while filler.write_all(&[0; 4096]).is_ok() {}
         drop(filler);

@@ -3,64 +3,33 @@
 use std::fs::{File, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{Tree, assert_same, read_tree};
+use filesync_tests::process::{Running, Stop, send, stop, until};
 use filesync_tests::world::{PLAIN_USER, TempDir, World, is_long, is_root, seed, skipped, within};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-/// A command that holds the lock, and can be made to stand still. Killed in the end.
-struct Holder(Child);
+/// A command that holds the lock. Killed in the end.
+struct Holder(Running);
 
 impl Holder {
     /// Starts a command, and waits until it has the lock.
     fn start(world: &World, args: &[&str]) -> Self {
         let mut command = world.command(args);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
-        let mut holder = Self(child);
-        let pid = format!(", pid {}\n", holder.0.id());
-        holder.until(|_| std::fs::read_to_string(world.path(".filesync/lock")).is_ok_and(|who| who.ends_with(&pid)));
+        let mut holder = Self(Running::start(command.stdout(Stdio::null()).stderr(Stdio::null())));
+        let pid = format!(", pid {}\n", holder.child().id());
+        until("it has the lock", || {
+            assert!(holder.child().try_wait().expect("it can be asked").is_none(), "it has ended");
+            std::fs::read_to_string(world.path(".filesync/lock")).is_ok_and(|who| who.ends_with(&pid))
+        });
         holder
     }
 
-    fn until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while !is_so(self) {
-            assert!(Instant::now() < end, "it never came to that");
-            assert!(self.0.try_wait().expect("it can be asked").is_none(), "it has ended");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn send(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
-        kill_process(pid, signal).expect("it can be sent");
-    }
-
-    /// Makes it stand still. False if it was at its end already.
-    fn stop(&mut self) -> bool {
-        if self.0.try_wait().expect("it can be asked").is_some() {
-            return false;
-        }
-        self.send(Signal::STOP);
-        let stat = format!("/proc/{}/stat", self.0.id());
-        loop {
-            let text = std::fs::read_to_string(&stat).expect("a child that was not waited for has a state");
-            match text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
-                Some('T') => return true,
-                Some('Z') => return false,
-                _ => std::thread::yield_now(),
-            }
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+    fn child(&mut self) -> &mut Child {
+        &mut self.0.0
     }
 }
 
@@ -138,7 +107,12 @@ fn readers_beside_a_commit_that_stands_still() {
     let world = World::repository();
     let mut known = fill(&world);
     let (mut stopped, mut came_through) = (0, 0);
-    for round in 0..if is_long() { 120 } else { 8 } {
+    let rounds = if is_long() { 120 } else { 8 };
+    for round in 0.. {
+        if round >= rounds && stopped >= 3 && came_through >= 3 {
+            break;
+        }
+        assert!(round < 25 * rounds, "{stopped} stopped, {came_through} came through");
         // What makes the commit long: many files at times, at times one that takes hours.
         let many = round % 2 == 0;
         if many {
@@ -155,12 +129,12 @@ fn readers_beside_a_commit_that_stands_still() {
         }
         let mut holder = Holder::start(&world, &["commit", "-m", "long"]);
         std::thread::sleep(Duration::from_micros(rng.below(if many { 150_000 } else { 300_000 })));
-        if holder.stop() {
+        if stop(holder.child()) {
             stopped += 1;
             let what = format!("round {round}, many files: {many}, without an index: {lost}");
             known.is_told(&world, &[], &what);
             if round < 2 {
-                let busy = format!("store is busy: commit, pid {}", holder.0.id());
+                let busy = format!("store is busy: commit, pid {}", holder.child().id());
                 for args in WRITERS {
                     let began = Instant::now();
                     let err = world.fails(1, &[args, &["--lock-timeout", "200ms"]].concat());
@@ -174,10 +148,10 @@ fn readers_beside_a_commit_that_stands_still() {
         }
         if many {
             // Woken, it ends as if nothing had been.
-            if holder.0.try_wait().expect("it can be asked").is_none() {
-                holder.send(Signal::CONT);
+            if holder.child().try_wait().expect("it can be asked").is_none() {
+                send(holder.child(), Signal::CONT);
             }
-            let status = holder.0.wait().expect("it ends");
+            let status = holder.child().wait().expect("it ends");
             assert!(status.success(), "{status}");
             came_through += 1;
             let head = world.head().expect("there is one");
@@ -187,8 +161,7 @@ fn readers_beside_a_commit_that_stands_still() {
         drop(holder);
         drop(std::fs::remove_file(world.path("huge")));
     }
-    println!("{stopped} stopped");
-    assert!(stopped >= 3 && came_through >= 3, "{stopped} stopped, {came_through} came through");
+    println!("{stopped} stopped, {came_through} came through");
     known.is_told(&world, &[], "in the end");
 }
 
@@ -271,18 +244,20 @@ fn readers_of_another_user() {
     known.is_told(&world, &["--allow-foreign"], "another user, without an index");
 }
 
-/// What one of the readers of [`nobody_is_disturbed`] came to.
+/// What the readers of [`nobody_is_disturbed`] came to.
 #[derive(Debug, Default)]
 struct Reads {
-    whole: usize,
-    expired: usize,
+    whole: AtomicUsize,
+    expired: AtomicUsize,
 }
 
 impl Reads {
     /// Reads in turn with commands of all kinds until told to stop. That a commit has expired is the one error there is.
-    fn of_one(world: &World, first: usize, stop: &AtomicBool) -> Self {
-        let mut reads = Self::default();
-        while !stop.load(Ordering::Relaxed) {
+    fn count(&self, world: &World, first: usize, stop: &AtomicBool) {
+        for number in first.. {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             let to = TempDir::new();
             let to = to.path().join("copy");
             let commands: [&[&str]; 6] = [
@@ -293,10 +268,10 @@ impl Reads {
                 &["cat", "HEAD~3:counter"],
                 &["ls", "-r"],
             ];
-            let args = commands[(first + reads.whole + reads.expired) % commands.len()];
+            let args = commands[number % commands.len()];
             let ran = world.sane(args);
             if ran.status == Some(1) && ran.err.contains("has expired") {
-                reads.expired += 1;
+                self.expired.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
@@ -304,18 +279,13 @@ impl Reads {
                 let number: u32 = String::from_utf8_lossy(&ran.out).parse().expect("a whole number");
                 assert!(number < 100_000);
             }
-            reads.whole += 1;
+            self.whole.fetch_add(1, Ordering::Relaxed);
         }
-        reads
     }
-}
 
-/// Tells the readers to stop, also when the writer fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Whether enough has been read to say anything.
+    fn are_enough(&self) -> bool {
+        self.whole.load(Ordering::Relaxed) > 15 && self.expired.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -347,13 +317,15 @@ fn nobody_is_disturbed() {
     }
     let stop = AtomicBool::new(false);
     let (mut commits, mut rounds) = (4_u32, 0_u32);
-    let reads = std::thread::scope(|scope| {
-        let (world, stop) = (&world, &stop);
-        let readers: Vec<_> = (0..3).map(|reader| scope.spawn(move || Reads::of_one(world, reader, stop))).collect();
-        let told = Stop(stop);
-        // However slow it is: all of it at least twice.
-        let end = Instant::now() + Duration::from_secs(if is_long() { 120 } else { 4 });
-        while Instant::now() < end || rounds < 12 {
+    let reads = Reads::default();
+    std::thread::scope(|scope| {
+        let (world, stop, reads) = (&world, &stop, &reads);
+        let readers: Vec<_> = (0..3).map(|reader| scope.spawn(move || reads.count(world, reader, stop))).collect();
+        let _told = Stop(stop);
+        // All of it at least twice, and until enough was read.
+        let wanted = if is_long() { 400 } else { 12 };
+        while rounds < wanted || !reads.are_enough() {
+            assert!(rounds < 100 * wanted, "{commits} commits, {reads:?}");
             assert!(!readers.iter().any(std::thread::ScopedJoinHandle::is_finished), "a reader failed");
             world.write("counter", format!("{commits}"));
             world.write(format!("d{}/new-{commits}", commits % 9), vec![b'x'; 3000]);
@@ -366,12 +338,8 @@ fn nobody_is_disturbed() {
             keep_house(world, rounds);
             rounds += 1;
         }
-        drop(told);
-        let add = |sum: Reads, one: Reads| Reads { whole: sum.whole + one.whole, expired: sum.expired + one.expired };
-        readers.into_iter().map(|reader| reader.join().expect("no reader failed")).fold(Reads::default(), add)
     });
     println!("{commits} commits, {rounds} rounds, {reads:?}");
-    assert!(reads.whole > 15 && reads.expired > 0, "{commits} commits, {reads:?}");
     assert_eq!(world.json(&["log"]).len(), commits as usize);
     world.ok(&["fsck"]);
 }
@@ -387,13 +355,18 @@ fn status_beside_a_restore_and_after_one() {
         world.commit();
     }
     let (mut beside, mut after) = (0, 0);
-    for round in 0..20 {
+    for round in 0.. {
+        if round >= 20 && beside > 2 && after > 2 {
+            break;
+        }
+        assert!(round < 1000, "{beside} beside, {after} after");
         let rev = if round % 2 == 0 { "HEAD~1" } else { "HEAD" };
         let mut holder = Holder::start(&world, &["restore", rev, "--force"]);
-        while !world.path(".filesync/journal").exists() && holder.0.try_wait().expect("it can be asked").is_none() {
+        while !world.path(".filesync/journal").exists() && holder.child().try_wait().expect("it can be asked").is_none()
+        {
             std::thread::yield_now();
         }
-        if holder.stop() && world.path(".filesync/journal").exists() {
+        if stop(holder.child()) && world.path(".filesync/journal").exists() {
             let ran = world.sane(&["status"]);
             assert_eq!(ran.status, Some(0), "{ran:?}");
             assert!(ran.err.contains("a restore is under way"), "{ran:?}");
@@ -411,5 +384,4 @@ fn status_beside_a_restore_and_after_one() {
         }
     }
     println!("{beside} beside, {after} after");
-    assert!(beside > 2 && after > 2, "{beside} beside, {after} after");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use filesync_tests::world::{TempDir, World, is_root, program, skipped};
+use filesync_tests::world::{TempDir, World, is_root, noise, program, skipped};
 
 /// Something mounted, until dropped.
 pub struct Mount(pub PathBuf, #[expect(dead_code, reason = "held until the mount is gone")] TempDir);
@@ -49,12 +49,6 @@ impl Drop for Mount {
         let unmounted = Command::new("umount").arg("--lazy").arg(&self.0).status();
         drop(unmounted);
     }
-}
-
-pub fn noise(seed: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 #[test]

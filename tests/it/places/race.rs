@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use filesync_tests::process::{Stop, tick};
 use filesync_tests::world::World;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ fn a_change_that_keeps_size_and_mtime() {
                 // Long before the commit, so that the cache may trust it.
                 world.write("f", bytes);
                 set_mtime(&path, 1_000_000_000, 5);
-                std::thread::sleep(std::time::Duration::from_millis(30));
+                tick();
                 world.commit();
             } else {
                 std::fs::write(&path, bytes).expect("it can be written");
@@ -79,8 +80,12 @@ fn a_file_that_changes_all_the_time() {
     world.write("busy", version(0));
     world.commit();
     let stop = AtomicBool::new(false);
-    let mut committed = 0;
+    // How often it was written, commits that had a version of it, those that were refused, and how many of both it was
+    // written beside.
+    let written = AtomicUsize::new(0);
+    let (mut committed, mut refused, mut met) = (0, 0, 0);
     std::thread::scope(|scope| {
+        let _told = Stop(&stop);
         scope.spawn(|| {
             let file = File::options().write(true).open(world.path("busy")).expect("it can be opened");
             let mut number = 0_u8;
@@ -91,13 +96,17 @@ fn a_file_that_changes_all_the_time() {
                 file.write_all_at(&bytes[..LEN / 2], 0).expect("it can be written");
                 file.set_len(LEN as u64 / 2).expect("it can shrink");
                 file.write_all_at(&bytes[LEN / 2..], LEN as u64 / 2).expect("it can be written");
+                written.fetch_add(1, Ordering::Relaxed);
                 if number.is_multiple_of(4) {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             }
         });
-        for _ in 0..8 {
+        while met < 8 || committed == 0 || refused == 0 {
+            assert!(committed + refused < 400, "{committed} were committed, {refused} refused, {met} met a change");
+            let before = written.load(Ordering::Relaxed);
             let output = world.run(&["commit", "--allow-empty"]);
+            met += usize::from(written.load(Ordering::Relaxed) > before);
             match output.status.code() {
                 Some(0) => {
                     committed += 1;
@@ -106,6 +115,7 @@ fn a_file_that_changes_all_the_time() {
                     assert!(whole && [LEN / 2, LEN].contains(&bytes.len()), "a mixture of {} bytes", bytes.len());
                 }
                 status => {
+                    refused += 1;
                     let err = String::from_utf8_lossy(&output.stderr);
                     assert!(status == Some(1) && err.contains("busy: it changes while it is read"), "{err}");
                     // The rest is committed with --partial.
@@ -114,9 +124,8 @@ fn a_file_that_changes_all_the_time() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
-    println!("{committed} of 8 commits had a version of the file");
+    println!("{committed} commits had a version of the file, {refused} were refused, {met} met a change");
     world.ok(&["commit", "--allow-empty"]);
     assert_eq!(world.cat("busy"), std::fs::read(world.path("busy")).expect("it can be read"));
     world.ok(&["fsck"]);
@@ -136,23 +145,29 @@ fn files_that_come_and_go() {
         world.write(format!("stay/{name}"), format!("{name}"));
     }
     let stop = AtomicBool::new(false);
+    let turns = AtomicUsize::new(0);
+    let (mut committed, mut met) = (0, 0);
     std::thread::scope(|scope| {
+        let _told = Stop(&stop);
         scope.spawn(|| {
-            let mut number = 0;
             while !stop.load(Ordering::Relaxed) {
-                number += 1;
+                let number = 1 + turns.fetch_add(1, Ordering::Relaxed);
                 world.write(format!("stay/brief-{}", number % 7), "brief");
                 world.write(format!("dir-{}/sub/x", number % 5), "x");
                 drop(std::fs::remove_file(world.path(format!("stay/brief-{}", (number + 3) % 7))));
                 drop(std::fs::remove_dir_all(world.path(format!("dir-{}", (number + 2) % 5))));
             }
         });
-        for _ in 0..8 {
+        // Each time a file has come and one has gone, at least.
+        while met < 8 {
+            assert!(committed < 400, "only {met} of {committed} commits met a change");
+            let before = turns.load(Ordering::Relaxed);
             world.ok(&["commit"]);
+            met += usize::from(turns.load(Ordering::Relaxed) > before + 7);
+            committed += 1;
             world.ok(&["status"]);
             assert!(world.ok(&["ls", "HEAD:stay"]).lines().count() >= 200);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     world.ok(&["commit", "--allow-empty"]);
     assert_eq!(world.changes(), Vec::<String>::new());

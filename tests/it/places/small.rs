@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
 use std::path::Path;
 
 use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::{TempDir, World, rot};
+use filesync_tests::process::address;
+use filesync_tests::world::{TempDir, World, noise, rot};
 
-use super::limits::{Mount, limited, noise};
+use super::limits::{Mount, limited};
 use crate::cli::json::commands;
 
 /// What 256 MiB of memory are, as a limit of the system: all that the process may write to, its threads' stacks
@@ -148,8 +148,7 @@ fn every_command_of_a_cluster(small: &Small<'_>) {
     for name in 0..4000 {
         one.write(format!("d{}/{name}", name % 80), format!("{name}"));
     }
-    let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let address = socket.expect("there are ports").to_string();
+    let address = address();
     one.write("large", noise(9, 20 << 20));
     small.run(one, &["commit", "-m", "for others"]);
     let _served = Served(one);
@@ -232,7 +231,7 @@ fn a_restore_on_a_full_disk() {
     write(".filesyncignore", b"filler\n");
     for (round, message) in [(1, "first"), (9, "second")] {
         for name in 0..6_u8 {
-            write(&format!("dir/{name}"), &noise(round + name, 1 << 20));
+            write(&format!("dir/{name}"), &noise((round + name).into(), 1 << 20));
         }
         write("small", &[round]);
         mount.ok(&["commit", "-m", message]);
@@ -343,13 +342,13 @@ fn a_repair_on_a_full_disk() {
     mount.ok(&["init"]);
     let at = |name: &str| mount.0.join(name);
     std::fs::write(at(".filesyncignore"), "filler\n").expect("there is room");
-    for name in 0..3_u8 {
+    for name in 0..3 {
         std::fs::write(at(&name.to_string()), noise(name, 2 << 20)).expect("there is room");
     }
     mount.ok(&["commit"]);
     let tree = read_tree(&mount.0);
     rot(&mount.0, "1");
-    let cat = |name: u8| mount.run(&["cat", &format!("HEAD:{name}")]);
+    let cat = |name: u64| mount.run(&["cat", &format!("HEAD:{name}")]);
     for room in [0, 1 << 20] {
         // Again with what the first attempt left of the room.
         for attempt in 0..2 {

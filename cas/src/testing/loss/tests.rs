@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
-use crate::testing::{Fault, FaultVfs, Plan, Rng, Scope, was_killed};
+use crate::testing::{Fault, FaultVfs, Plan, Rng, Scope, seeds, was_killed};
 use crate::vfs::{RealVfs, read_to_end, refused, temp_name, write_all_at};
 
 fn p(path: &str) -> &Path {
@@ -80,7 +80,7 @@ fn random_call(vfs: &dyn Vfs, rng: &mut Rng) -> String {
 
 #[test]
 fn the_model_behaves_as_the_kernel_does() {
-    for seed in 0..60 {
+    for seed in seeds(0, 60, 3_000) {
         let dir = std::env::temp_dir().join(temp_name().unwrap());
         std::fs::create_dir(&dir).unwrap();
         let (real, model) = (RealVfs::open(&dir).unwrap(), LossVfs::new());
@@ -97,7 +97,7 @@ fn the_model_behaves_as_the_kernel_does() {
 /// No choice may lose what was synced, make a circle of directories, or differ between two runs of one seed.
 #[test]
 fn random_losses_are_sound_and_repeatable() {
-    for seed in 0..200 {
+    for seed in seeds(0, 200, 10_000) {
         let vfs = LossVfs::new();
         let mut rng = Rng::new(seed);
         for _ in 0..60 {
@@ -205,7 +205,7 @@ fn half_of_a_rename_is_seen_between_two_directories_only() {
     vfs.rename(p("a/sub"), p("b/sub"), Rename::Replace).unwrap();
     vfs.rename(p("g"), p("h"), Rename::Replace).unwrap();
     let (mut files, mut dirs, mut within) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for seed in 0..200 {
+    for seed in seeds(0, 200, 10_000) {
         let left = vfs.crash(&Loss::Random(seed));
         let there = |path| left.stat(p(path)).is_ok();
         files.insert((there("a/f"), there("b/f")));

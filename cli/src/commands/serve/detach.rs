@@ -33,9 +33,9 @@ pub fn run(args: &ServeArgs, root: &Path, context: &mut Context) -> Result<Exit,
             return Err(last_words(&mut log, begin, status, &path));
         }
         let hello = Daemon::find(&root)?.and_then(|daemon| daemon.hello());
-        if hello.is_some_and(|hello| hello.pid == child.id()) {
-            // Where it answers HTTP it tells in its log: a port may have been the system's choice.
-            show(&root, child.id(), None, context).map_err(Failure::Output)?;
+        if let Some(hello) = hello.filter(|hello| hello.pid == child.id()) {
+            // A port may have been the system's choice.
+            show(&root, hello.pid, hello.http, context).map_err(Failure::Output)?;
             return Ok(Exit::Done);
         }
         if signals::received().is_some() {

@@ -5,7 +5,7 @@ use super::*;
 use crate::command::{Command, Publish, Receipts, Refusal};
 use crate::error::{HandleError, ProposeError, ReadError};
 use crate::ids::{NodeId, PeerKey};
-use crate::log::TryStatus;
+use crate::log::{Reason, TryStatus};
 use crate::network::{Sender, tests as messages};
 use crate::state::State;
 use crate::testing::{self, Cluster, PATIENCE, Settings, main_ref};
@@ -44,7 +44,7 @@ fn who_stands_back_is_relieved() {
     run(async {
         let mut cluster = Cluster::start(Settings::default(), 3, 3).await;
         let old = cluster.leader().await;
-        old.stand_back(true);
+        old.stand_back(Reason::Unable, true);
         assert!(old.leading().is_none() && old.leader().is_none());
         let within = Duration::from_secs(1);
         assert!(matches!(old.read_index(within).await, Err(ReadError::NotLeader { .. })));
@@ -61,8 +61,8 @@ fn who_stands_back_is_relieved() {
         let third = cluster.leader().await;
         assert!(third.node() != old.node() && third.node() != gone);
         // Nobody else can.
-        old.stand_back(false);
-        third.stand_back(true);
+        old.stand_back(Reason::Unable, false);
+        third.stand_back(Reason::Unable, true);
         assert_published(&cluster.publish(NodeId(1), main_ref(Some(id(2)), id(3))).await);
         assert_eq!(cluster.leader().await.node(), old.node());
     });
@@ -100,14 +100,15 @@ fn what_a_leader_says_of_a_try() {
         // Given up before it was proposed.
         drop(of);
         assert_eq!(leader.try_status(id_of, PATIENCE).await, Ok(TryStatus::Unknown));
-        assert_eq!(leader.released(&[id_of]), Ok(vec![false]), "not by the log");
+        assert!(!leader.read(|state| state.is_decided(id_of)), "not by the log");
         let of = leader.begin_try(NodeId(1)).expect("it leads");
         let id_of = of.id;
         assert_published(&leader.publish(of, 1, main_ref(None, id(1)), [NodeId(1)].into(), PATIENCE).await);
         assert_eq!(leader.try_status(id_of, PATIENCE).await, Ok(TryStatus::Decided));
         // Others let go by what is on disk.
-        assert_eq!(leader.released(&[id_of]), Ok(vec![true]));
-        assert_eq!(leader.flushed(), leader.watch_applied().borrow().map(|at| at.index));
+        assert!(leader.read(|state| state.is_decided(id_of)));
+        let flushed = leader.flush().expect("it can be flushed");
+        assert_eq!(flushed, leader.watch_applied().borrow().map(|at| at.index));
         // Its memory is gone; the log's is not.
         drop(leader);
         cluster.crash(NodeId(1)).await;
@@ -137,7 +138,7 @@ fn strangers_and_wrong_addresses() {
     run(async {
         let cluster = Cluster::start(Settings::default(), 3, 3).await;
         let log = &cluster.nodes[&NodeId(2)];
-        let sender = Sender { key: PeerKey([66; 32]), is_vouched_for: false };
+        let sender = Sender { key: PeerKey([66; 32]), known_as: None };
         for garbage in [&b""[..], b"\x01", b"\x02abc", &[0xff; 100]] {
             assert!(matches!(log.handle(sender, garbage).await, Err(HandleError::Malformed(_))));
         }
@@ -147,8 +148,17 @@ fn strangers_and_wrong_addresses() {
         assert_eq!(log.handle(sender, &message).await, Err(HandleError::Misdirected));
         let message = messages::vote_message(NodeId(9), NodeId(2), 1_000_000);
         assert_eq!(log.handle(sender, &message).await, Err(HandleError::Stranger(NodeId(9))));
+        let known_as = |node| Sender { known_as: Some(NodeId(node)), ..sender };
+        assert_eq!(log.handle(known_as(8), &message).await, Err(HandleError::Stranger(NodeId(9))), "it is number 8");
+        assert!(log.handle(known_as(9), &message).await.is_ok(), "later than this log knows");
+        let message = messages::vote_message(NodeId(1), NodeId(2), 1_000_000);
+        assert_eq!(
+            log.handle(known_as(1), &message).await,
+            Err(HandleError::Stranger(NodeId(1))),
+            "the log knows better"
+        );
         // A member, but in another's name.
-        let sender = Sender { key: testing::key(NodeId(1)), is_vouched_for: false };
+        let sender = Sender { key: testing::key(NodeId(1)), known_as: None };
         let message = messages::forged_message(NodeId(1), NodeId(2), NodeId(3));
         assert_eq!(log.handle(sender, &message).await, Err(HandleError::Stranger(NodeId(3))));
         cluster.assert_same().await;
@@ -159,7 +169,7 @@ fn strangers_and_wrong_addresses() {
 fn a_state_that_cannot_be_read_is_refused_and_ends_nothing() {
     run(async {
         let mut cluster = Cluster::start(Settings::default(), 3, 3).await;
-        let sender = Sender { key: testing::key(NodeId(1)), is_vouched_for: false };
+        let sender = Sender { key: testing::key(NodeId(1)), known_as: None };
         let message = messages::empty_state_message(NodeId(1), NodeId(2), 1_000);
         let answer = cluster.nodes[&NodeId(2)].handle(sender, &message).await.expect("it is a message");
         assert!(messages::is_failed(&answer));

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bugs::Bug;
+use filesync_cas::testing::{given_seed, is_long};
 use record::Told;
 use world::World;
 
@@ -114,10 +115,6 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<BTreeMap<&'static str, u64>, u
     }
 }
 
-fn given_seed() -> Option<u64> {
-    std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok())
-}
-
 /// Fails with how it came about; the seed does the same again.
 #[track_caller]
 fn assert_holds(seed: u64) {
@@ -131,7 +128,7 @@ fn assert_holds(seed: u64) {
 fn all_promises_hold_in_every_world() {
     let seeds = match given_seed() {
         Some(seed) => return assert_holds(seed),
-        None if std::env::var_os("FILESYNC_LONG").is_some() => 0..100_000,
+        None if is_long() => 0..100_000,
         None => 0..200,
     };
     println!("seeds {seeds:?}");

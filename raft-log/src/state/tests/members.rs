@@ -114,7 +114,7 @@ fn a_removed_member_leaves_its_number_and_takes_its_invites() {
     let invite = Invite { key: issued, role: Role::Reader, uses: 1, expires: None, by: NodeId(4) };
     assert_eq!(world.apply(Command::Invite(invite)), Outcome::Done);
     assert_eq!(
-        world.apply(Command::Remove { node: NodeId(4), by: NodeId(4) }),
+        world.apply(Command::Remove { node: NodeId(1), by: NodeId(4) }),
         refused(Refusal::NotAllowed(NodeId(4)))
     );
     assert_eq!(world.apply(Command::Remove { node: NodeId(3), by: NodeId(1) }), refused(Refusal::IsVoter(NodeId(3))));

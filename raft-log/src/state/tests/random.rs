@@ -1,5 +1,7 @@
 //! Random commands, sensible and not, against a model that is as plain as can be.
 
+use filesync_cas::testing::{is_long, seeds};
+
 use super::*;
 use crate::testing::Numbers;
 
@@ -120,9 +122,8 @@ fn check(state: &State) {
 
 #[test]
 fn random_commands_keep_every_rule() {
-    let (seeds, steps) = if filesync_cas::testing::is_long() { (2_000, 2_000) } else { (40, 300) };
-    for seed in 0..seeds {
-        println!("seed {seed}");
+    let steps = if is_long() { 2_000 } else { 300 };
+    for seed in seeds(0, 40, 2_000) {
         run(seed, steps);
     }
 }

@@ -143,7 +143,7 @@ impl Run<'_> {
         if is_main {
             self.result.published = apart(core.repo.node_source(), sending.new, sending.expected)?.0;
         }
-        if let Some(log) = core.log.get() {
+        if let Some(log) = core.followed_log() {
             let at = filesync_raft_log::ids::LogIndex(index);
             drop(core.wait(log.wait_applied(at, self.request.timeout))?);
             return follow::bring_here(core, log);
@@ -190,7 +190,7 @@ fn ref_name(name: &str) -> Result<RefName, Error> {
 }
 
 fn refused(cause: &str) -> Error {
-    Error::new(ErrorKind::Failed, format!("cannot publish: {cause}"))
+    Error::new(ErrorKind::Refused, format!("cannot publish: {cause}"))
 }
 
 fn unknown(cause: &str) -> Error {

@@ -53,10 +53,7 @@ fn asked_to_hold(node: &Node) -> Answer {
 
 /// Two voters, so that nothing is published without the second.
 fn pair() -> (Dir, Node, Dir, Node) {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let other = join(invite(&one, Role::Candidate), "two");
     let two = serve(&other.0.join("repo"));
     let request = PeersRequest::Promote { node: "two".to_owned(), even: true };
@@ -192,10 +189,7 @@ fn what_was_collected_is_not_lost() {
 /// What is in no other copy and not in the working copy either, a member gets from the voters.
 #[test]
 fn a_member_repairs_from_the_voters() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let other = join(invite(&one, Role::Reader), "two");
     let path = other.0.join("repo");
     damage(&path);

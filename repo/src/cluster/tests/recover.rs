@@ -8,10 +8,7 @@ use crate::cluster::recover::recover;
 
 /// Three voters; the last two with their directories.
 fn three() -> (Dir, Node, Vec<(Dir, Node)>) {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (dir, one) = published();
     let others = ["two", "three"].map(|name| {
         let dir = join(invite(&one, Role::Candidate), name);
         let node = serve(&dir.0.join("repo"));

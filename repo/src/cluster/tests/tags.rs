@@ -59,10 +59,7 @@ fn who_is_late_with_a_tag_is_told() {
 
 #[test]
 fn a_tag_waits_for_its_commit() {
-    let dir = founded();
-    commit(&open(&dir.0));
-    let one = serve(&dir.0);
-    sync_now(&one);
+    let (_dir, one) = published();
     let two = join(invite(&one, Role::Writer), "two");
     let other = two.0.join("repo");
     two.write("repo/more", "2");

@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use filesync_cas::testing::{Fault, FaultVfs, Plan, Rng, Scope};
+use filesync_cas::testing::{Fault, FaultVfs, Plan, Rng, Scope, seeds};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
 
@@ -28,8 +28,7 @@ fn check(fixture: &Fixture, tree: TreeLink, expected: &Model) {
 #[test]
 fn random_trees_come_back() {
     let mut fixture = Fixture::new();
-    for seed in 0..6 {
-        println!("seed {seed}");
+    for seed in seeds(0, 6, 200) {
         let tree = random(&mut Rng::new(seed), 300);
         let (_, link) = fixture.commit(&tree);
         fixture.threads = 1 + usize::try_from(seed % 3).unwrap();

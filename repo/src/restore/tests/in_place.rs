@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use filesync_cas::testing::Rng;
+use filesync_cas::testing::{Rng, seeds};
 use filesync_merkle::{CommitId, RepoPath, TreeLink};
 
 use crate::request::{PlannedStep, RestoreResult};
@@ -238,8 +238,7 @@ fn the_stat_cache_knows_what_was_restored() {
 
 #[test]
 fn random_states_become_the_target() {
-    for seed in 0..12 {
-        println!("seed {seed}");
+    for seed in seeds(0, 12, 400) {
         let mut rng = Rng::new(seed);
         let (head, target, disk) = (random(&mut rng, 80), random(&mut rng, 80), random(&mut rng, 80));
         let (mut fixture, to) = setup(&head, &target);

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use filesync_cas::testing::{Fault, FaultVfs, Plan as Faults, Rng, Scope};
+use filesync_cas::testing::{Fault, FaultVfs, Plan as Faults, Rng, Scope, is_long, seeds};
 use filesync_cas::vfs::{FileKind, FileStat, Open, Rename, TEMP_PREFIX, Vfs, VfsFile};
 use filesync_merkle::RepoPath;
 
@@ -649,7 +649,7 @@ fn nothing_is_lost_at_any_two_calls() {
     let write = || Act::Write("n".to_owned(), mine(1));
     let replace = || Act::Replace("n".to_owned(), mine(1));
     let (mut crashes, mut kept) = (0, 0);
-    let stride = if filesync_cas::testing::is_long() { 1 } else { 2 };
+    let stride = if is_long() { 1 } else { 2 };
     for (commits, act) in [([with.clone(), without], write()), ([with, old], replace())] {
         for before in 1..24 {
             for kill in (1 + before % stride..20).step_by(usize::try_from(stride).unwrap()) {
@@ -669,21 +669,17 @@ const REGRESSIONS: &[u64] = &[];
 
 #[test]
 fn nothing_is_lost() {
-    let long = filesync_cas::testing::is_long();
-    let first = std::env::var("FILESYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let count = if long { 20_000 } else { 150 };
-    println!("seeds from {first}, and of old");
-    let seeds: Vec<u64> = REGRESSIONS.iter().copied().chain(first..first + count).collect();
+    let seeds = Mutex::new(REGRESSIONS.iter().copied().chain(seeds(1, 150, 20_000)));
+    let next = || lock(&seeds).next();
     let sum = Mutex::new(Seen::default());
     std::thread::scope(|scope| {
-        for part in 0..2 {
-            let (seeds, sum) = (&seeds, &sum);
-            scope.spawn(move || {
-                for &seed in seeds.iter().skip(part).step_by(2) {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for seed in std::iter::from_fn(next) {
                     let case = Case::new(seed);
                     match check(&case) {
                         Ok(seen) => {
-                            let mut sum = lock(sum);
+                            let mut sum = lock(&sum);
                             sum.kept_before += seen.kept_before;
                             sum.kept_meanwhile += seen.kept_meanwhile;
                             sum.copies += seen.copies;

@@ -3,7 +3,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use filesync_cas::testing::Rng;
@@ -198,16 +198,17 @@ fn swapped_directories_lead_nowhere() {
     outside.file("s/precious", b"precious");
     outside.file("s/f01", b"precious too");
     let before = read_dir(outside.root());
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let swapper = {
-        let (stop, root, outside) = (Arc::clone(&stop), fixture.dir.root().to_owned(), outside.root().to_owned());
+        let (stop, swaps) = (Arc::clone(&stop), Arc::clone(&swaps));
+        let (root, outside) = (fixture.dir.root().to_owned(), outside.root().to_owned());
         std::thread::spawn(move || {
-            let mut swaps = 0;
             while !stop.load(Ordering::Relaxed) {
                 // The directory away, a link to elsewhere in its place, and back.
                 if fs::rename(root.join("d"), root.join("aside")).is_ok() {
                     // Restore may make a new one meanwhile, and fill it, at any moment.
-                    swaps += u32::from(std::os::unix::fs::symlink(&outside, root.join("d")).is_ok());
+                    let is_swapped = std::os::unix::fs::symlink(&outside, root.join("d")).is_ok();
+                    swaps.fetch_add(u32::from(is_swapped), Ordering::Relaxed);
                     std::thread::yield_now();
                     loop {
                         let _ = fs::remove_file(root.join("d"));
@@ -219,22 +220,22 @@ fn swapped_directories_lead_nowhere() {
                 }
                 std::thread::sleep(std::time::Duration::from_micros(300));
             }
-            swaps
         })
     };
-    let mut restores = 0;
-    for round in 0..60 {
+    let (mut restores, mut round) = (0, 0);
+    while round < 60 || swaps.load(Ordering::Relaxed) <= 20 || restores == 0 {
+        assert!(round < 1_200, "only {swaps:?} swaps, and {restores} restores in {round} rounds");
         let to = commits[round % 2];
         let ctx = fixture.ctx();
         // Whatever comes of it: nothing outside is touched.
         restores += usize::from(plan(&ctx, to.0, to.1, &[], FORCE).and_then(|plan| apply(&ctx, &plan)).is_ok());
         let _ = fs::remove_file(fixture.dir.path(".filesync/journal"));
+        round += 1;
     }
     stop.store(true, Ordering::Relaxed);
-    let swaps = swapper.join().unwrap();
+    swapper.join().unwrap();
+    println!("{swaps:?} swaps, {restores} restores in {round} rounds");
     assert_eq!(read_dir(outside.root()), before);
-    assert!(swaps > 20, "only {swaps} swaps");
-    assert!(restores > 0);
 }
 
 #[test]

@@ -3,12 +3,12 @@
 
 use std::fs::{self, Permissions, set_permissions};
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use filesync_cas::testing::Rng;
+use filesync_tests::process::address;
 use filesync_tests::world::{PLAIN_USER, World, is_root};
 use rustix::fs::XattrFlags;
 
@@ -161,11 +161,6 @@ impl Drop for Served<'_> {
     fn drop(&mut self) {
         drop(self.0.run(&["stop"]));
     }
-}
-
-/// An address that is free at the moment.
-pub fn address() -> String {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("there are ports").to_string()
 }
 
 /// Nothing was ever committed. Members of every role come all the same.

@@ -30,14 +30,24 @@ pub enum Bug {
     LearnerCounted,
     /// A publish between the check of those who are to vote and their vote does not need them.
     IntentUnbound,
-    /// What is held is attested by a state that a crash forgets.
-    AttestedUnflushed,
+    /// What has been applied is attested, whether it is held or not.
+    AttestedUnheld,
     /// A collection goes by a state without refs, after a start.
     CollectedWithoutRefs,
     /// That there were too few receipts is recorded as what became of the publish.
     WantRecorded,
     /// A publish that is proposed again is decided anew.
     AppliedTwice,
+    /// A collection removes what somebody has claimed.
+    ClaimIgnored,
+    /// A leader says of a try that is open that it will never be in the log.
+    OpenDenied,
+    /// A ref moves wherever it stands.
+    NotCompared,
+    /// The state depends on who applies an entry, not on the entry alone.
+    OwnClock,
+    /// Voters come into force of whom nobody knows what they hold.
+    ReadyUnchecked,
 }
 
 impl Bug {
@@ -64,9 +74,12 @@ impl Bug {
                 Settings { crashes: 60, power_cuts: 1_000, collections: 300, snapshot_after: 8, ..settings }
             }
             Some(Self::LearnerCounted) => Settings { nodes: 5, voters: 3, ..settings },
-            Some(Self::IntentUnbound | Self::AttestedUnflushed) => {
+            Some(Self::IntentUnbound) => {
                 Settings { nodes: 5, is_changing: true, crashes: 40, power_cuts: 1_000, ..settings }
             }
+            Some(Self::ClaimIgnored) => Settings { collections: 900, ..settings },
+            Some(Self::OpenDenied) => Settings { slow: 500, collections: 500, ..settings },
+            Some(Self::ReadyUnchecked) => Settings { nodes: 5, is_changing: true, cuts: 25, pause: 200, ..settings },
             Some(Self::OlderReceiptTaken) => Settings { slow: 500, cuts: 25, pause: 200, ..settings },
             _ => settings,
         }
@@ -142,8 +155,8 @@ fn a_publish_between_the_check_and_the_change() {
 }
 
 #[test]
-fn what_is_live_by_a_state_that_a_crash_forgets() {
-    assert_caught(Bug::AttestedUnflushed, &[Held, Kept]);
+fn what_is_applied_and_not_held() {
+    assert_caught(Bug::AttestedUnheld, &[Held, Kept]);
 }
 
 #[test]
@@ -159,4 +172,29 @@ fn a_want_of_receipts_that_is_recorded() {
 #[test]
 fn a_retry_that_is_decided_anew() {
     assert_caught(Bug::AppliedTwice, &[Once]);
+}
+
+#[test]
+fn a_collection_that_ignores_claims() {
+    assert_caught(Bug::ClaimIgnored, &[Held, Kept]);
+}
+
+#[test]
+fn a_try_that_is_open_and_denied() {
+    assert_caught(Bug::OpenDenied, &[Held, Kept]);
+}
+
+#[test]
+fn a_ref_that_moves_from_wherever_it_stands() {
+    assert_caught(Bug::NotCompared, &[OneOrder, Once]);
+}
+
+#[test]
+fn a_state_machine_with_a_clock_of_its_own() {
+    assert_caught(Bug::OwnClock, &[OneOrder]);
+}
+
+#[test]
+fn voters_that_nobody_asked() {
+    assert_caught(Bug::ReadyUnchecked, &[Held, Kept]);
 }

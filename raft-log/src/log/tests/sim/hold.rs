@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::bugs::Bug;
 use super::millis;
+use super::node::follow;
 use super::world::{Life, World};
 use crate::command::TryId;
 use crate::ids::Id;
@@ -46,19 +47,21 @@ async fn sync_later(world: Arc<World>, life: Life, claim: u64) {
 }
 
 /// Lets go what is decided on disk, once everything that is published is held, and what never will be in the log.
-pub async fn release(world: &Arc<World>, life: &Life) {
+pub async fn release(world: &Arc<World>, life: &Life, numbers: &mut Numbers) {
     let Some(pins) = world.store(life, |store| store.pins.keys().copied().collect::<Vec<_>>()) else { return };
     if pins.is_empty() {
         return;
     }
-    let released = match world.bug {
-        Some(Bug::ReleasedUnflushed) => {
-            life.log.read(|state| pins.iter().map(|id| state.is_decided(*id)).collect::<Vec<_>>())
-        }
+    // Both in one look.
+    let (applied, released) = life.log.read(|state| {
+        let released: Vec<_> = pins.iter().map(|id| state.is_decided(*id)).collect();
+        (state.applied.map(|at| at.index), released)
+    });
+    follow(world, life, numbers).await;
+    if world.bug != Some(Bug::ReleasedUnflushed) && released.contains(&true) && life.log.flush().is_err() {
         // It fails with its disk only, and then the node is over.
-        _ => life.log.released(&pins).unwrap_or_default(),
-    };
-    let applied = life.log.read(|state| state.applied.map(|at| at.index));
+        return;
+    }
     if world.store(life, |store| store.held_as_of < applied) != Some(false) {
         return;
     }
@@ -87,5 +90,9 @@ async fn will_never_be(world: &World, life: &Life, id: TryId) -> bool {
         let _turn = leader.desk.lock().await;
         leader.log.try_status(id, ASK).await
     };
-    world.net.travel(of, life.node).await && status == Ok(TryStatus::Unknown)
+    let is_denied = match status {
+        Ok(TryStatus::Open) => world.bug == Some(Bug::OpenDenied),
+        status => status == Ok(TryStatus::Unknown),
+    };
+    world.net.travel(of, life.node).await && is_denied
 }

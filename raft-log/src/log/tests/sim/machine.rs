@@ -9,7 +9,7 @@ use openraft::{EntryPayload, OptionalSend, Snapshot};
 use super::bugs::Bug;
 use super::world::World;
 use crate::command::{Command, Outcome, Publish, Receipts, Refusal};
-use crate::ids::NodeId;
+use crate::ids::{LogIndex, NodeId};
 use crate::state::{Change, Decided, State, majority};
 use crate::store::{Machine, Memory};
 use crate::types::{Entry, LogId, Membership, Reply, SnapshotMeta, StorageError, TypeConfig, position};
@@ -40,6 +40,9 @@ impl RaftStateMachine<TypeConfig> for Watched {
             let change = before(self.world.bug, &self.machine.memory, &mut taken);
             let applied = self.machine.apply([taken]).await?;
             after(self.world.bug, &self.machine.memory, &entry, &applied, change);
+            if self.world.bug == Some(Bug::OwnClock) {
+                self.machine.memory.tamper(|state| state.now.0 += self.node.0);
+            }
             let outcomes: Vec<_> = applied.iter().flat_map(|reply| reply.0.clone()).collect();
             let state = self.machine.memory.read(Clone::clone);
             self.world.applied(self.node, &entry, &outcomes, &state);
@@ -79,20 +82,27 @@ fn publishes(entry: &Entry) -> impl Iterator<Item = &Publish> {
     })
 }
 
+fn commands_mut(entry: &mut Entry) -> &mut [Command] {
+    match &mut entry.payload {
+        EntryPayload::Normal(batch) => batch.commands.as_mut_slice(),
+        _ => &mut [],
+    }
+}
+
+fn publishes_mut(entry: &mut Entry) -> impl Iterator<Item = &mut Publish> {
+    commands_mut(entry).iter_mut().filter_map(|command| match command {
+        Command::Publish(publish) => Some(publish),
+        _ => None,
+    })
+}
+
 fn is_only_publishes(entry: &Entry) -> bool {
     let is_publish = |command: &Command| matches!(command, Command::Publish(_));
     matches!(&entry.payload, EntryPayload::Normal(batch) if batch.commands.iter().all(is_publish))
 }
 
 fn receipts(entry: &mut Entry) -> impl Iterator<Item = &mut Receipts> {
-    let commands = match &mut entry.payload {
-        EntryPayload::Normal(batch) => batch.commands.as_mut_slice(),
-        _ => &mut [],
-    };
-    commands.iter_mut().filter_map(|command| match command {
-        Command::Publish(publish) => publish.receipts.as_mut(),
-        _ => None,
-    })
+    publishes_mut(entry).filter_map(|publish| publish.receipts.as_mut())
 }
 
 /// What a state machine with a mistake does before an entry. Gives back the change of voters that it does not look at.
@@ -114,6 +124,18 @@ fn before(bug: Option<Bug>, memory: &Memory, entry: &mut Entry) -> Option<Change
                 memory.tamper(|state| {
                     state.members.entry(publish.client).and_modify(|row| row.last = None);
                 });
+            }
+        }
+        Bug::NotCompared => {
+            for publish in publishes_mut(entry) {
+                publish.change.expected = memory.read(|state| state.refs.get(&publish.change.name).copied());
+            }
+        }
+        Bug::ReadyUnchecked => {
+            let target = memory.read(|state| state.change.as_ref().map(|change| change.target.clone()));
+            for command in commands_mut(entry) {
+                let Command::Ready(ready) = command else { continue };
+                ready.receipts.extend(target.iter().flatten().map(|node| (*node, LogIndex(u64::MAX))));
             }
         }
         Bug::IntentUnbound if is_only_publishes(entry) => {

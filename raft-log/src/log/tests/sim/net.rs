@@ -162,5 +162,5 @@ impl End {
 }
 
 fn sender(node: NodeId) -> Sender {
-    Sender { key: key(node), is_vouched_for: false }
+    Sender { key: key(node), known_as: Some(node) }
 }

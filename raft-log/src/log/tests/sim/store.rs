@@ -156,9 +156,10 @@ impl Store {
     }
 
     /// Removes what is neither below these roots, nor pinned or claimed. Tells how much that was.
-    pub fn collect(&mut self, roots: &Commits, history: &History) -> u32 {
+    pub fn collect(&mut self, roots: &Commits, history: &History, bug: Option<Bug>) -> u32 {
         let pinned = history.closures(self.pins.values().copied());
-        let live = self.claims.values().fold(roots.with(&pinned), |all, claim| all.with(claim));
+        let claims = self.claims.values().filter(|_| bug != Some(Bug::ClaimIgnored));
+        let live = claims.fold(roots.with(&pinned), |all, claim| all.with(claim));
         let before = self.durable.len() + self.unsynced.len();
         self.durable = self.durable.common(&live);
         self.unsynced = self.unsynced.common(&live);

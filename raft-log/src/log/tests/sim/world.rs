@@ -271,7 +271,7 @@ impl World {
             return;
         }
         of.store.collected = applied;
-        let removed = of.store.collect(roots, &inner.history);
+        let removed = of.store.collect(roots, &inner.history, self.bug);
         if removed > 0 {
             self.record.note(format_args!("{} collects {removed} commits as of {applied:?}", life.node));
             self.record.count("collections");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use openraft::EntryPayload;
 
-use super::{Inner, Life, Node, World};
+use super::{Inner, Node, World};
 use crate::command::{Outcome, Refusal};
 use crate::ids::NodeId;
 use crate::log::tests::sim::oracle::Granted;
@@ -70,19 +70,6 @@ impl World {
             let how = format!("{node} lacks what it gave a receipt for, after {:?}", state.applied);
             self.record.broken(Broken::new(Promise::Kept, how));
         }
-    }
-
-    /// Whether nobody can ever lead again, in the one way that is known: somebody votes by what is committed, and has an entry
-    /// after it, which nobody else has, by which others vote alone. openraft does not let him stand for election, and he does
-    /// not elect who lacks the entry. `docs/simulation.md`, "What it found".
-    pub fn is_stuck(&self) -> bool {
-        let lives = self.lives();
-        let is_shut_out = |life: &Life| {
-            let metrics = life.log.raft.metrics();
-            let is_in_log = metrics.borrow().membership_config.membership().voter_ids().any(|node| node == life.node);
-            !is_in_log && life.log.read(|state| state.is_voter(life.node))
-        };
-        lives.iter().all(|life| life.log.leading().is_none()) && lives.iter().any(is_shut_out)
     }
 
     /// What there is still to wait for, when there are no faults any more.
