@@ -62,6 +62,8 @@ pub struct Roots {
     pub objects: Vec<(Kind, ContentHash)>,
     /// Of these, when they are met, only what is of their own kind is followed.
     pub shallow: HashSet<ContentHash>,
+    /// What may be missing: where the index does not know it, nothing is looked for below it.
+    pub absent: HashSet<ContentHash>,
 }
 
 /// What a collection did.

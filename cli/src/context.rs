@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use filesync_repo::{ClusterAnswer, ClusterRequest, Command, ErrorKind, OpenOptions, Repo, Silent, Target};
+use filesync_repo::{
+    BringRequest, ClusterAnswer, ClusterRequest, Command, ErrorKind, OpenOptions, Repo, Silent, Target,
+};
 
 use crate::args::{Environment, Global, When};
 use crate::error::Failure;
@@ -96,6 +98,22 @@ impl Context {
         let answer = filesync_repo::cluster::carry_out(&self.root()?, request, &self.open_options(), &self.progress);
         self.progress.finish();
         Ok(answer?)
+    }
+
+    /// Has paths brought here that this partial copy does not have (of directories their names only, if that is enough), for who
+    /// has failed for want of them. `false` if it has failed for something else, or nobody could be asked.
+    pub fn bring<T>(
+        &self,
+        outcome: &Result<T, filesync_repo::Error>,
+        rev: Option<&str>,
+        (paths, names_only): (&[Vec<u8>], bool),
+    ) -> Result<bool, Failure> {
+        let is_absent = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Absent);
+        if !is_absent || !filesync_repo::cluster::is_member(&self.root()?) {
+            return Ok(false);
+        }
+        let request = BringRequest { rev: rev.map(str::to_owned), paths: paths.to_vec(), names_only };
+        self.ask_cluster(&ClusterRequest::Bring(request)).map(|_| true)
     }
 
     /// How it is opened.

@@ -116,9 +116,12 @@ fn status_of(kind: ErrorKind) -> u8 {
         ErrorKind::Damage => STATUS_DAMAGE,
         ErrorKind::NoQuorum | ErrorKind::Unknown => STATUS_NO_QUORUM,
         // A request to cancel comes from a signal, and that was looked at before.
-        ErrorKind::Failed | ErrorKind::Busy | ErrorKind::NotFound | ErrorKind::Cancelled | ErrorKind::Refused => {
-            STATUS_FAILED
-        }
+        ErrorKind::Failed
+        | ErrorKind::Busy
+        | ErrorKind::NotFound
+        | ErrorKind::Absent
+        | ErrorKind::Cancelled
+        | ErrorKind::Refused => STATUS_FAILED,
     }
 }
 
@@ -194,6 +197,7 @@ mod tests {
             (ErrorKind::Usage, 2),
             (ErrorKind::Busy, 1),
             (ErrorKind::NotFound, 1),
+            (ErrorKind::Absent, 1),
             (ErrorKind::Cancelled, 1),
             (ErrorKind::Damage, 5),
             (ErrorKind::NoQuorum, 4),

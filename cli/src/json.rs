@@ -166,7 +166,30 @@ pub struct Status {
     conflicts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conflicts_bytes: Option<Vec<Option<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<Partial>,
     clean: bool,
+}
+
+#[derive(Serialize)]
+struct Partial {
+    paths: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_bytes: Option<Vec<Option<String>>>,
+    absent_files: u64,
+    absent_bytes: u64,
+    outside: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside_bytes: Option<Vec<Option<String>>>,
+}
+
+impl Partial {
+    fn new(partial: &repo::Partial) -> Self {
+        let (paths, paths_bytes) = names(&partial.paths);
+        let (outside, outside_bytes) = names(&partial.outside);
+        let (absent_files, absent_bytes) = (partial.absent_files, partial.absent_bytes);
+        Self { paths, paths_bytes, absent_files, absent_bytes, outside, outside_bytes }
+    }
 }
 
 impl Status {
@@ -182,6 +205,7 @@ impl Status {
             changes: result.changes.iter().map(Change::new).collect(),
             conflicts,
             conflicts_bytes,
+            partial: result.partial.as_ref().map(Partial::new),
             clean: result.is_clean(),
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::entry::{Entry, TreeLink};
 use crate::error::WalkError;
+use crate::parts::{Follow, Parts, Way};
 use crate::path::{Name, RepoPath};
 use crate::read::Cursor;
 use crate::source::NodeSource;
@@ -27,6 +28,9 @@ pub struct Change {
 pub struct Diff<'s> {
     source: &'s dyn NodeSource,
     levels: Vec<Level<'s>>,
+    /// Of each level, where it stands on the way to the parts that are compared; none within them.
+    ways: Vec<Option<Way>>,
+    parts: &'s Parts,
     /// The directory that the last of the levels compares.
     path: RepoPath,
     with_directories: bool,
@@ -44,10 +48,13 @@ pub(crate) struct Level<'s> {
 /// What two sides say of one name.
 pub(crate) type Pair = (Option<(Name, Entry)>, Option<(Name, Entry)>);
 
+static WHOLE: Parts = Parts::whole();
+
 /// Compares two trees; `None` is the empty tree.
 pub fn diff<'s>(source: &'s dyn NodeSource, old: Option<TreeLink>, new: Option<TreeLink>) -> Diff<'s> {
-    let (path, levels) = (RepoPath::root(), Vec::new());
-    let mut diff = Diff { source, levels, path, with_directories: false, with_mtimes: false, entered: false };
+    let (path, levels, ways) = (RepoPath::root(), Vec::new(), vec![None]);
+    let (with_directories, with_mtimes, entered) = (false, false, false);
+    let mut diff = Diff { source, levels, ways, parts: &WHOLE, path, with_directories, with_mtimes, entered };
     if old.map(|link| link.id) != new.map(|link| link.id) {
         diff.levels.push(Level::open(source, old, new));
     }
@@ -70,6 +77,14 @@ impl<'s> Diff<'s> {
         self
     }
 
+    /// Compares parts only; `way` is where on the way to them the two trees stand, none if within one. What is no part is
+    /// neither reported nor read.
+    #[must_use]
+    pub fn within(mut self, parts: &'s Parts, way: Option<Way>) -> Self {
+        (self.parts, self.ways) = (parts, vec![way]);
+        self
+    }
+
     /// Leaves out what is below the directory that the last call of `next` reported.
     pub fn prune(&mut self) {
         if std::mem::take(&mut self.entered) {
@@ -79,11 +94,18 @@ impl<'s> Diff<'s> {
 
     fn leave(&mut self) {
         self.levels.pop();
+        self.ways.pop();
         self.path.pop();
     }
 
     /// Goes into directories that differ; whether it did.
-    fn enter(&mut self, name: &Name, old: Option<&Entry>, new: Option<&Entry>) -> Result<bool, WalkError> {
+    fn enter(
+        &mut self,
+        name: &Name,
+        way: Option<Way>,
+        old: Option<&Entry>,
+        new: Option<&Entry>,
+    ) -> Result<bool, WalkError> {
         let old = old.and_then(Entry::as_directory).copied();
         let new = new.and_then(Entry::as_directory).copied();
         if old.map(|link| link.id) == new.map(|link| link.id) {
@@ -95,6 +117,7 @@ impl<'s> Diff<'s> {
             return Err(WalkError::TooDeep { id: link.id.0, max: DEPTH_MAX });
         }
         self.levels.push(Level::open(self.source, old, new));
+        self.ways.push(way);
         self.path.push(name);
         Ok(true)
     }
@@ -106,6 +129,14 @@ impl<'s> Diff<'s> {
             return Ok(None);
         };
         let (old, new) = (old.map(|(_, entry)| entry), new.map(|(_, entry)| entry));
+        let way = match self.ways.last().copied().flatten().map(|way| self.parts.follow(way, &name)) {
+            None | Some(Follow::In) => None,
+            Some(Follow::On(way)) => Some(way),
+            Some(Follow::Out) => {
+                self.entered = false;
+                return Ok(None);
+            }
+        };
         let report = match (&old, &new) {
             (Some(old), Some(new)) if old.is_directory() && new.is_directory() => {
                 old.mode != new.mode || old.attrs != new.attrs
@@ -114,8 +145,9 @@ impl<'s> Diff<'s> {
             (Some(one), None) | (None, Some(one)) => self.with_directories || !one.is_directory(),
             (None, None) => false,
         };
-        let path = report.then(|| self.path.join(&name));
-        self.entered = self.enter(&name, old.as_ref(), new.as_ref())?;
+        // What stands on the way is none of the parts.
+        let path = (report && way.is_none()).then(|| self.path.join(&name));
+        self.entered = self.enter(&name, way, old.as_ref(), new.as_ref())?;
         Ok(path.map(|path| Change { path, old, new }))
     }
 

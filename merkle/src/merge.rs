@@ -24,7 +24,7 @@ mod name;
 mod rule;
 mod walk;
 
-pub use name::{ConflictTag, is_copy_name};
+pub use name::{ConflictTag, is_copy_name, original_name};
 
 use crate::edit::edit_paths;
 use crate::entry::{Entry, TreeLink};

@@ -18,6 +18,7 @@ use crate::entry::TreeLink;
 use crate::error::WalkError;
 use crate::history::read_commit;
 use crate::id::{AttrsId, ChunkId, CommitId, ListId};
+use crate::parts::{Parts, Way};
 use crate::path::{Name, RepoPath};
 use crate::source::NodeSource;
 use dir::DirWalk;
@@ -54,7 +55,10 @@ pub trait WalkVisitor {
 /// A walk over everything below some roots.
 pub struct Walk<'s> {
     source: &'s dyn NodeSource,
+    parts: &'s Parts,
 }
+
+static WHOLE: Parts = Parts::whole();
 
 /// A directory on the way down. Chains end at [`DEPTH_MAX`].
 struct Step {
@@ -66,14 +70,21 @@ type Path = Option<Arc<Step>>;
 
 /// What is left to do; the last first.
 enum Work<'s> {
-    Open { link: TreeLink, path: Path, depth: usize },
+    Open { link: TreeLink, path: Path, depth: usize, way: Option<Way> },
     Continue(Box<DirWalk<'s>>),
 }
 
 impl<'s> Walk<'s> {
     /// A walk that reads from `source`.
     pub fn new(source: &'s dyn NodeSource) -> Self {
-        Self { source }
+        Self { source, parts: &WHOLE }
+    }
+
+    /// Visits only parts of trees, and what lies on the way to them.
+    #[must_use]
+    pub fn within(mut self, parts: &'s Parts) -> Self {
+        self.parts = parts;
+        self
     }
 
     /// Visits a commit and its tree, not its parents: [`crate::Ancestors`] finds those.
@@ -89,19 +100,24 @@ impl<'s> Walk<'s> {
 
     /// Visits everything below one root that the visitor has not been shown.
     pub fn tree(&self, visitor: &mut dyn WalkVisitor, root: &TreeLink) {
-        let mut work = vec![Work::Open { link: *root, path: None, depth: 0 }];
+        let mut work = vec![Work::Open { link: *root, path: None, depth: 0, way: self.parts.root() }];
         while let Some(next) = work.pop() {
             let dir = match next {
                 Work::Continue(dir) => dir,
-                Work::Open { link, path, depth } => {
-                    if !visitor.first(&dir::claim(&link)) {
+                Work::Open { link, path, depth, way } => {
+                    let claim = match way {
+                        None => dir::claim(&link),
+                        // As much of it as leads on, and no more, has been seen then.
+                        Some(_) => key(&[b"way", dir::claim(&link).as_bytes(), full(&path).as_bytes()]),
+                    };
+                    if !visitor.first(&claim) {
                         continue;
                     }
                     if depth > DEPTH_MAX {
                         visitor.problem(&full(&path), WalkError::TooDeep { id: link.id.0, max: DEPTH_MAX });
                         continue;
                     }
-                    Box::new(DirWalk::new(self.source, link, path, depth))
+                    Box::new(DirWalk::new(self.source, link, path, depth, way.map(|way| (self.parts, way))))
                 }
             };
             dir.go(visitor, &mut work);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
-use filesync_merkle::{CommitId, RepoPath};
+use filesync_merkle::{CommitId, Parts, RepoPath};
 use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::message::topics::RAFT;
 use filesync_p2p::serve::{Me, Shared};
@@ -108,7 +108,14 @@ fn fetched(there: &Repo, head: CommitId) -> (f64, u64) {
     let here = Repo::on_disk();
     let (server, client) = (node(1, there), node(2, &here));
     client.connect(server.key(), &[server.listening()[0].to_string()]).expect("connected");
-    let walk = Walk { root: Root::Commit(head), base: None, history: true, path: RepoPath::root(), from: 0 };
+    let walk = Walk {
+        root: Root::Commit(head),
+        base: None,
+        history: true,
+        path: RepoPath::root(),
+        parts: Parts::whole(),
+        from: 0,
+    };
     for _ in 0..200 {
         call(&client, server.key());
     }

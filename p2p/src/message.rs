@@ -4,7 +4,7 @@
 use filesync_cas::relay::FRAME_LEN_MAX;
 use filesync_cas::{ContentHash, Kind};
 use filesync_merkle::codec::{Reader, Writer};
-use filesync_merkle::{DecodeError, Name, RepoPath};
+use filesync_merkle::{DecodeError, Name, Parts, RepoPath};
 
 use crate::error::{Refusal, WireError};
 use crate::peer::{Class, Root};
@@ -18,12 +18,15 @@ pub const NODES_MAX: usize = 1024;
 pub const NODES_LEN_MAX: usize = 384 << 10;
 /// The longest path of a walk, in names.
 pub const NAMES_MAX: usize = 4096;
+/// Parts in a walk.
+pub const PARTS_MAX: usize = 1024;
 /// The largest object that travels alone in a walk.
 pub const NODE_LEN_MAX: usize = 256 << 10;
 
 const MAGIC: &[u8; 8] = b"filesync";
 const HISTORY: u8 = 1;
 const BASE: u8 = 2;
+const PARTS: u8 = 4;
 
 /// Which side of a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,9 @@ pub struct Walk {
     pub history: bool,
     /// What of the tree; all of it if this is the root.
     pub path: RepoPath,
+    /// Which parts of the trees, for who has partial copies of them. Of directories on the way all nodes are walked. Not with
+    /// a path.
+    pub parts: Parts,
     /// Objects to leave out at the beginning.
     pub from: u64,
 }
@@ -416,13 +422,14 @@ impl Walk {
     fn encode(&self, out: &mut Writer) {
         out.u8(self.root.kind().0);
         out.bytes(self.root.id().as_bytes());
-        out.u8(if self.history { HISTORY } else { 0 } | if self.base.is_some() { BASE } else { 0 });
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        out.u8(flag(self.history, HISTORY) | flag(self.base.is_some(), BASE) | flag(!self.parts.is_whole(), PARTS));
         self.base.iter().for_each(|base| out.bytes(base.as_bytes()));
         out.u64(self.from);
-        out.len_u16(self.path.depth());
-        for name in self.path.components() {
-            out.len_u16(name.len());
-            out.bytes(name);
+        encode_path(&self.path, out);
+        if !self.parts.is_whole() {
+            out.len_u16(self.parts.paths().len());
+            self.parts.paths().iter().for_each(|path| encode_path(path, out));
         }
     }
 
@@ -432,24 +439,53 @@ impl Walk {
             return from.fail("no root of that kind");
         };
         let flags = from.u8()?;
-        from.check(flags & !(HISTORY | BASE) == 0, "unknown flags")?;
+        from.check(flags & !(HISTORY | BASE | PARTS) == 0, "unknown flags")?;
         let base = match flags & BASE != 0 {
             true => Some(ContentHash::from_bytes(from.array()?)),
             false => None,
         };
         let start = from.u64()?;
-        let count = from.bounded_u16(NAMES_MAX, "a path that is too long")?;
-        from.check(count == 0 || matches!(root, Root::Commit(_)), "a path into what has none")?;
-        let mut path = RepoPath::root();
-        for _ in 0..count {
-            let len = from.bounded_u16(255, "a name that is too long")?;
-            match Name::new(from.take(len)?) {
-                Ok(name) => path.push(&name),
-                Err(error) => return from.fail(error.0),
-            }
-        }
-        Ok(Self { root, base, history: flags & HISTORY != 0, path, from: start })
+        let path = decode_path(from)?;
+        let parts = if flags & PARTS != 0 { decode_parts(from)? } else { Parts::whole() };
+        let is_of_commits = matches!(root, Root::Commit(_));
+        from.check(is_of_commits || (path.is_root() && parts.is_whole()), "a path into what has none")?;
+        from.check(path.is_root() || parts.is_whole(), "a path and parts")?;
+        Ok(Self { root, base, history: flags & HISTORY != 0, path, parts, from: start })
     }
+}
+
+fn encode_path(path: &RepoPath, out: &mut Writer) {
+    out.len_u16(path.depth());
+    for name in path.components() {
+        out.len_u16(name.len());
+        out.bytes(name);
+    }
+}
+
+fn decode_path(from: &mut Reader<'_>) -> Result<RepoPath, DecodeError> {
+    let count = from.bounded_u16(NAMES_MAX, "a path that is too long")?;
+    let mut path = RepoPath::root();
+    for _ in 0..count {
+        let len = from.bounded_u16(255, "a name that is too long")?;
+        match Name::new(from.take(len)?) {
+            Ok(name) => path.push(&name),
+            Err(error) => return from.fail(error.0),
+        }
+    }
+    Ok(path)
+}
+
+fn decode_parts(from: &mut Reader<'_>) -> Result<Parts, DecodeError> {
+    let count = from.bounded_u16(PARTS_MAX, "too many parts")?;
+    let mut paths: Vec<RepoPath> = Vec::new();
+    for _ in 0..count {
+        let path = decode_path(from)?;
+        let is_next = paths.last().is_none_or(|last| *last < path && !path.starts_with(last));
+        from.check(is_next && !path.is_root(), "parts out of order, or within each other")?;
+        paths.push(path);
+    }
+    from.check(!paths.is_empty(), "no parts")?;
+    Ok(Parts::new(&paths))
 }
 
 impl Nodes {

@@ -11,7 +11,7 @@ mod seen;
 use std::collections::HashSet;
 
 use filesync_cas::{ContentHash, Kind};
-use filesync_merkle::{CommitId, Name, NodeSource, PubId, Totals};
+use filesync_merkle::{CommitId, Name, NodeSource, Parts, PubId, Totals, Way};
 
 use crate::error::TourError;
 use crate::message::Walk;
@@ -75,8 +75,17 @@ struct Waiting {
     parent_steps: u16,
     /// Nesting of directories.
     depth: u16,
-    /// How many names of the path lead here; `None` below its end.
-    names: Option<u16>,
+    /// Where it stands on the way to what is walked; `None` within that.
+    way: Option<Lead>,
+}
+
+/// A place on the way to what is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    /// So many names of the path lead here; only what lies towards its end is walked.
+    Path(u16),
+    /// A directory on the way to parts, of which all nodes are walked.
+    Parts(Way),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +101,7 @@ pub struct Tour {
     root: Root,
     base: Option<ContentHash>,
     path: Vec<Name>,
+    parts: Parts,
     commits: Commits,
     next_pub: Option<PubId>,
     seen: Seen,
@@ -112,6 +122,7 @@ impl Tour {
             root: walk.root,
             base: walk.base,
             path: walk.path.names().collect(),
+            parts: walk.parts.clone(),
             commits: Commits::new(walk),
             next_pub: match walk.root {
                 Root::Pub(id) => Some(id),
@@ -146,7 +157,7 @@ impl Tour {
 
     fn find_next(&mut self, source: &dyn NodeSource) -> Result<Option<Pending>, TourError> {
         while let Some(mut node) = self.waiting.pop() {
-            if node.names.is_some() || !self.seen.contains(&node.id) {
+            if node.way.is_some() || !self.seen.contains(&node.id) {
                 self.steps.truncate(usize::from(node.parent_steps));
                 self.steps.push(node.position);
                 node.counterpart = node.counterpart.filter(|id| !self.absent.contains(id));
@@ -179,7 +190,7 @@ impl Tour {
                     return Err(malformed(node.expect.kind(), node.id, "it lies too deep"));
                 }
                 let wants = self.expand(&node, bytes, source)?;
-                if node.names.is_none() {
+                if node.way.is_none() {
                     self.seen.note(&node.id);
                 }
                 if self.waiting.len() > WAITING_MAX {
@@ -237,7 +248,7 @@ impl Tour {
                 position: 0,
                 parent_steps: 0,
                 depth: 0,
-                names: (!self.path.is_empty()).then_some(0),
+                way: self.parts.root().map(Lead::Parts).or((!self.path.is_empty()).then_some(Lead::Path(0))),
             });
         }
         Ok(())

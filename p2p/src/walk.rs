@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use filesync_cas::{ContentHash, Kind, frame, hash};
+use filesync_cas::{ContentHash, frame, hash};
 use filesync_merkle::schema::object_len_max;
 use filesync_merkle::{MerkleSchema, NodeSource};
 
@@ -93,8 +93,11 @@ impl WalkAnswer {
         };
         self.work += 1;
         let is_left_out = self.tour.count() < self.from;
-        let bytes = match source.get(next.kind, &next.id) {
-            Ok(bytes) => bytes,
+        let get = |id: &ContentHash| source.get(next.kind, id);
+        // Without its counterpart the order below it cannot be told: in a partial copy either may be missing.
+        let both = get(&next.id).and_then(|bytes| Ok((bytes, next.counterpart.as_ref().map(get).transpose()?)));
+        let (bytes, counterpart) = match both {
+            Ok(both) => both,
             Err(error) if !error.is_damage() => return Err(Refusal::Failed),
             // The asker's order would be another one.
             Err(_) if is_left_out => return Err(Refusal::Nothing),
@@ -109,8 +112,8 @@ impl WalkAnswer {
         if is_left_out {
             return Ok(());
         }
-        if let Some(id) = next.counterpart
-            && let Some(message) = self.delta(source, next.kind, &id, &bytes)?
+        if let Some(counterpart) = counterpart
+            && let Some(message) = self.delta(&counterpart, &bytes)?
         {
             self.flush()?;
             self.out.push_back(message);
@@ -120,16 +123,9 @@ impl WalkAnswer {
     }
 
     /// The object in terms of its counterpart, if that makes it shorter.
-    fn delta(
-        &mut self,
-        source: &dyn NodeSource,
-        kind: Kind,
-        counterpart: &ContentHash,
-        bytes: &[u8],
-    ) -> Result<Option<Message>, Refusal> {
-        let dictionary = source.get(kind, counterpart).map_err(|_| Refusal::Failed)?;
+    fn delta(&mut self, counterpart: &[u8], bytes: &[u8]) -> Result<Option<Message>, Refusal> {
         let compress = |compressor: &mut zstd::bulk::Compressor<'static>| {
-            compressor.set_dictionary(LEVEL, &dictionary)?;
+            compressor.set_dictionary(LEVEL, counterpart)?;
             let payload = compressor.compress(bytes)?;
             compressor.set_dictionary(LEVEL, &[])?;
             Ok::<_, std::io::Error>(payload)

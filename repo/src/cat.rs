@@ -7,11 +7,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use filesync_cas::ContentHash;
-use filesync_merkle::{Content, ListReader, Node};
+use filesync_merkle::{Content, ListReader, Node, Part};
 
+use crate::absent::is_here;
 use crate::contents::each_chunk;
 use crate::error::{Error, ErrorKind};
 use crate::history::{entry_at, target_of};
+use crate::parts::absent;
 use crate::repo::Repo;
 use crate::request::CatRequest;
 
@@ -24,6 +26,9 @@ pub fn cat(repo: &Repo, request: &CatRequest, out: &mut dyn Write) -> Result<(),
         return Err(Error::new(ErrorKind::Usage, message).with_hint("REV:PATH names a file"));
     }
     let entry = entry_at(repo, &tree, &path)?;
+    if repo.copied.parts.part(&path) != Part::All && !is_here(&repo.store, &entry)? {
+        return Err(absent(&path));
+    }
     let (size, content) = match &entry.node {
         Node::File { size, content, .. } => (*size, content),
         Node::Symlink { target, .. } => {

@@ -7,13 +7,16 @@
 //! A scan of some paths only gives what lies on the way to them: names beside it that the tree has are found gone,
 //! and the consumer has to leave them out.
 //!
+//! In a partial copy, what is no part of it is not looked for: its names are not mentioned, unless something stands there.
+//! Directories on the way to parts are there in any case; what is missing of them in the working copy is as if it were empty.
+//!
 //! A directory is *trusted* if the stat cache holds exactly the entries of the tree that it is compared with: then only
 //! what is not clean is looked at, and no node of that tree is loaded for the rest.
 
 use std::collections::VecDeque;
 
 use filesync_merkle::merge::is_copy_name;
-use filesync_merkle::{DirCursor, Entry, Mode, Name, Node, NodeSource, RepoPath, TreeLink};
+use filesync_merkle::{DirCursor, Entry, Follow, Mode, Name, Node, NodeSource, Parts, RepoPath, TreeLink, Way};
 
 use crate::error::Error;
 use crate::ingest::{Feeder, Slot};
@@ -23,6 +26,7 @@ use crate::scan::{self, Batch, DirScan, Kind, Scan, ScanEntry, ScanError, SkipRe
 
 /// Findings that may wait for the consumer.
 const QUEUE_MAX: usize = 16 << 10;
+static WHOLE: Parts = Parts::whole();
 
 /// What a file's entry is, or will be.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub enum Finding {
         old: Option<TreeLink>,
         /// Whether names that are not mentioned are unchanged. Names may be mentioned all the same.
         trusted: bool,
+        /// Whether it is on the way to parts: then names that are no parts are not mentioned, and unchanged.
+        is_way: bool,
     },
     /// Equal to what was there. With a stat, its row in the cache is to be made anew.
     Same {
@@ -72,13 +78,15 @@ pub enum Finding {
         /// What was there; none if only the cache knew it.
         old: Option<Entry>,
     },
+    /// Something that could be tracked stands where there is no part of this partial copy.
+    Outside(RepoPath),
     /// Cannot be read: nothing is known of it.
     Unreadable(Unreadable),
     /// The directory ends.
     Leave {
         /// Its name; none for the root.
         name: Option<Name>,
-        /// Its permissions.
+        /// Its permissions; of one on the way to parts those that it had.
         mode: Mode,
         /// What was there, directory or not.
         old: Option<Entry>,
@@ -115,6 +123,7 @@ pub struct Walker<'a, C> {
     feeder: Feeder,
     observer: &'a dyn Observer,
     options: WalkOptions,
+    parts: &'a Parts,
     consumer: &'a mut C,
     queue: VecDeque<Finding>,
     stack: Vec<Level<'a>>,
@@ -130,6 +139,8 @@ struct Level<'a> {
     old_entry: Option<Entry>,
     stat: Option<Stat>,
     trusted: bool,
+    /// Where it stands on the way to parts; none within one.
+    way: Option<Way>,
     cursor: Option<DirCursor<'a>>,
 }
 
@@ -159,13 +170,21 @@ impl<'a, C: Consumer> Walker<'a, C> {
         options: WalkOptions,
         consumer: &'a mut C,
     ) -> Self {
-        Self { source, scan, feeder, observer, options, consumer, queue: VecDeque::new(), stack: Vec::new() }
+        let (queue, stack) = (VecDeque::new(), Vec::new());
+        Self { source, scan, feeder, observer, options, parts: &WHOLE, consumer, queue, stack }
+    }
+
+    /// Looks at parts only, and at what lies on the way to them.
+    #[must_use]
+    pub fn within(mut self, parts: &'a Parts) -> Self {
+        self.parts = parts;
+        self
     }
 
     /// Walks everything, comparing with `old`.
     pub fn run(mut self, old: Option<TreeLink>) -> Result<(), Error> {
         let root = self.scan.dir(&RepoPath::root())?;
-        self.enter(None, root, old, None, None)?;
+        self.enter(None, self.parts.root(), root, old, None, None)?;
         while let Some(level) = self.stack.last_mut() {
             crate::cancel::check()?;
             match level.names.pop() {
@@ -200,16 +219,18 @@ impl<'a, C: Consumer> Walker<'a, C> {
     fn enter(
         &mut self,
         name: Option<Name>,
+        way: Option<Way>,
         scan: DirScan,
         old: Option<TreeLink>,
         old_entry: Option<Entry>,
         stat: Option<Stat>,
     ) -> Result<(), Error> {
         let path = scan.path().clone();
-        let trusted = old.is_some() && scan.link() == old && !self.options.apply_ignore && !self.options.no_cache;
+        let is_cached = old.is_some() && scan.link() == old && way.is_none();
+        let trusted = is_cached && !self.options.apply_ignore && !self.options.no_cache;
         let cursor = old.as_ref().map(|old| DirCursor::new(self.source, old));
-        self.push(Finding::Enter { path: path.clone(), old, trusted })?;
-        self.stack.push(Level { name, path, scan, names: Vec::new(), old_entry, stat, trusted, cursor });
+        self.push(Finding::Enter { path: path.clone(), old, trusted, is_way: way.is_some() })?;
+        self.stack.push(Level { name, path, scan, names: Vec::new(), old_entry, stat, trusted, way, cursor });
         self.next_batch()?;
         Ok(())
     }
@@ -240,7 +261,9 @@ impl<'a, C: Consumer> Walker<'a, C> {
             }
             self.observer.event(Event::Warning(Warning { path: Some(path), message }));
         }
-        for copy in batch.entries.iter().filter(|entry| !entry.ignored && is_copy_name(entry.name.as_bytes())) {
+        let is_out = |name: &Name| level.way.is_some_and(|way| self.parts.follow(way, name) == Follow::Out);
+        let is_copy = |entry: &&ScanEntry| !entry.ignored && is_copy_name(entry.name.as_bytes());
+        for copy in batch.entries.iter().filter(|entry| is_copy(entry) && !is_out(&entry.name)) {
             self.consumer.conflict_copy(level.path.join(&copy.name));
         }
         if level.trusted && level.scan.link().is_none() {
@@ -254,6 +277,13 @@ impl<'a, C: Consumer> Walker<'a, C> {
         if !only.is_all() {
             level.names.retain(|met| only.part(&level.path.join(met.name())) != Part::None);
         }
+        if let Some(way) = level.way {
+            let is_out = |met: &mut Met| self.parts.follow(way, met.name()) == Follow::Out;
+            let is_seen = |met: &Met| matches!(met, Met::Entry(entry) if !entry.ignored);
+            let out: Vec<Met> = level.names.extract_if(.., is_out).filter(is_seen).collect();
+            let paths: Vec<RepoPath> = out.iter().rev().map(|met| level.path.join(met.name())).collect();
+            paths.into_iter().try_for_each(|path| self.push(Finding::Outside(path)))?;
+        }
         Ok(true)
     }
 
@@ -261,14 +291,15 @@ impl<'a, C: Consumer> Walker<'a, C> {
         if let Some(level) = self.stack.last_mut().filter(|level| !level.trusted) {
             let mut gone = Vec::new();
             if let Some(cursor) = &mut level.cursor {
-                while let Some((name, entry)) = cursor.next().transpose()? {
-                    gone.push(Finding::Gone { name, old: Some(entry) });
+                while let Some(entry) = cursor.next().transpose()? {
+                    gone.push(entry);
                 }
             }
-            gone.into_iter().try_for_each(|finding| self.push(finding))?;
+            gone.into_iter().try_for_each(|(name, entry)| self.gone(name, entry))?;
         }
         let Some(level) = self.stack.pop() else { return Ok(()) };
-        let mode = level.scan.permissions();
+        let of_old = level.old_entry.as_ref().filter(|_| level.way.is_some()).map(|entry| entry.mode);
+        let mode = of_old.unwrap_or_else(|| level.scan.permissions());
         self.push(Finding::Leave { name: level.name, mode, old: level.old_entry, stat: level.stat })
     }
 
@@ -284,13 +315,78 @@ impl<'a, C: Consumer> Walker<'a, C> {
             _ => level.old(&name, &mut gone)?,
         };
         for (name, entry) in gone {
-            self.push(Finding::Gone { name, old: Some(entry) })?;
+            self.gone(name, entry)?;
         }
         match met {
             Met::Gone(name) => self.push(Finding::Gone { name, old }),
             Met::Failed(name, error) => self.unreadable(&name, &error.to_string()),
             Met::Entry(entry) => self.meet_entry(entry, old),
         }
+    }
+
+    /// What the tree has, and the working copy has not.
+    fn gone(&mut self, name: Name, entry: Entry) -> Result<(), Error> {
+        let Some(level) = self.stack.last() else { return Ok(()) };
+        match level.way.map(|way| self.parts.follow(way, &name)) {
+            None | Some(Follow::In) => self.push(Finding::Gone { name, old: Some(entry) }),
+            Some(Follow::On(way)) => {
+                let path = level.path.join(&name);
+                self.gone_on_the_way(path, name, way, entry)
+            }
+            Some(Follow::Out) => Ok(()),
+        }
+    }
+
+    /// A directory on the way to parts: these are gone, and the rest of it is what is not here anyway.
+    fn gone_on_the_way(&mut self, path: RepoPath, name: Name, way: Way, entry: Entry) -> Result<(), Error> {
+        struct Below<'s> {
+            path: RepoPath,
+            name: Name,
+            way: Way,
+            entry: Entry,
+            cursor: DirCursor<'s>,
+        }
+        let source = self.source;
+        let open = |path, name, way, entry: Entry| {
+            let cursor = DirCursor::new(source, entry.as_directory()?);
+            Some(Below { path, name, way, entry, cursor })
+        };
+        let enter = |below: &Below<'_>| {
+            let old = below.entry.as_directory().copied();
+            Finding::Enter { path: below.path.clone(), old, trusted: false, is_way: true }
+        };
+        let mut stack: Vec<Below<'_>> = open(path, name, way, entry).into_iter().collect();
+        if let Some(below) = stack.last() {
+            self.push(enter(below))?;
+        }
+        while let Some(below) = stack.last_mut() {
+            match below.cursor.next().transpose()? {
+                Some((name, entry)) => match self.parts.follow(below.way, &name) {
+                    Follow::Out => {}
+                    Follow::In => self.push(Finding::Gone { name, old: Some(entry) })?,
+                    Follow::On(way) => {
+                        if let Some(next) = open(below.path.join(&name), name, way, entry) {
+                            self.push(enter(&next))?;
+                            stack.push(next);
+                        }
+                    }
+                },
+                None => {
+                    if let Some(Below { name, entry, .. }) = stack.pop() {
+                        let mode = entry.mode;
+                        self.push(Finding::Leave { name: Some(name), mode, old: Some(entry), stat: None })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something on the way to parts that is no directory here, or none in the tree, of which the rest is not here.
+    fn in_the_way(&mut self, name: &Name) -> Result<(), Error> {
+        let Some(level) = self.stack.last() else { return Ok(()) };
+        let path = level.path.join(name);
+        self.push(Finding::Outside(path))
     }
 
     fn unreadable(&mut self, name: &Name, cause: &str) -> Result<(), Error> {
@@ -308,6 +404,9 @@ impl<'a, C: Consumer> Walker<'a, C> {
             return self.meet_directory(name, stat, old);
         }
         let Some(level) = self.stack.last() else { return Ok(()) };
+        if level.way.is_some_and(|way| matches!(self.parts.follow(way, &name), Follow::On(_))) {
+            return self.in_the_way(&name);
+        }
         let path = level.path.join(&name);
         // Nobody asked for the stat of a path that a rule leaves out, and it is tracked: now somebody does.
         let stat = match stat {
@@ -358,12 +457,25 @@ impl<'a, C: Consumer> Walker<'a, C> {
     fn meet_directory(&mut self, name: Name, stat: Option<Stat>, old: Option<Entry>) -> Result<(), Error> {
         let Some(level) = self.stack.last() else { return Ok(()) };
         let path = level.path.join(&name);
+        let way = match level.way.map(|way| self.parts.follow(way, &name)) {
+            // What a directory that has become something else leaves here, if nothing is in it, is nobody's.
+            Some(Follow::On(_)) if old.as_ref().is_some_and(|old| !old.is_directory()) => {
+                let first = self.scan.dir(&path).and_then(|mut scan| scan.next_batch());
+                let is_empty = first.is_ok_and(|first| first.is_none_or(|batch| batch.entries.is_empty()));
+                return if is_empty { Ok(()) } else { self.in_the_way(&name) };
+            }
+            Some(Follow::On(way)) => Some(way),
+            _ => None,
+        };
         match self.scan.dir(&path) {
             Ok(scan) => {
                 let link = old.as_ref().and_then(Entry::as_directory).copied();
-                self.enter(Some(name), scan, link, old, stat)
+                self.enter(Some(name), way, scan, link, old, stat.filter(|_| way.is_none()))
             }
-            Err(error) if error.is_vanished() => self.push(Finding::Gone { name, old }),
+            Err(error) if error.is_vanished() => match old {
+                Some(old) => self.gone(name, old),
+                None => self.push(Finding::Gone { name, old }),
+            },
             Err(error @ ScanError::TooDeep { .. }) => Err(error.into()),
             Err(error) => {
                 let cause = match &error {

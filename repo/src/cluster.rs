@@ -6,6 +6,7 @@
 
 mod answer;
 mod ask;
+mod bring;
 mod calls;
 mod core;
 mod follow;

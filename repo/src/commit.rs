@@ -12,7 +12,7 @@ use filesync_cas::store::FrameWriter;
 use filesync_cas::vfs::Open;
 use filesync_cas::{Chunker, PutError, Session, SessionStats, Store};
 use filesync_merkle::{
-    Commit, CommitId, Entry, Mode, Name, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
+    Commit, CommitId, Entry, Mode, Name, Node, NodeSink, NodeSource, RepoPath, Timestamp, Totals, TreeEditor, TreeLink,
     is_ancestor,
 };
 
@@ -26,6 +26,7 @@ use crate::estimate::{AFTER, Stop, estimate};
 use crate::identity::Identity;
 use crate::ingest::{Ingest, Read, Target};
 use crate::objects::{IdsOnly, SessionNodes};
+use crate::parts::Copied;
 use crate::repo::Repo;
 use crate::request::{CommitRequest, CommitResult, Event, Observer, Unreadable};
 use crate::restore;
@@ -57,6 +58,9 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     let mut snapshot = snapshot(repo, request, base, target, &session, observer)?;
     if !snapshot.unreadable.is_empty() && !request.partial {
         return Err(unreadable(&snapshot.unreadable));
+    }
+    if let Some(error) = outside(&snapshot.outside, &repo.copied) {
+        return Err(error);
     }
     if snapshot.has_read_all && snapshot.unreadable.is_empty() {
         // What is damaged and does not come back by this is in no file any more: the next commit need not look for it.
@@ -181,6 +185,16 @@ fn unreadable(paths: &[Unreadable]) -> Error {
     Error::new(ErrorKind::Failed, message).with_hint("--partial commits the rest")
 }
 
+/// A partial copy commits its parts. What stands elsewhere would be left out unseen, or meet something that is not here.
+fn outside(paths: &[RepoPath], copied: &Copied) -> Option<Error> {
+    let first = paths.first()?;
+    let more = if paths.len() > 1 { format!(" (and {} more)", paths.len() - 1) } else { String::new() };
+    let message = format!("cannot commit {first}: not in a part that this partial copy has{more}");
+    let parts: Vec<String> = copied.named.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    let hint = format!("it has {}; move it there, or leave it out by a rule in .filesyncignore", parts.join(", "));
+    Some(Error::new(ErrorKind::Failed, message).with_hint(hint))
+}
+
 /// The time of a commit that is made now.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -273,7 +287,8 @@ fn snapshot<'a>(
             return Err(Error::new(ErrorKind::Failed, "cannot start a thread"));
         }
         // The walk ends the feeder, and with it the threads.
-        let walked = Walker::new(nodes, scan, feeder, observer, options, &mut snapshot).run(base);
+        let walker = Walker::new(nodes, scan, feeder, observer, options, &mut snapshot);
+        let walked = walker.within(&repo.copied.parts).run(base);
         stop.stop();
         walked
     });
@@ -288,6 +303,7 @@ struct Level<'a> {
     path: RepoPath,
     editor: TreeEditor<'a>,
     trusted: bool,
+    is_way: bool,
     old: Option<TreeLink>,
     /// Changed rows of a directory that the cache knows.
     rows: Vec<(Name, Option<(Stat, Entry)>)>,
@@ -315,6 +331,8 @@ struct Snapshot<'a> {
     deleted: u64,
     named: Vec<String>,
     unreadable: Vec<Unreadable>,
+    /// What stands where this partial copy has no part.
+    outside: Vec<RepoPath>,
     /// Whether nothing was taken from the stat cache.
     has_read_all: bool,
 }
@@ -346,6 +364,7 @@ impl<'a> Snapshot<'a> {
             deleted: 0,
             named: Vec::new(),
             unreadable: Vec::new(),
+            outside: Vec::new(),
             has_read_all: false,
         }
     }
@@ -471,6 +490,7 @@ impl<'a> Snapshot<'a> {
             None => level.editor.finish(&mut IdsOnly)?,
         };
         let unmoved = level.old == Some(link);
+        let is_new_way = level.is_way && level.old.is_none();
         if level.trusted {
             self.rows_held -= level.rows.len();
             if !level.rows.is_empty() || !unmoved {
@@ -485,10 +505,19 @@ impl<'a> Snapshot<'a> {
             self.root = Some(link);
             return Ok(());
         };
-        let entry = Entry::directory(mode, link);
+        let entry = match &old {
+            // Of a directory on the way nothing is taken from the working copy.
+            Some(old) if level.is_way => Entry { node: Node::Directory(link), ..old.clone() },
+            _ => Entry::directory(mode, link),
+        };
         let Some(stat) = stat else {
             self.incomplete();
-            return if unmoved { Ok(()) } else { self.edit(|editor, sink| editor.upsert(sink, name, entry)).map(drop) };
+            // A directory on the way to parts is there for what is in it.
+            return if unmoved || (is_new_way && link == TreeLink::empty()) {
+                Ok(())
+            } else {
+                self.edit(|editor, sink| editor.upsert(sink, name, entry)).map(drop)
+            };
         };
         match old {
             Some(old) if old.same(&entry) => {
@@ -522,12 +551,13 @@ impl Consumer for Snapshot<'_> {
     fn take(&mut self, finding: Finding) -> Result<(), Error> {
         self.spill();
         match finding {
-            Finding::Enter { path, old, trusted } => {
+            Finding::Enter { path, old, trusted, is_way } => {
                 let editor = TreeEditor::new(self.nodes, old);
                 // Rows are never needed: where they cannot be had, the directory is read again next time.
                 let replacement = if trusted { None } else { self.cache.begin(&path).ok().flatten() };
-                let (rows, complete, overflowed) = (Vec::new(), true, false);
-                self.stack.push(Level { path, editor, trusted, old, rows, replacement, complete, overflowed });
+                // Of one on the way there are no rows of what is not here.
+                let (rows, complete, overflowed) = (Vec::new(), !is_way, false);
+                self.stack.push(Level { path, editor, trusted, is_way, old, rows, replacement, complete, overflowed });
                 Ok(())
             }
             Finding::Same { name, entry, stat } => {
@@ -550,6 +580,10 @@ impl Consumer for Snapshot<'_> {
                 },
             },
             Finding::Gone { name, old } => self.remove(&name, old.as_ref()),
+            Finding::Outside(path) => {
+                self.outside.push(path);
+                Ok(())
+            }
             Finding::Unreadable(what) => {
                 self.unreadable.push(what);
                 self.incomplete();

@@ -26,6 +26,8 @@ pub struct Compared {
     pub changes: Vec<Change>,
     /// Conflict copies in the working copy, in that order.
     pub conflicts: Vec<RepoPath>,
+    /// What stands where a partial copy has no part, in that order.
+    pub outside: Vec<RepoPath>,
 }
 
 /// Compares the working copy with a tree, and tells what differs. What was read and found equal is remembered.
@@ -58,16 +60,18 @@ pub fn compare_all(
         let cache = Some(repo.stat_cache()).filter(|_| !options.no_cache);
         let scan_options = ScanOptions { only: only.clone(), ..ScanOptions::default() };
         let scan = Scan::start(repo.work_fd()?, cache, scan_options);
-        Walker::new(nodes, scan, feeder, observer, options, &mut comparison).run(base)
+        let walker = Walker::new(nodes, scan, feeder, observer, options, &mut comparison);
+        walker.within(&repo.copied.parts).run(base)
     })?;
-    let Comparison { mut changes, mut conflicts, gone, new, same, .. } = comparison;
+    let Comparison { mut changes, mut conflicts, mut outside, gone, new, same, .. } = comparison;
     if let Some(stamp) = stamp.filter(|_| !same.is_empty()) {
         save(repo, same, stamp);
     }
     pair_renames(repo, observer, &mut changes, gone, new)?;
     changes.sort_by(|a, b| walk_order(&a.path, &b.path));
     conflicts.sort_by(|a, b| walk_order(a.as_bytes(), b.as_bytes()));
-    Ok(Compared { changes, conflicts })
+    outside.sort();
+    Ok(Compared { changes, conflicts, outside })
 }
 
 /// How two sides of a path differ, of which one at least is there.
@@ -147,6 +151,7 @@ struct Level {
     path: RepoPath,
     old: Option<TreeLink>,
     trusted: bool,
+    is_way: bool,
     is_empty: bool,
     rows: Rows,
 }
@@ -169,6 +174,7 @@ struct Comparison<'a> {
     stack: Vec<Level>,
     changes: Vec<Change>,
     conflicts: Vec<RepoPath>,
+    outside: Vec<RepoPath>,
     /// Files that are gone, by content.
     gone: Candidates<ContentHash>,
     /// New files, by size: their content is not known yet.
@@ -181,7 +187,8 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn new(nodes: &'a dyn NodeSource, only: &'a PathSet) -> Self {
         let (stack, changes, gone, new, same) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { nodes, only, stack, changes, conflicts: Vec::new(), gone, new, same, rows: 0 }
+        let (conflicts, outside) = (Vec::new(), Vec::new());
+        Self { nodes, only, stack, changes, conflicts, outside, gone, new, same, rows: 0 }
     }
 
     fn path(&self, name: &Name) -> RepoPath {
@@ -298,7 +305,8 @@ impl<'a> Comparison<'a> {
         if let Some(link) = level.old.filter(|_| !level.rows.is_empty()) {
             self.same.push((level.path.clone(), link, level.rows));
         }
-        if is_root {
+        // A directory on the way to parts is there for what is in it.
+        if is_root || level.is_way {
             return;
         }
         let new = Side { kind: EntryKind::Directory, mode: mode.bits(), size: 0 };
@@ -332,11 +340,17 @@ impl Consumer for Comparison<'_> {
             level.is_empty = false;
         }
         match finding {
-            Finding::Enter { path, old, trusted } => {
-                self.stack.push(Level { path, old, trusted, is_empty: true, rows: Vec::new() });
+            Finding::Enter { path, old, trusted, is_way } => {
+                self.stack.push(Level { path, old, trusted, is_way, is_empty: true, rows: Vec::new() });
                 Ok(())
             }
             Finding::Same { .. } => Ok(()),
+            Finding::Outside(path) => {
+                if self.only.part(&path) == Part::All {
+                    self.outside.push(path);
+                }
+                Ok(())
+            }
             Finding::File { name, stat, old, found } => self.file(name, stat, old, found),
             Finding::Gone { name, old } => self.gone(&name, old.as_ref()),
             Finding::Unreadable(what) => {

@@ -29,7 +29,9 @@ pub type Visit<'a> = dyn FnMut(Difference) -> Result<(), Error> + 'a;
 
 /// Carries out `diff`.
 pub fn diff(repo: &Repo, request: &DiffRequest, observer: &dyn Observer, visit: &mut Visit<'_>) -> Result<(), Error> {
-    let only = PathSet::new(&request_paths(&request.paths)?);
+    let paths = request_paths(&request.paths)?;
+    repo.copied.check(&paths)?;
+    let only = PathSet::new(&paths);
     let old = tree_of(repo, request.from.as_deref().unwrap_or("HEAD"))?;
     if let Some(to) = &request.to {
         let (_, commit) = commit_of(repo, Some(to)).map_err(|error| hint_at_range(error, to))?;
@@ -52,7 +54,7 @@ pub fn diff_trees(
 ) -> Result<(), Error> {
     let mut contents = with_contents.then(|| Contents::new(repo, old, Newer::tree(repo, new)));
     let mut held = Held::default();
-    each_change(repo.node_source(), old, new, only, &mut |found| {
+    each_change(repo.node_source(), old, new, (only, &repo.copied.parts), &mut |found| {
         if held.is_given_up {
             return show(found.change, contents.as_mut(), visit);
         }

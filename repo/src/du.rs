@@ -5,6 +5,8 @@ use filesync_merkle::{DirCursor, RepoPath, Totals, TreeLink};
 
 use crate::error::{Error, ErrorKind};
 use crate::history::{entry_at, is_before_the_first_commit, target_of};
+use crate::ls::is_here;
+use crate::parts::absent;
 use crate::repo::Repo;
 use crate::request::{DuEntry, DuRequest};
 
@@ -24,6 +26,9 @@ pub fn du(repo: &Repo, request: &DuRequest, visit: &mut dyn FnMut(DuEntry) -> Re
         }
     };
     let depth = request.depth.unwrap_or(usize::MAX);
+    if depth > 0 && link.totals.directories > 0 && !is_here(repo, &path, &link)? {
+        return Err(absent(&path));
+    }
     let mut stack = vec![Level::new(repo, path, link, depth)];
     while let Some(level) = stack.last_mut() {
         crate::cancel::check()?;
@@ -32,7 +37,8 @@ pub fn du(repo: &Repo, request: &DuRequest, visit: &mut dyn FnMut(DuEntry) -> Re
                 if stack.len() > crate::scan::DEPTH_MAX {
                     return Err(Error::new(ErrorKind::Damage, "cannot add up: directories are nested too deeply"));
                 }
-                let below = depth - stack.len();
+                // Of what is not here the sum is known, and no more.
+                let below = if is_here(repo, &path, &link)? { depth - stack.len() } else { 0 };
                 stack.push(Level::new(repo, path, link, below));
             }
             None => {

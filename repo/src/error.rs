@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Damage,
     /// A revision, path or repository that is not there.
     NotFound,
+    /// This partial copy does not have it.
+    Absent,
     /// The user asked to stop.
     Cancelled,
     /// No majority of the voters, or nobody at all, could be reached.

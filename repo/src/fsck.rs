@@ -308,7 +308,7 @@ fn walk_history(repo: &Repo, found: &mut Findings<'_>, findings: &mut Vec<String
                 found.node(filesync_merkle::CommitId::KIND, &id.0);
                 check_signature(repo, &id.0, &commit, findings);
                 if !expired.contains(&id) {
-                    Walk::new(repo.node_source()).tree(found, &commit.tree);
+                    Walk::new(repo.node_source()).within(&repo.copied.parts).tree(found, &commit.tree);
                     trees.push(commit.tree);
                 }
             }

@@ -21,6 +21,7 @@ use crate::collected;
 use crate::expired::{self, Expired};
 use crate::identity::Identity;
 use crate::journal::{self, Journal, Line};
+use crate::parts::{self, Copied};
 use crate::tags;
 use crate::tags::wishes::{self, Wish, Wishes};
 
@@ -144,11 +145,22 @@ fn identities() {
 
 #[test]
 fn memberships() {
-    let all = [(1, false), (12, true), (u64::MAX, true)];
-    let all = all.map(|(node, has_log)| Membership { node: NodeId(node), has_log });
+    let all = [(1, false, false), (12, true, false), (u64::MAX, false, true)];
+    let all = all.map(|(node, has_log, is_partial)| Membership { node: NodeId(node), has_log, is_partial });
     let samples = all.map(|membership| written(member::PATH, |vfs| member::write(vfs, membership).unwrap()));
     let read = |vfs: &dyn Vfs| member::read(vfs).ok().flatten();
     try_file(member::PATH, &samples, read, |vfs, membership| member::write(vfs, *membership).unwrap()).reaches(1_000);
+}
+
+#[test]
+fn parts_of_a_partial_copy() {
+    let path = |text: &str| RepoPath::parse(text.as_bytes()).unwrap();
+    let samples = [&["a"][..], &["a/b", "c d"]].map(|paths| {
+        let copied = Copied::new(&paths.iter().map(|text| path(text)).collect::<Vec<_>>()).unwrap();
+        written(parts::PATH, |vfs| copied.write(vfs).unwrap())
+    });
+    let read = |vfs: &dyn Vfs| Copied::read(vfs).ok();
+    try_file(parts::PATH, &samples, read, |vfs, copied| copied.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]

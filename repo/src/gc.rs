@@ -20,7 +20,7 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
     observer.event(Event::Phase { what: "marking", bytes: None, items: None });
     let mut gc = repo.store.gc()?;
     // After it has begun: what becomes a root from now on has been claimed.
-    let roots = Roots::read(repo)?.for_collection();
+    let roots = Roots::read(repo)?.for_collection(repo).map_err(failed_closed)?;
     gc.mark(roots, &step).map_err(|error| failed_closed(error.into()))?;
     let plan = gc.plan();
     let mut result = GcResult { live_bytes: plan.live_bytes(), ..GcResult::default() };

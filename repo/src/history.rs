@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use filesync_cas::ContentHash;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{
-    Ancestors, Commit, CommitId, Entry, FirstParents, RepoPath, Touch, Touches, TreeLink, WalkError, lookup,
+    Ancestors, Commit, CommitId, Entry, FirstParents, Part, RepoPath, Touch, Touches, TreeLink, WalkError, lookup,
 };
 
 use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::identity;
+use crate::parts::absent;
 use crate::published::Published;
 use crate::repo::{Repo, request_paths};
 use crate::request::{LogEntry, LogRequest, Target};
@@ -164,7 +165,10 @@ pub fn is_before_the_first_commit(repo: &Repo, rev: Option<&str>) -> Result<bool
 pub fn entry_at(repo: &Repo, tree: &TreeLink, path: &RepoPath) -> Result<Entry, Error> {
     let shown = String::from_utf8_lossy(path.as_bytes());
     let missing = || Error::new(ErrorKind::NotFound, format!("cannot find {shown}: no such path in that commit"));
-    lookup(repo.node_source(), tree, path)?.ok_or_else(missing)
+    match lookup(repo.node_source(), tree, path) {
+        Err(error) if error.is_damage() && repo.copied.parts.part(path) == Part::None => Err(absent(path)),
+        found => found?.ok_or_else(missing),
+    }
 }
 
 /// Carries out `log`.
@@ -174,6 +178,7 @@ pub fn log(
     visit: &mut dyn FnMut(LogEntry) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let paths = request_paths(&request.paths)?;
+    repo.copied.check(&paths)?;
     let start = resolve(repo, request.rev.as_deref().unwrap_or("HEAD"))?;
     let names = Names::of(repo)?;
     let expired = match Roots::read(repo) {

@@ -11,6 +11,7 @@ use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
 use crate::config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
+use crate::parts::Copied;
 use crate::repo::STORE_DIR;
 use crate::request::{InitRequest, InitResult};
 
@@ -31,11 +32,11 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
         .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
-    init_with(dir, &Params::new(ContentHash::from_bytes(random), chunks, codec), &name)
+    init_with(dir, &Params::new(ContentHash::from_bytes(random), chunks, codec), &name, &Copied::default())
 }
 
 /// As [`init`], of a repository that is there elsewhere, or is named already.
-pub fn init_with(dir: &Path, params: &Params, name: &str) -> Result<InitResult, Error> {
+pub fn init_with(dir: &Path, params: &Params, name: &str, copied: &Copied) -> Result<InitResult, Error> {
     config::check_node_name(name)
         .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}: {why}")))?;
     make_dir(dir)?;
@@ -52,7 +53,7 @@ pub fn init_with(dir: &Path, params: &Params, name: &str) -> Result<InitResult, 
     let repository = params.repository;
     let unfinished = format!("{UNFINISHED}{}", &repository.to_hex()[..16]);
     let identity = Identity::generate()?;
-    let new = New { root: &root, unfinished: &unfinished, params, identity: &identity, name };
+    let new = New { root: &root, unfinished: &unfinished, params, identity: &identity, name, copied };
     let below = |name: &str| -> io::Result<Arc<dyn Vfs>> { Ok(Arc::new(RealVfs::open(&root.join(name))?)) };
     let made = new.fill(&vfs, &below).and_then(|()| {
         let put = new.put(&vfs);
@@ -101,6 +102,7 @@ struct New<'a> {
     params: &'a Params,
     identity: &'a Identity,
     name: &'a str,
+    copied: &'a Copied,
 }
 
 impl New<'_> {
@@ -113,6 +115,7 @@ impl New<'_> {
         let place = Place { vfs: Arc::clone(&vfs), index_dir: path.join("index"), lock_dir: Some(path.clone()) };
         self.identity.save(&*vfs)?;
         config::create(&*vfs, self.name)?;
+        self.copied.write(&*vfs)?;
         Store::create(&place, self.params).map_err(|error| Error::from(error).during("cannot make the store"))?;
         vfs.sync_dir(Path::new("")).map_err(io)
     }

@@ -5,6 +5,7 @@
 //! without disks (comparing trees, cutting nodes, planning a restore) is done by plain functions; short drivers
 //! do the rest.
 
+mod absent;
 pub mod cancel;
 mod cat;
 mod changes;
@@ -36,6 +37,7 @@ mod limits;
 mod ls;
 mod nearest;
 mod objects;
+mod parts;
 mod path_set;
 mod published;
 mod recut;

@@ -1,10 +1,11 @@
 //! `ls`: entries of a directory of a commit.
 
 use filesync_cas::ContentHash;
-use filesync_merkle::{Content, DirCursor, Entry, ListId, ListNode, Node, RepoPath, TreeLink};
+use filesync_merkle::{Content, DirCursor, Entry, ListId, ListNode, Node, Part, RepoPath, TreeLink};
 
 use crate::error::{Error, ErrorKind};
 use crate::history::{entry_at, is_before_the_first_commit, target_of};
+use crate::parts::absent;
 use crate::repo::Repo;
 use crate::request::{LsEntry, LsRequest, Side};
 
@@ -19,6 +20,7 @@ pub fn ls(repo: &Repo, request: &LsRequest, visit: &mut dyn FnMut(LsEntry) -> Re
     }
     let entry = entry_at(repo, &tree, &path)?;
     match entry.as_directory() {
+        Some(link) if !is_here(repo, &path, link)? => Err(absent(&path)),
         Some(link) => list(repo, request, path, *link, visit),
         None => visit(describe(repo, request, &path, &entry)?),
     }
@@ -40,7 +42,9 @@ fn list(
         crate::cancel::check()?;
         let path = path.join(&name);
         visit(describe(repo, request, &path, &entry)?)?;
-        if let Some(link) = entry.as_directory().filter(|_| request.recursive) {
+        if let Some(link) = entry.as_directory().filter(|_| request.recursive)
+            && is_here(repo, &path, link)?
+        {
             if stack.len() > crate::scan::DEPTH_MAX {
                 return Err(Error::new(ErrorKind::Damage, "cannot list: directories are nested too deeply"));
             }
@@ -48,6 +52,11 @@ fn list(
         }
     }
     Ok(())
+}
+
+/// Whether a directory can be read: in a partial copy those that are no part of it are there by name alone.
+pub fn is_here(repo: &Repo, path: &RepoPath, link: &TreeLink) -> Result<bool, Error> {
+    Ok(repo.copied.parts.part(path) != Part::None || repo.store.locate(&link.id.0)?.is_some())
 }
 
 fn describe(repo: &Repo, request: &LsRequest, path: &RepoPath, entry: &Entry) -> Result<LsEntry, Error> {
@@ -58,7 +67,8 @@ fn describe(repo: &Repo, request: &LsRequest, path: &RepoPath, entry: &Entry) ->
         Node::File { content: Content::Chunk(chunk), .. } => (id, b3) = (Some(chunk.0), Some(chunk.0)),
         Node::File { content: Content::List { root, .. }, .. } => {
             id = Some(root.0);
-            b3 = if request.hashes { file_hash(repo, root)? } else { None };
+            let is_here = repo.copied.parts.part(path) == Part::All || repo.store.locate(&root.0)?.is_some();
+            b3 = if request.hashes && is_here { file_hash(repo, root)? } else { None };
         }
         Node::Symlink { target, .. } => link_target = Some(target.to_vec()),
         Node::Directory(link) => {

@@ -1,17 +1,7 @@
 //! Paths that a request names, each with all that is below it.
 
+pub use filesync_merkle::Part;
 use filesync_merkle::RepoPath;
-
-/// How much of a path is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Nothing of it.
-    None,
-    /// Something below it.
-    Some,
-    /// It and everything below it.
-    All,
-}
 
 /// Paths, each with all that is below it; no paths are all paths.
 #[derive(Debug, Clone, Default)]

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
+use crate::parts::Copied;
 use crate::request::{
     CatRequest, CheckIgnoreRequest, CommitRequest, CommitResult, ConfigRequest, ConfigSetting, DiffRequest, Difference,
     DuEntry, DuRequest, Event, ForgetRequest, ForgetResult, FsckRequest, FsckResult, GcRequest, GcResult, IgnoreAnswer,
@@ -48,6 +49,8 @@ pub struct Repo {
     nodes: StoreNodes,
     pub(crate) work: Arc<dyn Vfs>,
     work_fd: OwnedFd,
+    /// What it has of its trees.
+    pub(crate) copied: Copied,
 }
 
 impl Repo {
@@ -93,11 +96,12 @@ impl Repo {
         let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::open(&dir).map_err(io(&dir))?);
         let place = Place { vfs, index_dir: dir.join("index"), lock_dir: Some(dir) };
         let store = Arc::new(open(place)?);
+        let copied = Copied::read(&**store.vfs())?;
         let nodes = StoreNodes(Arc::clone(&store));
         let work: Arc<dyn Vfs> = Arc::new(RealVfs::open(&root).map_err(io(&root))?);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let work_fd = rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| io(&root)(error.into()))?;
-        let repo = Self { root, store, nodes, work, work_fd };
+        let repo = Self { root, store, nodes, work, work_fd, copied };
         repo.pass_warnings(observer);
         Ok(repo)
     }

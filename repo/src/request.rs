@@ -273,13 +273,31 @@ pub struct StatusResult {
     /// Conflict copies in the working copy.
     #[serde(with = "wire")]
     pub conflicts: Vec<Vec<u8>>,
+    /// Of a partial copy: what it has, and what not.
+    pub partial: Option<Partial>,
 }
 
 impl StatusResult {
-    /// Whether the working copy equals the head.
+    /// Whether the working copy equals the head, and nothing stands where it has no part.
     pub fn is_clean(&self) -> bool {
-        self.changes.is_empty() && self.conflicts.is_empty()
+        let is_inside = self.partial.as_ref().is_none_or(|partial| partial.outside.is_empty());
+        self.changes.is_empty() && self.conflicts.is_empty() && is_inside
     }
+}
+
+/// What a partial copy has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// The paths that were named when it was cloned.
+    #[serde(with = "wire")]
+    pub paths: Vec<Vec<u8>>,
+    /// Files of the head that are not here.
+    pub absent_files: u64,
+    /// Their bytes.
+    pub absent_bytes: u64,
+    /// What stands in the working copy where it has no part: it is in no commit, and keeps from committing.
+    #[serde(with = "wire")]
+    pub outside: Vec<Vec<u8>>,
 }
 
 /// `log`.

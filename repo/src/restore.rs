@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use filesync_cas::Store;
 use filesync_cas::vfs::Vfs;
-use filesync_merkle::{NodeSource, RepoPath, TreeLink};
+use filesync_merkle::{NodeSource, Parts, RepoPath, TreeLink};
 
 use crate::error::{Error, ErrorKind};
 use crate::request::Observer;
@@ -64,6 +64,8 @@ pub struct Context<'a> {
     pub cache: Option<StatCache>,
     /// Who is told.
     pub observer: &'a dyn Observer,
+    /// Which parts of trees are here.
+    pub parts: &'a Parts,
     /// The tree of HEAD.
     pub head_tree: Option<TreeLink>,
     /// What refs lead to: only content of these commits, and of those before them, may go unasked.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use filesync_cas::{ContentHash, pin};
 use filesync_merkle::{CommitId, PubId};
 
+use crate::absent::may_be_missing;
 use crate::cluster::member;
 use crate::cluster::outbox::Outbox;
 use crate::cluster::remote::Remote;
@@ -21,6 +22,8 @@ pub struct Roots {
     pub commits: HashSet<CommitId>,
     /// The end of the order of publishes, as far as it is here: with those before it, it stays.
     pub step: Option<PubId>,
+    /// The newest published commit that is here: with its history it is everybody's.
+    pub published: Option<CommitId>,
     /// Of what they lead to, the commits that have expired. Never one of the roots.
     pub expired: HashSet<CommitId>,
 }
@@ -47,25 +50,27 @@ impl Roots {
         }
         commits.extend(remote.as_ref().and_then(|remote| remote.held));
         commits.extend(Outbox::read(vfs)?.sending.and_then(|sending| sending.new));
+        let published = remote.as_ref().and_then(|remote| remote.held);
         let step = remote.and_then(|remote| remote.step);
         let mut expired: HashSet<CommitId> = Expired::read(vfs)?.0.into_iter().collect();
         expired.retain(|id| !commits.contains(id));
-        Ok(Self { commits, step, expired })
+        Ok(Self { commits, step, published, expired })
     }
 
     /// Of a repository in which nothing but the head is known.
     pub fn of_head(head: Option<CommitId>) -> Self {
-        Self { commits: head.into_iter().collect(), step: None, expired: HashSet::new() }
+        Self { commits: head.into_iter().collect(), step: None, published: None, expired: HashSet::new() }
     }
 
     /// As the store wants them.
-    pub fn for_collection(&self) -> filesync_cas::gc::Roots {
+    pub fn for_collection(&self, repo: &Repo) -> Result<filesync_cas::gc::Roots, Error> {
         let ids = |commits: &HashSet<CommitId>| commits.iter().map(|id| id.0).collect::<HashSet<ContentHash>>();
         let commits = self.commits.iter().map(|id| (CommitId::KIND, id.0));
-        filesync_cas::gc::Roots {
+        Ok(filesync_cas::gc::Roots {
             head: CommitId::KIND,
             objects: commits.chain(self.step.map(|step| (PubId::KIND, step.0))).collect(),
             shallow: ids(&self.expired),
-        }
+            absent: may_be_missing(repo, self)?,
+        })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use filesync_merkle::CommitId;
 use filesync_merkle::ancestry::apart;
+use filesync_merkle::{CommitId, RepoPath, TreeLink};
 use filesync_raft_log::State;
 use filesync_raft_log::ids::NodeId;
 
@@ -12,17 +12,32 @@ use crate::compare::{Compared, compare_all};
 use crate::error::Error;
 use crate::path_set::PathSet;
 use crate::repo::Repo;
-use crate::request::{Event, Observer, StatusRequest, StatusResult};
+use crate::request::{Event, Observer, Partial, StatusRequest, StatusResult};
 
 /// Compares the working copy with the head.
 pub fn status(repo: &Repo, request: &StatusRequest, observer: &dyn Observer) -> Result<StatusResult, Error> {
     observer.event(Event::Phase { what: "comparing", bytes: None, items: None });
     let head = repo.head();
-    let Compared { changes, conflicts } =
-        compare_all(repo, repo.head_tree()?, request.no_cache, &PathSet::default(), observer)?;
-    let conflicts = conflicts.into_iter().map(|path| path.as_bytes().to_vec()).collect();
-    let result = StatusResult { head, changes, conflicts, ..StatusResult::default() };
+    let tree = repo.head_tree()?;
+    let Compared { changes, conflicts, outside } =
+        compare_all(repo, tree, request.no_cache, &PathSet::default(), observer)?;
+    let partial = partial(repo, tree, outside)?;
+    let result = StatusResult { head, changes, conflicts: bytes(&conflicts), partial, ..StatusResult::default() };
     with_cluster(repo, head, result)
+}
+
+/// What a partial copy has, and what not. Of the rest the directories on the way tell the sums.
+fn partial(repo: &Repo, tree: Option<TreeLink>, outside: Vec<RepoPath>) -> Result<Option<Partial>, Error> {
+    if repo.copied.is_whole() {
+        return Ok(None);
+    }
+    let absent = tree.map(|tree| repo.copied.absent(repo.node_source(), &tree)).transpose()?.unwrap_or_default();
+    let (absent_files, absent_bytes) = (absent.files, absent.bytes);
+    Ok(Some(Partial { paths: bytes(&repo.copied.named), absent_files, absent_bytes, outside: bytes(&outside) }))
+}
+
+fn bytes(paths: &[RepoPath]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| path.as_bytes().to_vec()).collect()
 }
 
 /// Adds what was known of the cluster last. The network is not asked.

@@ -3,6 +3,7 @@
 mod chaos;
 mod disk;
 mod lan;
+mod partial;
 mod trouble;
 
 use std::io::{BufRead, BufReader, Write};

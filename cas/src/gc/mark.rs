@@ -2,7 +2,8 @@
 //!
 //! It fails closed. A tree, list or commit that is missing or damaged might lead to anything, and what an index
 //! denies may have been lost by the index: in both cases nothing may be removed. A chunk whose bytes are bad leads nowhere
-//! else: its pack stays, and that is all.
+//! else: its pack stays, and that is all. Who has a partial copy says what may be missing; that is passed over where the index
+//! does not know it, and fails like everything else if it is there and bad.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -39,6 +40,7 @@ pub fn mark(inner: &Inner, live: &LiveSet, roots: &Roots, step: &Step<'_>) -> Re
             inner,
             live,
             shallow: &roots.shallow,
+            absent: &roots.absent,
             open: Vec::new(),
             foreign: HashSet::new(),
             marked: Marked { unneeded: inner.listed_damage(), ..Marked::default() },
@@ -61,6 +63,7 @@ struct Walk<'a> {
     inner: &'a Inner,
     live: &'a LiveSet,
     shallow: &'a HashSet<ContentHash>,
+    absent: &'a HashSet<ContentHash>,
     /// Metadata to be followed.
     open: Vec<(Kind, ContentHash)>,
     /// What has been followed in packs that came later.
@@ -121,7 +124,7 @@ impl Walk<'_> {
     /// An object that lies in none of the packs in question, as the index has it: it is read, to see whether it lies
     /// there indeed. That may have the index corrected, or another copy taken.
     fn meet_elsewhere(&mut self, kind: Kind, id: ContentHash) -> Result<(), GcError> {
-        if self.foreign.contains(&id) {
+        if self.foreign.contains(&id) || (self.absent.contains(&id) && self.inner.locate(&id)?.is_none()) {
             return Ok(());
         }
         match self.inner.get(kind, &id) {

@@ -41,7 +41,10 @@ pub fn run(args: CatArgs, context: &mut Context) -> Result<Exit, Failure> {
     let repo = context.open_reader()?;
     context.progress.finish();
     let request = CatRequest { target, offset, length };
-    let outcome = repo.cat(&request, &mut context.output.stream());
+    let mut outcome = repo.cat(&request, &mut context.output.stream());
+    if context.bring(&outcome, request.target.rev.as_deref(), (request.target.path.as_slice(), false))? {
+        outcome = context.open_reader()?.cat(&request, &mut context.output.stream());
+    }
     outcome.map_err(|error| context.hint_at_root(&repo, error, word.to_str()))?;
     Ok(Exit::Done)
 }

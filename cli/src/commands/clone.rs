@@ -1,11 +1,12 @@
 //! `clone`.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use filesync_repo::CloneRequest;
+use filesync_repo::{CloneRequest, Event, Observer, Warning};
 
 use super::sync;
 use crate::context::Context;
@@ -14,13 +15,17 @@ use crate::{json, quote, units};
 
 /// Join a cluster with an invite, and fetch what it has
 ///
-/// Interrupted at any point, the same command goes on where it stopped. `-` reads the invite from standard input, so that
+/// Interrupted at any point, the same command goes on where it stopped. With `--path` it is a partial copy: it has these parts of
+/// every commit, and leaves the others as they are when it commits and publishes. Such a copy cannot become a voter. `-` reads the invite from standard input, so that
 /// it does not show in the list of processes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   filesync clone filesync1… assets
-  filesync clone - assets < invite.txt")]
+  filesync clone - assets < invite.txt
+  filesync clone filesync1… assets --path textures/wood --path docs
+
+End: 3 if nothing published has one of the paths; it comes when somebody publishes it.")]
 pub struct CloneArgs {
     /// The line that `filesync invite` printed
     #[arg(value_name = "INVITE")]
@@ -31,6 +36,9 @@ pub struct CloneArgs {
     /// What this node is called [default: the host's name]
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
+    /// Have only this, from the root of the repository, and what is below it; several are possible
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<OsString>,
     /// How long to wait for a quorum, or for bytes that do not come
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "60s")]
     timeout: Duration,
@@ -47,17 +55,36 @@ pub fn run(args: CloneArgs, context: &mut Context) -> Result<Exit, Failure> {
         line => line.to_owned(),
     };
     let dir = args.dir.unwrap_or_else(|| PathBuf::from("."));
-    let request = CloneRequest { invite, dir, name: args.name, timeout: args.timeout };
+    let paths = args.paths.iter().map(|path| part(path)).collect::<Result<_, _>>()?;
+    let request = CloneRequest { invite, dir, name: args.name, paths, timeout: args.timeout };
     let cloned = filesync_repo::cluster::clone(&request, &context.open_options(), &context.progress);
     context.progress.finish();
     let cloned = cloned?;
     if context.global.json {
         context.output.json(&json::Cloned::new(&cloned)).map_err(Failure::Output)?;
-        return Ok(Exit::Done);
+        return Ok(if cloned.not_found.is_empty() { Exit::Done } else { Exit::Left });
     }
     if context.is_chatty() {
         let line = format!("joined as node {} in {}\n", cloned.node, quote::path(&cloned.path));
         context.output.write_all(line.as_bytes()).map_err(Failure::Output)?;
     }
-    sync::show(&cloned.synced, context)
+    let shown = sync::show(&cloned.synced, context)?;
+    if cloned.not_found.is_empty() {
+        return Ok(shown);
+    }
+    for path in &cloned.not_found {
+        let message = "not found in what is published: it comes when somebody publishes it".to_owned();
+        context.progress.event(Event::Warning(Warning { path: Some(path.clone()), message }));
+    }
+    Ok(Exit::Left)
+}
+
+/// A path behind `--path`; a slash at its end says nothing.
+fn part(word: &OsStr) -> Result<Vec<u8>, Failure> {
+    let bytes = word.as_encoded_bytes();
+    let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    match end {
+        0 => Err(Failure::usage(format!("clone: --path {}: names nothing below the root", quote::name(bytes)))),
+        _ => Ok(bytes[..end].to_vec()),
+    }
 }

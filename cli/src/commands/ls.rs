@@ -40,15 +40,21 @@ pub fn run(args: LsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = LsRequest { target: context::target(target.as_ref())?, recursive, hashes: as_json };
     let repo = context.open_reader()?;
     context.progress.finish();
-    let mut out = context.output.stream();
-    let outcome = repo.ls(&request, &mut |entry| {
-        if as_json {
-            out.json(&json::LsEntry::new(&entry))?;
-        } else {
-            show(&entry, long, nul, &mut out)?;
-        }
-        Ok(())
-    });
+    let list = |repo: &Repo, context: &mut Context| {
+        let mut out = context.output.stream();
+        repo.ls(&request, &mut |entry| {
+            if as_json {
+                out.json(&json::LsEntry::new(&entry))?;
+            } else {
+                show(&entry, long, nul, &mut out)?;
+            }
+            Ok(())
+        })
+    };
+    let mut outcome = list(&repo, context);
+    if context.bring(&outcome, request.target.rev.as_deref(), (request.target.path.as_slice(), true))? {
+        outcome = list(&context.open_reader()?, context);
+    }
     outcome.map_err(|error| hint_at_target(context, &repo, error, target.as_ref()))?;
     Ok(Exit::Done)
 }

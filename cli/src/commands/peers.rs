@@ -123,6 +123,7 @@ fn line(peer: &Peer) -> String {
     let state = match (peer.is_reachable, peer.holds_head) {
         (false, _) => "not reachable".to_owned(),
         (true, Some(true)) => format!("holds the head{leader}"),
+        (true, _) if peer.is_partial => "a partial copy".to_owned(),
         (true, _) => format!("behind{leader}"),
     };
     let name = quote::name(peer.name.as_bytes());
@@ -148,6 +149,7 @@ mod tests {
             is_leader: true,
             applied_index: None,
             holds_head: Some(true),
+            is_partial: false,
         };
         let shown = line(&peer);
         assert!(shown.contains("/ip4/10.0.0.1/udp/1 \\033[2J\\n  1  forged\\342\\200\\256"), "{shown:?}");

@@ -54,7 +54,13 @@ pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
     let word = rev.clone();
     let request = RestoreRequest { rev, to, fsync, delete, force, dry_run, paths };
     let result = match request.to.is_some() || dry_run {
-        true => context.open_reader()?.restore(&request, &context.progress).map_err(Failure::from),
+        true => {
+            let mut outcome = context.open_reader()?.restore(&request, &context.progress);
+            if request.to.is_some() && context.bring(&outcome, request.rev.as_deref(), (&request.paths, false))? {
+                outcome = context.open_reader()?.restore(&request, &context.progress);
+            }
+            outcome.map_err(Failure::from)
+        }
         false => context.carry_out(request),
     };
     context.progress.finish();

@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use filesync_repo::{Change, ChangeKind, Silent, StatusRequest, StatusResult};
+use filesync_repo::{Change, ChangeKind, Partial, Silent, StatusRequest, StatusResult};
 
 use super::commit::short;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::output::Paint;
-use crate::units::count;
+use crate::units::{count, show_bytes};
 use crate::{json, quote, signals};
 
 /// Show what changed since the head
@@ -143,6 +143,9 @@ fn lines(result: &StatusResult, chatty: bool, paint: Paint, out: &mut impl Write
     for conflict in &result.conflicts {
         writeln!(out, "{} {}", paint.bad("conflict"), quote::name(conflict))?;
     }
+    for path in result.partial.iter().flat_map(|partial| &partial.outside) {
+        writeln!(out, "{} {}", paint.bad("outside"), quote::name(path))?;
+    }
     if chatty && result.is_clean() {
         writeln!(out, "clean")?;
     }
@@ -169,6 +172,11 @@ fn header(result: &StatusResult, paint: Paint, out: &mut impl Write) -> io::Resu
         }
         writeln!(out)?;
     }
+    if let Some(Partial { paths, absent_files, absent_bytes, .. }) = &result.partial {
+        let paths: Vec<_> = paths.iter().map(|path| quote::name(path)).collect();
+        let absent = count(*absent_files, "file");
+        writeln!(out, "partial: {}; {absent} of the head ({}) not here", paths.join(", "), show_bytes(*absent_bytes))?;
+    }
     Ok(())
 }
 
@@ -182,6 +190,9 @@ fn records(result: &StatusResult, out: &mut impl Write) -> io::Result<()> {
     }
     for conflict in &result.conflicts {
         out.write_all(&[b"conflict ", conflict.as_slice(), b"\0"].concat())?;
+    }
+    for path in result.partial.iter().flat_map(|partial| &partial.outside) {
+        out.write_all(&[b"outside ", path.as_slice(), b"\0"].concat())?;
     }
     Ok(())
 }
@@ -209,6 +220,7 @@ mod tests {
                 change(ChangeKind::Renamed, b"new\n", Some(b"old")),
             ],
             conflicts: vec![b"c".to_vec()],
+            partial: None,
         }
     }
 
@@ -225,6 +237,15 @@ mod tests {
             "head abababababab\nmain cdcdcdcdcdcd, on at least 2 of 3 voters, 2 ahead\nM a b\nR old -> \"new\\n\"\nconflict c\n"
         );
         assert_eq!(shown(&sample(), false), "M a b\nR old -> \"new\\n\"\nconflict c\n");
+        let partial = |outside: &[&[u8]]| {
+            let outside = outside.iter().map(|path| path.to_vec()).collect();
+            let paths = vec![b"a".to_vec(), b"b c".to_vec()];
+            let partial = Partial { paths, absent_files: 1, absent_bytes: 2048, outside };
+            shown(&StatusResult { partial: Some(partial), ..StatusResult::default() }, true)
+        };
+        let head = "no commits yet\npartial: a, b c; 1 file of the head (2.0 KiB) not here\n";
+        assert_eq!(partial(&[]), format!("{head}clean\n"));
+        assert_eq!(partial(&[b"x"]), format!("{head}outside x\n"));
         assert_eq!(shown(&StatusResult::default(), true), "no commits yet\nclean\n");
         assert_eq!(shown(&StatusResult::default(), false), "");
     }

@@ -70,12 +70,24 @@ pub struct Cloned {
     path_bytes: Option<String>,
     #[serde(flatten)]
     synced: Sync,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_found: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_found_bytes: Option<Vec<Option<String>>>,
 }
 
 impl Cloned {
     pub fn new(result: &repo::CloneResult) -> Self {
         let name = Name::new(result.path.as_os_str().as_encoded_bytes());
-        Self { node: result.node, path: name.text, path_bytes: name.bytes, synced: Sync::new(&result.synced) }
+        let (not_found, not_found_bytes) = names(&result.not_found);
+        Self {
+            node: result.node,
+            path: name.text,
+            path_bytes: name.bytes,
+            synced: Sync::new(&result.synced),
+            not_found: (!not_found.is_empty()).then_some(not_found),
+            not_found_bytes,
+        }
     }
 }
 
@@ -143,6 +155,7 @@ pub struct Peer {
     leader: bool,
     applied_index: Option<u64>,
     holds_head: Option<bool>,
+    partial: bool,
 }
 
 impl Peer {
@@ -157,6 +170,7 @@ impl Peer {
             leader: peer.is_leader,
             applied_index: peer.applied_index,
             holds_head: peer.holds_head,
+            partial: peer.is_partial,
         }
     }
 }

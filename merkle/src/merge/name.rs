@@ -33,21 +33,35 @@ impl ConflictTag<'_> {
     }
 }
 
-/// Whether a name is that of a conflict copy whose date is one, such as 2026-11-30.
+const INFIX: &[u8] = b".conflict-";
+
+/// Whether a name is that of a conflict copy whose date is one, such as 20261130-174503 or 2026-11-30.
 pub fn is_copy_name(name: &[u8]) -> bool {
-    const INFIX: &[u8] = b".conflict-";
-    let Some(at) = name.windows(INFIX.len()).rposition(|window| window == INFIX) else { return false };
-    let mut parts = name[at + INFIX.len()..].split(|&byte| byte == b'.');
-    let middle = parts.next().unwrap_or_default();
-    // Behind it comes the extension, or nothing.
-    parts.nth(1).is_none() && is_node_and_date(middle)
+    middle_of(name).is_some()
 }
 
-/// `NODE-2026-11-30`, or with a number behind it.
+/// The name of which one is that of a conflict copy, as far as that can be told: a long one may have lost the end of its stem.
+pub fn original_name(name: &[u8]) -> Option<Vec<u8>> {
+    let (from, to) = middle_of(name)?;
+    Some([&name[..from], &name[to..]].concat())
+}
+
+/// Where in a name of a conflict copy stands what tells whose it is.
+fn middle_of(name: &[u8]) -> Option<(usize, usize)> {
+    let from = name.windows(INFIX.len()).rposition(|window| window == INFIX)?;
+    let begin = from + INFIX.len();
+    let mut parts = name[begin..].split(|&byte| byte == b'.');
+    let middle = parts.next().unwrap_or_default();
+    // Behind it comes the extension, or nothing.
+    (parts.nth(1).is_none() && is_node_and_date(middle)).then_some((from, begin + middle.len()))
+}
+
+/// `NODE-20261130-174503` or `NODE-2026-11-30`, or with a number behind it.
 fn is_node_and_date(middle: &[u8]) -> bool {
     let mut words: Vec<&[u8]> = middle.split(|&byte| byte == b'-').collect();
     let is_number = |word: &[u8], len: usize| word.len() == len && word.iter().all(u8::is_ascii_digit);
     let is_date = |words: &[&[u8]]| match words {
+        [node @ .., day, time] if is_number(day, 8) && is_number(time, 6) => node.iter().any(|word| !word.is_empty()),
         [node @ .., year, month, day] => {
             node.iter().any(|word| !word.is_empty()) && is_number(year, 4) && is_number(month, 2) && is_number(day, 2)
         }
@@ -104,17 +118,23 @@ mod tests {
 
     #[test]
     fn conflict_copies_are_known_by_their_names() {
-        let tag = ConflictTag { node: "no-de_1", date: "2026-11-30" };
         for name in ["a.txt", "a.tar.gz", ".bashrc", "plain", "end.", "...", "a.conflict-b.txt"] {
-            for number in [1, 2, 17] {
+            for (number, date) in
+                [(1, "2026-11-30"), (2, "2026-11-30"), (1, "20261130-174503"), (17, "20261130-174503")]
+            {
+                let tag = ConflictTag { node: "no-de_1", date };
                 let copy = tag.copy_name(name.as_bytes(), number);
                 assert!(is_copy_name(&copy), "{}", String::from_utf8_lossy(&copy));
+                assert_eq!(original_name(&copy).as_deref(), Some(name.as_bytes()));
             }
             assert!(!is_copy_name(name.as_bytes()), "{name}");
+            assert_eq!(original_name(name.as_bytes()), None);
         }
         for name in [
             "a.conflict-2026-11-30",
             "a.conflict--2026-11-30",
+            "a.conflict-20261130-174503",
+            "a.conflict-n-20261130-1745",
             "a.conflict-of-interest.txt",
             "a.conflict-n-2026-11.txt",
             "a.conflict-n-2026-11-30.tar.gz",

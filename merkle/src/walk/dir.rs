@@ -10,6 +10,7 @@ use crate::edit::ends_itself;
 use crate::entry::{Content, Entry, Node, Totals, TreeLink};
 use crate::error::WalkError;
 use crate::id::{ChunkId, TreeId};
+use crate::parts::{Follow, Parts, Way};
 use crate::path::Name;
 use crate::read::Cursor;
 use crate::source::NodeSource;
@@ -36,6 +37,8 @@ pub(super) struct DirWalk<'s> {
     link: TreeLink,
     path: Path,
     depth: usize,
+    /// Where it stands on the way to the parts that are visited; none within one.
+    way: Option<(&'s Parts, Way)>,
     cursor: Cursor<'s>,
     /// One for each level; none once the cuts were found wrong, or cannot be known for want of a node.
     checks: Vec<CutCheck<Cut>>,
@@ -56,9 +59,15 @@ fn totals_bytes(totals: Totals) -> [u8; 24] {
 }
 
 impl<'s> DirWalk<'s> {
-    pub(super) fn new(source: &'s dyn NodeSource, link: TreeLink, path: Path, depth: usize) -> Self {
+    pub(super) fn new(
+        source: &'s dyn NodeSource,
+        link: TreeLink,
+        path: Path,
+        depth: usize,
+        way: Option<(&'s Parts, Way)>,
+    ) -> Self {
         let checks = (0..=link.height).map(CutCheck::new).collect();
-        Self { source, link, path, depth, cursor: Cursor::new(source, link), checks }
+        Self { source, link, path, depth, way, cursor: Cursor::new(source, link), checks }
     }
 
     /// Goes on to the next leaf and leaves its directories, and the rest of this one, as work.
@@ -94,6 +103,10 @@ impl<'s> DirWalk<'s> {
 
     /// Passes a node that was judged before, in the same state: in step with the rule, between the same neighbours.
     fn pass_known(&mut self, visitor: &mut dyn WalkVisitor) -> bool {
+        // What was seen of a node here is not all that is seen of it elsewhere.
+        if self.way.is_some() {
+            return false;
+        }
         let Some(pending) = self.cursor.pending() else { return false };
         let Some(link) = pending.link else { return false };
         let below = self.checks.get(..=usize::from(pending.level));
@@ -140,12 +153,17 @@ impl<'s> DirWalk<'s> {
     fn visit_leaf(&self, visitor: &mut dyn WalkVisitor) -> Vec<Work<'s>> {
         let mut dirs = Vec::new();
         for (name, entry) in self.cursor.leaf() {
+            let way = match self.way.map(|(parts, way)| parts.follow(way, name)) {
+                None | Some(Follow::In) => None,
+                Some(Follow::On(way)) if entry.is_directory() => Some(way),
+                Some(Follow::On(_) | Follow::Out) => continue,
+            };
             if let Err(error) = self.visit_entry(visitor, entry) {
                 visitor.problem(&full(&self.path).join(name), error);
             }
             if let Node::Directory(link) = &entry.node {
                 let path = Some(Arc::new(Step { parent: self.path.clone(), name: name.clone() }));
-                dirs.push(Work::Open { link: *link, path, depth: self.depth + 1 });
+                dirs.push(Work::Open { link: *link, path, depth: self.depth + 1, way });
             }
         }
         dirs.reverse();

@@ -40,6 +40,8 @@ struct With {
     pace: Pace,
     /// Something was absent at this peer.
     absent: bool,
+    /// It was asked to leave something out at the beginning.
+    is_continued: bool,
 }
 
 /// The walk of a fetch.
@@ -54,6 +56,8 @@ pub(super) struct Walking<'s> {
     lacking: BTreeSet<PeerKey>,
     /// Who does not have the base.
     without_base: BTreeSet<PeerKey>,
+    /// Who has to begin with the first object of the order: of those that are here he lacks some.
+    from_first: BTreeSet<PeerKey>,
     with: Option<With>,
     /// The object that was missing first when we last looked.
     missing: Option<ContentHash>,
@@ -70,6 +74,7 @@ impl<'s> Walking<'s> {
             peers: BTreeMap::new(),
             lacking: BTreeSet::new(),
             without_base: BTreeSet::new(),
+            from_first: BTreeSet::new(),
             with: None,
             missing: None,
         }
@@ -127,8 +132,12 @@ impl<'s> Walking<'s> {
         }
         let ready = self.peers.iter().filter(|(peer, at)| can(peer) && **at <= now).map(|(peer, _)| *peer).next();
         let Some(peer) = ready else { return Ok(None) };
-        self.with = Some(With { peer, heard: now, pace: Pace::new(now), absent: false });
-        Ok(Some((peer, Walk { from: self.tour.count(), ..self.walk.clone() })))
+        if self.from_first.contains(&peer) {
+            self.tour = Tour::new(&self.walk);
+        }
+        let from = self.tour.count();
+        self.with = Some(With { peer, heard: now, pace: Pace::new(now), absent: false, is_continued: from > 0 });
+        Ok(Some((peer, Walk { from, ..self.walk.clone() })))
     }
 
     fn can_be_asked(&self, peer: &PeerKey) -> bool {
@@ -254,6 +263,8 @@ impl<'s> Walking<'s> {
         match refusal {
             Refusal::Busy => drop(self.peers.insert(with.peer, now + BUSY_TIME)),
             Refusal::Base => drop(self.without_base.insert(with.peer)),
+            // A partial copy cannot count what it lacks: it may still have what is missing here.
+            Refusal::Nothing if with.is_continued => drop(self.from_first.insert(with.peer)),
             _ => drop(self.lacking.insert(with.peer)),
         }
         let is_useless = |peer: &PeerKey| self.lacking.contains(peer) || self.without_base.contains(peer);

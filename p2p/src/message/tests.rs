@@ -14,7 +14,8 @@ pub(crate) fn samples() -> Vec<Message> {
     let root = Root::Commit(CommitId(id(1)));
     let path = RepoPath::parse(b"some/where").expect("a path");
     let hello = Hello { versions: (1, 3), repository: id(2), epoch: 9, nonce: 77, class: Class::Bulk };
-    let walk = Walk { root, base: None, history: true, path: RepoPath::root(), from: 0 };
+    let part = |text: &str| RepoPath::parse(text.as_bytes()).expect("a path");
+    let walk = Walk { root, base: None, history: true, path: RepoPath::root(), parts: Parts::whole(), from: 0 };
     let node = |keep, steps: &[u16]| NodeWants {
         root: 0,
         keep,
@@ -28,6 +29,7 @@ pub(crate) fn samples() -> Vec<Message> {
         Message::Refused(Refusal::Nothing),
         Message::Walk(walk.clone()),
         Message::Walk(Walk { base: Some(id(3)), history: false, path, from: 1 << 40, ..walk.clone() }),
+        Message::Walk(Walk { parts: Parts::new(&["a", "b/c", "b/d"].map(part)), ..walk.clone() }),
         Message::Walk(Walk { root: Root::Pub(PubId(id(4))), ..walk }),
         Message::Nodes(Nodes { lens: vec![3, 4], compressed: false, payload: b"abcdefg".to_vec() }),
         Message::Nodes(Nodes { lens: vec![100], compressed: true, payload: vec![7; 20] }),

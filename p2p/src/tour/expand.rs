@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use filesync_cas::{ContentHash, Kind, Schema};
 use filesync_merkle::list::ListNode;
 use filesync_merkle::{
-    ATTRS, Attrs, Content, Entry, LIST, Link, MerkleSchema, Name, Node, NodeSource, TREE, TreeNode, WalkError,
+    ATTRS, Attrs, Content, Entry, Follow, LIST, Link, MerkleSchema, Name, Node, NodeSource, TREE, TreeNode, WalkError,
 };
 
-use super::{DEPTH_MAX, Expect, Tour, Waiting, malformed};
+use super::{DEPTH_MAX, Expect, Lead, Tour, Waiting, malformed};
 use crate::error::TourError;
 use crate::wants::Want;
 
@@ -39,11 +39,14 @@ impl Tour {
     fn expand_tree(&mut self, at: &Waiting, bytes: &[u8], source: &dyn NodeSource) -> Result<Vec<Want>, TourError> {
         let node = TreeNode::decode(bytes).map_err(|cause| malformed(TREE, at.id, cause))?;
         check_tree(at, &node)?;
-        let other = match &at.counterpart {
+        let mut other = match &at.counterpart {
             Some(id) => Some(read(source, TREE, id, TreeNode::decode)?),
             None => None,
         };
         let mut children = Children::new(self, at);
+        if let Some(other) = &mut other {
+            children.keep_walked(other);
+        }
         match &node {
             TreeNode::Leaf(entries) => children.entries(entries, other.as_ref())?,
             TreeNode::Inner { level, links } => children.links(*level, links, other.as_ref()),
@@ -126,7 +129,7 @@ impl<'a> Children<'a> {
         self.chunks
     }
 
-    fn node(&mut self, id: ContentHash, expect: Expect, counterpart: Option<ContentHash>, names: Option<u16>) {
+    fn node(&mut self, id: ContentHash, expect: Expect, counterpart: Option<ContentHash>, way: Option<Lead>) {
         if counterpart == Some(id) {
             return;
         }
@@ -138,7 +141,7 @@ impl<'a> Children<'a> {
             position: self.position,
             parent_steps: self.at.parent_steps + 1,
             depth: self.at.depth + u16::from(is_nested),
-            names,
+            way,
         });
     }
 
@@ -155,8 +158,8 @@ impl<'a> Children<'a> {
         let is_known = |id: &ContentHash| other.is_some_and(|other| other.children.contains(id));
         for (name, entry) in entries {
             let before = theirs.binary_search_by(|(other, _)| other.cmp(name)).ok().map(|at| &theirs[at].1);
-            let (followed, names) = self.follow(name);
-            let is_end = names.is_none();
+            let (followed, way) = self.follow(name);
+            let is_end = way.is_none();
             match &entry.node {
                 Node::File { content: Content::Empty, .. } | Node::Symlink { .. } => {}
                 Node::File { size, content: Content::Chunk(id), .. } => {
@@ -179,13 +182,13 @@ impl<'a> Children<'a> {
                         }
                         let expect = Expect::Directory { height: link.height, totals: link.totals };
                         let counterpart = before.and_then(Entry::as_directory).map(|link| link.id.0);
-                        self.node(link.id.0, expect, counterpart, names);
+                        self.node(link.id.0, expect, counterpart, way);
                     }
                     self.position += 1;
                 }
             }
             if let Some(attrs) = &entry.attrs {
-                if followed && is_end && !is_known(&attrs.0) {
+                if has_attrs(followed, way, entry) && !is_known(&attrs.0) {
                     self.node(attrs.0, Expect::Attrs, None, None);
                 }
                 self.position += 1;
@@ -194,30 +197,73 @@ impl<'a> Children<'a> {
         Ok(())
     }
 
-    /// Whether an entry is followed, and how many names of the path lead to what is below it.
-    fn follow(&self, name: &Name) -> (bool, Option<u16>) {
-        let Some(led) = self.at.names else { return (true, None) };
-        let wanted = self.tour.path.get(usize::from(led));
-        let rest = usize::from(led) + 1 < self.tour.path.len();
-        (wanted == Some(name), rest.then_some(led + 1))
+    /// Whether an entry is followed, and where on the way that leads; to what is walked if nowhere.
+    fn follow(&self, name: &Name) -> (bool, Option<Lead>) {
+        match self.at.way {
+            None => (true, None),
+            Some(Lead::Path(led)) => {
+                let wanted = self.tour.path.get(usize::from(led));
+                let rest = usize::from(led) + 1 < self.tour.path.len();
+                (wanted == Some(name), rest.then_some(Lead::Path(led + 1)))
+            }
+            Some(Lead::Parts(way)) => match self.tour.parts.follow(way, name) {
+                Follow::Out => (false, None),
+                Follow::On(way) => (true, Some(Lead::Parts(way))),
+                Follow::In => (true, None),
+            },
+        }
+    }
+
+    /// Which of the links of a node are followed; all, if none is named.
+    fn followed_link(&self, links: &[Link]) -> Option<usize> {
+        let Some(Lead::Path(led)) = self.at.way else { return None };
+        let wanted = self.tour.path.get(usize::from(led))?;
+        Some(links.iter().position(|link| link.last >= *wanted).unwrap_or(links.len()))
+    }
+
+    /// On the way, both sides have of a counterpart no more than what was walked of it: not all that it refers to.
+    fn keep_walked(&self, other: &mut Other<TreeNode>) {
+        if self.at.way.is_none() {
+            return;
+        }
+        other.children = match &other.node {
+            TreeNode::Inner { links, .. } => {
+                let followed = self.followed_link(links);
+                let is_followed = |at: &usize| followed.is_none_or(|followed| followed == *at);
+                links.iter().enumerate().filter(|(at, _)| is_followed(at)).map(|(_, link)| link.id.0).collect()
+            }
+            TreeNode::Leaf(entries) => entries.iter().flat_map(|(name, entry)| self.walked_of(name, entry)).collect(),
+        };
+    }
+
+    /// The children of an entry of which all is walked.
+    fn walked_of(&self, name: &Name, entry: &Entry) -> impl Iterator<Item = ContentHash> + use<> {
+        let (followed, way) = self.follow(name);
+        let content = match &entry.node {
+            Node::File { content: Content::Chunk(id), .. } => Some(id.0),
+            Node::File { content: Content::List { root, .. }, .. } => Some(root.0),
+            Node::Directory(link) => Some(link.id.0),
+            Node::File { content: Content::Empty, .. } | Node::Symlink { .. } => None,
+        };
+        let attrs = entry.attrs.filter(|_| has_attrs(followed, way, entry)).map(|attrs| attrs.0);
+        content.filter(|_| followed && way.is_none()).into_iter().chain(attrs)
     }
 
     fn links(&mut self, level: u8, links: &[Link], other: Option<&Other<TreeNode>>) {
-        let wanted = self.at.names.and_then(|led| self.tour.path.get(usize::from(led))).cloned();
-        let followed = wanted.map(|name| links.iter().position(|link| link.last >= name));
+        let followed = self.followed_link(links);
         for (at, link) in links.iter().enumerate() {
-            let is_followed = followed.is_none_or(|followed| followed == Some(at));
+            let is_followed = followed.is_none_or(|followed| followed == at);
             if is_followed && !other.is_some_and(|other| other.children.contains(&link.id.0)) {
                 let expect = Expect::Node { level: level - 1, entries: link.entries, totals: link.totals };
                 let counterpart = other.and_then(|other| match &other.node {
                     TreeNode::Inner { level: theirs, links } if *theirs == level => {
                         let at = links.partition_point(|other| other.last < link.last).min(links.len() - 1);
-                        Some(links[at].id.0)
+                        Some(links[at].id.0).filter(|id| other.children.contains(id))
                     }
                     theirs if theirs.level() + 1 == level => self.at.counterpart,
                     _ => None,
                 });
-                self.node(link.id.0, expect, counterpart, self.at.names);
+                self.node(link.id.0, expect, counterpart, self.at.way);
             }
             self.position += 1;
         }
@@ -242,6 +288,16 @@ impl<'a> Children<'a> {
             self.position += 1;
         }
     }
+}
+
+/// Whether the attributes of an entry are walked: of what stands on the way to parts, only a directory is there.
+fn has_attrs(followed: bool, way: Option<Lead>, entry: &Entry) -> bool {
+    followed
+        && match way {
+            None => true,
+            Some(Lead::Parts(_)) => entry.is_directory(),
+            Some(Lead::Path(_)) => false,
+        }
 }
 
 /// The list of a file that has one.

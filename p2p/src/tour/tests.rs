@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use filesync_cas::Schema;
 use filesync_cas::testing::seeds;
 use filesync_merkle::testing::{MemoryStore, Rng, build_dir, random_entry, random_name, random_tree};
-use filesync_merkle::{COMMIT, Commit, Content, Entry, MerkleSchema, Mode, Node, Pub, RepoPath, Timestamp, TreeLink};
+use filesync_merkle::{
+    COMMIT, Commit, Content, Entry, MerkleSchema, Mode, Node, Parts, Pub, RepoPath, Timestamp, TreeLink,
+};
 
 use super::*;
 
@@ -24,7 +26,7 @@ fn commit(store: &MemoryStore, tree: TreeLink, parents: &[CommitId], secs: i64) 
 
 fn walk(root: CommitId, base: Option<CommitId>, history: bool) -> Walk {
     let base = base.map(|base| base.0);
-    Walk { root: Root::Commit(root), base, history, path: RepoPath::root(), from: 0 }
+    Walk { root: Root::Commit(root), base, history, path: RepoPath::root(), parts: Parts::whole(), from: 0 }
 }
 
 /// Random trees name lists and attributes that are nowhere: plain files will do.
@@ -282,6 +284,7 @@ fn pubs_are_a_chain() {
         base: base.map(|base| ids[base].0),
         history: true,
         path: RepoPath::root(),
+        parts: Parts::whole(),
         from: 0,
     };
     for (root, base, count) in [(9, None, 10), (9, Some(3), 6), (9, Some(9), 0), (0, None, 1)] {

@@ -229,6 +229,75 @@ fn a_path_alone() {
     }
 }
 
+/// A partial copy gets its parts, of every commit and whatever was moved; and who holds the rest gets from it what is new.
+#[test]
+fn parts_and_who_has_only_these() {
+    let (there, here) = (Repo::new(), Repo::new());
+    let mut tree = some_tree(1, 200);
+    let first = there.commit(&tree, &[]);
+    tree.insert(path("dir 3/sub 1/new"), b"new".to_vec());
+    let second = there.commit(&tree, &[first]);
+    // What was outside is moved into a part: the base knows its id, and the asker has nothing of it.
+    let moved: Tree = tree
+        .iter()
+        .filter(|(path, _)| path.as_bytes().starts_with(b"dir 4/"))
+        .map(|(path, bytes)| {
+            let text = String::from_utf8_lossy(path.as_bytes()).replacen("dir 4/", "dir 3/sub 1/moved/", 1);
+            (self::path(&text), bytes.clone())
+        })
+        .collect();
+    tree.extend(moved);
+    let third = there.commit(&tree, &[second]);
+    let parts = Parts::new(&["dir 3/sub 1", "not/there"].map(path));
+    let of_parts = |root, base| Walk { parts: parts.clone(), ..whole(root, base) };
+    for (head, base) in [(first, None), (second, Some(first)), (third, Some(second))] {
+        let mut net = Net::new(me(), 1);
+        honest(&mut net, peer(1), Line::default(), &there);
+        let (result, stats) = fetch(&mut net, &here, of_parts(head, base));
+        result.expect("fetched");
+        assert!(stats.received < 200_000, "the large file is no part: {stats:?}");
+        // All of it is here: nothing is asked for again.
+        let (result, stats) = fetch(&mut Net::new(me(), 1), &here, of_parts(head, None));
+        assert!(result.is_ok() || stats.received == 0, "{result:?} {stats:?}");
+        check_parts(&here, head, &parts);
+    }
+    // It says what it lacks, wherever one begins.
+    for has_newest in [false, true] {
+        let holder = Repo::new();
+        let mut net = Net::new(me(), 1);
+        honest(&mut net, peer(1), Line::default(), &there);
+        let walk = match has_newest {
+            false => whole(first, None),
+            true => Walk { history: false, ..whole(third, None) },
+        };
+        fetch(&mut net, &holder, walk).0.expect("fetched");
+        let mut net = Net::new(me(), 1);
+        honest(&mut net, peer(2), Line::default(), &here);
+        let (result, _) = fetch(&mut net, &holder, whole(third, None));
+        result.expect("the rest is there");
+        holder.check(third);
+    }
+}
+
+/// Fails unless the parts of a commit's tree and of its history's are here.
+fn check_parts(repo: &Repo, head: CommitId, parts: &Parts) {
+    let source = filesync_p2p::source::StoreSource(&repo.store);
+    for commit in filesync_merkle::Ancestors::new(&source, [head]) {
+        let (_, commit) = commit.expect("here");
+        let found = parts.found_in(&source, &commit.tree).expect("the way is here");
+        assert_eq!(found.len(), 1);
+        let mut open: Vec<_> =
+            found.iter().filter_map(|(_, entry)| entry.as_directory()).map(|link| link.id.0).collect();
+        while let Some(id) = open.pop() {
+            let bytes = repo.store.get(filesync_merkle::TREE, &id).expect("a directory of a part");
+            for (kind, id) in MerkleSchema.children(filesync_merkle::TREE, &bytes).expect("good") {
+                repo.store.get(kind, &id).expect("what is below is here");
+                open.extend((kind == filesync_merkle::TREE).then_some(id));
+            }
+        }
+    }
+}
+
 /// The same run twice is the same: seeds mean something.
 #[test]
 fn a_seed_runs_the_same_twice() {

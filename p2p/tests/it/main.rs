@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use filesync_cas::testing::Rng;
-use filesync_merkle::{CommitId, RepoPath};
+use filesync_merkle::{CommitId, Parts, RepoPath};
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::testing::{Everything, Honest, Line, Net, Repo, Tree, shared};
 use filesync_p2p::{Fetch, FetchError, FetchStats, PeerKey, Root, Walk};
@@ -26,7 +26,7 @@ fn me() -> Me {
 
 fn whole(root: CommitId, base: Option<CommitId>) -> Walk {
     let base = base.map(|base| base.0);
-    Walk { root: Root::Commit(root), base, history: true, path: RepoPath::root(), from: 0 }
+    Walk { root: Root::Commit(root), base, history: true, path: RepoPath::root(), parts: Parts::whole(), from: 0 }
 }
 
 /// Some directories, small files, and one of several chunks.

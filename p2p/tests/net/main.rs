@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
-use filesync_merkle::{CommitId, RepoPath};
+use filesync_merkle::{CommitId, Parts, RepoPath};
 use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::message::topics::{JOIN, PUBLISH, RAFT};
 use filesync_p2p::serve::{Me, Shared};
@@ -172,7 +172,14 @@ impl Node {
         peers: &[PeerKey],
         progress: &mut dyn FnMut(&FetchStats),
     ) -> (Result<(), FetchError>, FetchStats) {
-        let walk = Walk { root: Root::Commit(head), base: None, history: true, path: RepoPath::root(), from: 0 };
+        let walk = Walk {
+            root: Root::Commit(head),
+            base: None,
+            history: true,
+            path: RepoPath::root(),
+            parts: Parts::whole(),
+            from: 0,
+        };
         let session = self.repo.store.session().expect("a session");
         let fetched = self.net().fetch(&session, &self.repo.store, walk, peers, cancel, progress);
         self.repo.finish(session);

@@ -59,7 +59,14 @@ fn limits_hold_on_the_wire() {
 fn breaking_off_anywhere_leaves_nothing() {
     let there = Node::new(1);
     let head = there.repo.commit(&some_tree(1, 1 << 20), &[]);
-    let walk = Walk { root: Root::Commit(head), base: None, history: true, path: RepoPath::root(), from: 0 };
+    let walk = Walk {
+        root: Root::Commit(head),
+        base: None,
+        history: true,
+        path: RepoPath::root(),
+        parts: Parts::whole(),
+        from: 0,
+    };
     let asked = [raw::hello(Class::Bulk), filesync_p2p::Message::Walk(walk).encode()].concat();
     for (seed, cut) in (10..).zip((0..asked.len()).step_by(9).chain([asked.len()])) {
         let raw = raw::Raw::connect(seed, &there.key(), &there.addr());

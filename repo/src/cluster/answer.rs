@@ -172,7 +172,8 @@ fn about(core: &Core) -> About {
     let applied = core.view.read(super::remote::index_of);
     let log = core.log.get();
     let applied = log.map_or(applied, |log| log.read(super::remote::index_of));
-    let held = core.remote().held.map(|id| ids::Id(*id.0.as_bytes()));
+    // Of what it has in part it holds nothing.
+    let held = core.remote().held.filter(|_| core.repo.copied.is_whole()).map(|id| ids::Id(*id.0.as_bytes()));
     About { applied, held, leader: log.and_then(Log::leader) }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use filesync_cas::Session;
-use filesync_merkle::{CommitId, PubId, RepoPath};
+use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
 use filesync_p2p::fetch::FetchStats;
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
@@ -214,7 +214,8 @@ impl Core {
         self.call_peer(key, call, until.saturating_duration_since(Instant::now())).await
     }
 
-    /// Fetches the closure of a commit into a session, what of it is not here: on the base, which is whole here. Blocks.
+    /// Fetches the closure of a commit into a session, what of it is not here: on the base, which is whole here. A partial copy
+    /// fetches its parts, and has those of the base. Blocks.
     pub fn fetch(
         &self,
         session: &Session<'_>,
@@ -228,8 +229,34 @@ impl Core {
             base: base.map(|base| base.0),
             history: true,
             path: RepoPath::root(),
+            parts: self.repo.copied.parts.clone(),
             from: 0,
         };
+        self.fetch_walk(session, commit, walk, peers, progress)
+    }
+
+    /// Fetches what a commit has at a path and below it, or of some parts, whatever this node has of others. Blocks.
+    pub fn fetch_at(
+        &self,
+        session: &Session<'_>,
+        commit: CommitId,
+        path: RepoPath,
+        parts: Parts,
+        peers: &[PeerKey],
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<FetchStats, Error> {
+        let walk = Walk { root: Root::Commit(commit), base: None, history: false, path, parts, from: 0 };
+        self.fetch_walk(session, commit, walk, peers, progress)
+    }
+
+    fn fetch_walk(
+        &self,
+        session: &Session<'_>,
+        commit: CommitId,
+        walk: Walk,
+        peers: &[PeerKey],
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<FetchStats, Error> {
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let store = &self.repo.store;
         let (fetched, stats) = transport.fetch(session, store, walk, peers, &self.stopping, progress);
@@ -252,7 +279,8 @@ impl Core {
         peers: &[PeerKey],
     ) -> Result<(), Error> {
         let base = base.map(|base| base.0);
-        let walk = Walk { root: Root::Pub(step), base, history: true, path: RepoPath::root(), from: 0 };
+        let walk =
+            Walk { root: Root::Pub(step), base, history: true, path: RepoPath::root(), parts: Parts::whole(), from: 0 };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let (fetched, _) = transport.fetch(session, &self.repo.store, walk, peers, &self.stopping, &mut |_| {});
         fetched

@@ -94,14 +94,14 @@ impl InviteLine {
     }
 
     /// What the joiner says, signed for nobody else.
-    pub fn admit(&self, peer: PeerKey, name: &str, addresses: Vec<String>) -> Admit {
+    pub fn admit(&self, peer: PeerKey, name: &str, addresses: Vec<String>, is_partial: bool) -> Admit {
         let mut admit = Admit {
             invite: self.public(),
             role: self.role,
             peer,
             name: name.to_owned(),
             addresses,
-            is_partial: false,
+            is_partial,
             signature: Signature(Vec::new()),
         };
         admit.signature = Signature(self.key().sign(&admit.signed_bytes(self.repository)).to_bytes().to_vec());

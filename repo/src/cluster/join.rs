@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::vfs::RealVfs;
 use filesync_p2p::peer::PeerKey;
-use filesync_raft_log::command::Outcome;
+use filesync_raft_log::command::{Outcome, Role};
 use filesync_raft_log::ids::{self, NodeId};
 use filesync_raft_log::{State, state::Member};
 
@@ -24,7 +24,8 @@ use crate::config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::init;
-use crate::repo::{OpenOptions, Repo, STORE_DIR};
+use crate::parts::Copied;
+use crate::repo::{OpenOptions, Repo, STORE_DIR, request_paths};
 use crate::request::{CloneRequest, CloneResult, Observer};
 
 /// How long one member may take to answer.
@@ -36,7 +37,12 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
     let began = Instant::now();
     let line = InviteLine::decode(&request.invite)?;
     let params = line.params()?;
-    let root = prepare(&request.dir, &line, request.name.as_deref(), &params)?;
+    let copied = Copied::new(&request_paths(&request.paths)?)?;
+    if !copied.is_whole() && line.role == Role::Candidate {
+        let error = Error::new(ErrorKind::Usage, "cannot clone parts with this invite: who is to vote has everything");
+        return Err(error.with_hint("ask for an invite of a writer or a reader"));
+    }
+    let root = prepare(&request.dir, &line, request.name.as_deref(), &params, &copied)?;
     let repo = Arc::new(Repo::open_writer(&root, "clone", options, observer)?);
     let node = match member::read(&**repo.store.vfs())? {
         Some(_) => Node::start(Arc::clone(&repo), &super::NodeOptions::default(), Arc::new(|_| {}))?,
@@ -46,7 +52,9 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
     let number = node.number();
     node.shutdown();
     let synced = synced?;
-    Ok(CloneResult { node: number.0, path: root, synced, elapsed: began.elapsed() })
+    let not_found = repo.copied.not_found(repo.node_source(), repo.head_tree()?.as_ref())?;
+    let not_found = not_found.iter().map(|path| path.as_bytes().to_vec()).collect();
+    Ok(CloneResult { node: number.0, path: root, synced, not_found, elapsed: began.elapsed() })
 }
 
 /// Makes the repository, or finds the one that an earlier call made.
@@ -55,6 +63,7 @@ fn prepare(
     line: &InviteLine,
     name: Option<&str>,
     params: &filesync_cas::Params,
+    copied: &Copied,
 ) -> Result<std::path::PathBuf, Error> {
     if dir.join(STORE_DIR).symlink_metadata().is_ok() {
         let vfs = RealVfs::open(&dir.join(STORE_DIR)).map_err(|error| Error::path("cannot open", dir, &error))?;
@@ -62,6 +71,10 @@ fn prepare(
         if *found.repository.as_bytes() != line.repository.0 {
             let message = format!("cannot clone to {}: it is another repository", dir.display());
             return Err(Error::new(ErrorKind::Failed, message));
+        }
+        if Copied::read(&vfs)? != *copied {
+            let message = format!("cannot clone to {}: it was begun with other paths", dir.display());
+            return Err(Error::new(ErrorKind::Failed, message).with_hint("what a copy has does not change: clone anew"));
         }
         return std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error));
     }
@@ -74,7 +87,7 @@ fn prepare(
         return Err(Error::new(ErrorKind::Failed, message));
     }
     let name = name.map_or_else(config::host, str::to_owned);
-    init::init_with(dir, params, &name).map(|made| made.path)
+    init::init_with(dir, params, &name, copied).map(|made| made.path)
 }
 
 /// Asks the members that the invite names to let this node in; what it then is, is durable.
@@ -82,7 +95,8 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     let vfs = Arc::clone(repo.store.vfs());
     let identity = Identity::load(&*vfs)?;
     let name = config::Config::load(&*vfs)?.node_name();
-    let admit = line.admit(ids::PeerKey(identity.node()), &name, Vec::new());
+    let is_partial = !repo.copied.is_whole();
+    let admit = line.admit(ids::PeerKey(identity.node()), &name, Vec::new(), is_partial);
     // Nobody but those whom the invite names is known yet.
     let mut state = State::new(line.repository);
     state.epoch = 0;
@@ -97,7 +111,7 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     let (number, state) = asked??;
     let remote = Remote::new(state);
     remote.write(&*vfs)?;
-    member::write(&*vfs, Membership { node: number, has_log: false })?;
+    member::write(&*vfs, Membership { node: number, has_log: false, is_partial })?;
     Node::assemble(Arc::clone(repo), number, remote, &[])
 }
 

@@ -19,6 +19,8 @@ pub struct Membership {
     pub node: NodeId,
     /// It takes part in the log, and has promised things there: without its part of the log it must not start.
     pub has_log: bool,
+    /// It is a partial copy: without knowing its parts it must not be opened.
+    pub is_partial: bool,
 }
 
 /// What is known; none if this node has not joined a cluster and has not founded one.
@@ -31,12 +33,14 @@ fn decode(bytes: &[u8]) -> Result<Membership, String> {
     let mut lines = lines.iter();
     let number = lines.next().and_then(|line| line.strip_prefix("node ")?.parse().ok());
     let node = NodeId(number.ok_or("no number in it")?);
-    let has_log = match lines.next() {
-        None => false,
-        Some("log") => true,
-        Some(line) => return Err(format!("unknown line {line:?}")),
-    };
-    let membership = Membership { node, has_log };
+    let mut membership = Membership { node, has_log: false, is_partial: false };
+    for line in lines {
+        match line {
+            "log" => membership.has_log = true,
+            "partial" => membership.is_partial = true,
+            _ => return Err(format!("unknown line {line:?}")),
+        }
+    }
     check_form(bytes, &encode(membership))?;
     Ok(membership)
 }
@@ -52,6 +56,9 @@ fn encode(membership: Membership) -> Vec<u8> {
     if membership.has_log {
         file.line("log");
     }
+    if membership.is_partial {
+        file.line("partial");
+    }
     file.finish()
 }
 
@@ -65,8 +72,8 @@ mod tests {
     fn what_is_written_is_read() {
         let vfs = LossVfs::new();
         assert_eq!(read(&vfs).unwrap(), None);
-        for has_log in [false, true] {
-            let membership = Membership { node: NodeId(12), has_log };
+        for (has_log, is_partial) in [(false, false), (true, false), (false, true)] {
+            let membership = Membership { node: NodeId(12), has_log, is_partial };
             write(&vfs, membership).unwrap();
             assert_eq!(read(&vfs).unwrap(), Some(membership));
         }

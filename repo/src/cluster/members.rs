@@ -267,7 +267,10 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
             is_reachable: about.is_some(),
             is_leader: leader == Some(*node),
             applied_index: about.as_ref().map(|about| about.applied),
-            holds_head: about.as_ref().map(|about| about.held.map(|id| id.0) == main.map(|id| *id.0.as_bytes())),
+            holds_head: about
+                .as_ref()
+                .map(|about| about.held.map(|id| id.0) == main.map(|id| *id.0.as_bytes()) && !member.is_partial),
+            is_partial: member.is_partial,
         })
     });
     Ok(shown.collect())

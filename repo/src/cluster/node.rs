@@ -150,7 +150,9 @@ impl Node {
 
     fn open_log(self, membership: Option<Membership>, options: &NodeOptions) -> Result<Self, Error> {
         let core = &self.core;
-        let is_candidate = core.view.read(|state| state.member(core.number).is_ok_and(|it| it.role == Role::Candidate));
+        let is_whole = core.repo.copied.is_whole();
+        let is_candidate =
+            is_whole && core.view.read(|state| state.member(core.number).is_ok_and(|it| it.role == Role::Candidate));
         let is_alone = core.view.read(|state| match state.voters.as_slice() {
             [] => state.members.is_empty(),
             [set] => set.len() == 1 && set.contains(&core.number),
@@ -164,7 +166,10 @@ impl Node {
         let log = self.open(has_log, options.moved)?;
         // Before a message passes: what it promises from here on must not be made anew.
         if !has_log {
-            member::write(&**core.repo.store.vfs(), Membership { node: core.number, has_log: true })?;
+            member::write(
+                &**core.repo.store.vfs(),
+                Membership { node: core.number, has_log: true, is_partial: false },
+            )?;
         }
         core.set_condition(heal::condition(core, &log)?);
         drop(core.log.set(log));
@@ -293,7 +298,7 @@ impl Node {
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) {
         let (core, mut figures) = (&self.core, Vec::new());
         let remote = core.remote().clone();
-        let held = remote.held == remote.main();
+        let held = remote.held == remote.main() && core.repo.copied.is_whole();
         figures.push(("filesync_cluster_index", remote.index()));
         figures.push(("filesync_cluster_held_index", core.held_as_of()));
         figures.push(("filesync_cluster_holds_head", u64::from(held)));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::node::{Node, NodeOptions};
-use super::{heal, member, members, recover, sync};
+use super::{bring, heal, member, members, recover, sync};
 use crate::cancel;
 use crate::daemon::{Client, Daemon, Part, PartOptions, Running, Turns};
 use crate::error::{Error, ErrorKind};
@@ -107,7 +107,7 @@ impl RunningNode {
         let request: ClusterRequest = serde_json::from_value(body.clone()).map_err(failed)?;
         // The others change nothing of this repository.
         let _turn = match &request {
-            ClusterRequest::Sync(_) | ClusterRequest::Fsck(_) => {
+            ClusterRequest::Sync(_) | ClusterRequest::Fsck(_) | ClusterRequest::Bring(_) => {
                 Some(self.turns.wait_blocking(client.who.clone(), client.lock_timeout)?)
             }
             _ => None,
@@ -195,6 +195,7 @@ impl Node {
             ClusterRequest::Revoke(id, timeout) => ClusterAnswer::Revoked(members::revoke(self, id, *timeout)?),
             ClusterRequest::Peers(request, timeout) => ClusterAnswer::Peers(members::peers(self, request, *timeout)?),
             ClusterRequest::Fsck(request) => ClusterAnswer::Fsck(heal::fsck(self, request, observer)?),
+            ClusterRequest::Bring(request) => ClusterAnswer::Brought(bring::bring(self, request, observer)?),
         })
     }
 }

@@ -12,13 +12,14 @@ use super::remote::MAIN;
 use super::{Node, NodeOptions};
 use crate::repo::{OpenOptions, Repo};
 use crate::request::{
-    CloneRequest, CommitRequest, ForgetRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role, Silent,
-    SyncOutcome, SyncRequest, SyncResult,
+    CloneRequest, CloneResult, CommitRequest, ForgetRequest, InitRequest, InviteRequest, Peer, PeersRequest, Role,
+    Silent, SyncOutcome, SyncRequest, SyncResult,
 };
 
 mod access;
 mod heal;
 mod liars;
+mod partial;
 mod recover;
 mod room;
 mod tags;
@@ -109,12 +110,18 @@ fn invite(node: &Node, role: Role) -> String {
 }
 
 fn join(invite: String, name: &str) -> Dir {
+    join_parts(invite, name, &[]).0
+}
+
+/// As [`join`], with these paths alone, if there are any.
+fn join_parts(invite: String, name: &str, paths: &[&str]) -> (Dir, CloneResult) {
     let dir = Dir::new();
     let path = dir.0.join("repo");
-    let request = CloneRequest { invite, dir: path.clone(), name: Some(name.to_owned()), timeout: TIME };
+    let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let request = CloneRequest { invite, dir: path.clone(), name: Some(name.to_owned()), paths, timeout: TIME };
     let cloned = super::clone(&request, &OpenOptions::default(), &Silent).unwrap();
     assert_eq!(cloned.path, std::fs::canonicalize(path).unwrap());
-    dir
+    (dir, cloned)
 }
 
 fn peers(node: &Node) -> Vec<Peer> {
@@ -227,6 +234,8 @@ fn both_sides_move_and_nothing_is_lost() {
     let copies: Vec<_> = std::fs::read_dir(other.join("a")).unwrap().flatten().map(|it| it.file_name()).collect();
     let copy = copies.iter().find(|name| name.to_string_lossy().contains(".conflict-two-")).unwrap();
     assert_eq!(std::fs::read(other.join("a").join(copy)).unwrap(), b"from two");
+    let conflicts = open(&other).status(&Default::default(), &Silent).unwrap().conflicts;
+    assert_eq!(conflicts, [format!("a/{}", copy.to_string_lossy()).into_bytes()]);
     sync_now(&one);
     for file in ["only one", "only two", "a/file"] {
         assert_eq!(dir.read(file), two.read(&format!("repo/{file}")), "{file}");

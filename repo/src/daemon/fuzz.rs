@@ -13,9 +13,9 @@ use super::protocol::{Asked, Envelope, Given, Line};
 use crate::error::{Error, ErrorKind};
 use crate::fuzz::fuzz;
 use crate::request::{
-    Answer, ClusterRequest, CommitRequest, CommitResult, ConfigRequest, Event, ForgetRequest, FsckRequest, GcRequest,
-    InviteRequest, PeersRequest, Request, RestoreRequest, Role, SyncRequest, Tag, TagRequest, Unreadable,
-    UpgradeRequest, Warning,
+    Answer, BringRequest, ClusterRequest, CommitRequest, CommitResult, ConfigRequest, Event, ForgetRequest,
+    FsckRequest, GcRequest, InviteRequest, PeersRequest, Request, RestoreRequest, Role, SyncRequest, Tag, TagRequest,
+    Unreadable, UpgradeRequest, Warning,
 };
 
 const WORDS: [&[u8]; 14] = [
@@ -112,6 +112,11 @@ fn requests_to_the_cluster() {
         ClusterRequest::Peers(PeersRequest::Promote { node: node(), even: true }, timeout),
         ClusterRequest::Peers(PeersRequest::Demote { node: node(), role: Role::Reader }, timeout),
         ClusterRequest::Fsck(FsckRequest { quick: true, sample: None, repair: false }),
+        ClusterRequest::Bring(BringRequest {
+            rev: Some("HEAD".to_owned()),
+            paths: vec![b"a\xff".to_vec()],
+            names_only: true,
+        }),
     ];
     let samples: Vec<_> = all.iter().map(|request| serde_json::to_vec(request).unwrap()).collect();
     fuzz_json::<ClusterRequest>(&samples).reaches(1_000);

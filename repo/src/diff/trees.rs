@@ -1,10 +1,11 @@
 //! One tree against another, as changes in the order of a walk. Equal subtrees are not read.
 
 use filesync_cas::ContentHash;
-use filesync_merkle::{Entry, NodeSource, RepoPath, TreeLink, diff, lookup};
+use filesync_merkle::{Entry, Follow, NodeSource, Parts, RepoPath, TreeLink, Way, diff, lookup};
 
 use crate::compare::{content_id, kind_of};
 use crate::error::Error;
+use crate::parts::absent;
 use crate::path_set::PathSet;
 use crate::request::{Change, Side};
 
@@ -15,18 +16,24 @@ pub struct Found {
     pub new: Option<ContentHash>,
 }
 
-/// Visits the changes from one tree to another; `None` is the empty tree. An error of `visit` ends it.
+/// Visits the changes from one tree to another; `None` is the empty tree. An error of `visit` ends it. Of a partial copy only parts
+/// are compared.
 pub fn each_change(
     source: &dyn NodeSource,
     old: Option<TreeLink>,
     new: Option<TreeLink>,
-    only: &PathSet,
+    (only, parts): (&PathSet, &Parts),
     visit: &mut dyn FnMut(Found) -> Result<(), Error>,
 ) -> Result<(), Error> {
     if only.is_all() {
-        return below(source, &RepoPath::root(), old, new, visit);
+        return below((source, parts, parts.root()), &RepoPath::root(), old, new, visit);
     }
     for path in only.paths() {
+        let way = match parts.at(path) {
+            Follow::In => None,
+            Follow::On(way) => Some(way),
+            Follow::Out => return Err(absent(path)),
+        };
         // Nodes are read on the way to the path and below it, and no others.
         let find = |tree: Option<TreeLink>| match tree {
             Some(tree) if tree != TreeLink::empty() => lookup(source, &tree, path),
@@ -40,23 +47,23 @@ pub fn each_change(
         if is_equal {
             continue;
         }
-        if let Some(found) = found(path, old.as_ref(), new.as_ref()) {
+        if let Some(found) = found(path, old.as_ref(), new.as_ref()).filter(|_| way.is_none()) {
             visit(found)?;
         }
         let link = |entry: Option<Entry>| entry.as_ref().and_then(Entry::as_directory).copied();
-        below(source, path, link(old), link(new), visit)?;
+        below((source, parts, way), path, link(old), link(new), visit)?;
     }
     Ok(())
 }
 
 fn below(
-    source: &dyn NodeSource,
+    (source, parts, way): (&dyn NodeSource, &Parts, Option<Way>),
     path: &RepoPath,
     old: Option<TreeLink>,
     new: Option<TreeLink>,
     visit: &mut dyn FnMut(Found) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for change in diff(source, old, new).with_directories() {
+    for change in diff(source, old, new).with_directories().within(parts, way) {
         crate::cancel::check()?;
         let change = change?;
         let full = if path.is_root() {

@@ -64,7 +64,7 @@ fn rewrite(repo: &Repo, packs: &BTreeSet<PackName>, observer: &dyn Observer) -> 
     }
     let step = crate::gc::step(observer);
     let mut gc = repo.store.gc()?;
-    gc.mark(Roots::read(repo)?.for_collection(), &step)?;
+    gc.mark(Roots::read(repo)?.for_collection(repo)?, &step)?;
     let mut plan = gc.plan();
     plan.only(|pack| packs.contains(&pack));
     collected::note(&**repo.store.vfs(), &plan)?;

@@ -112,7 +112,7 @@ fn a_row_never_vouches_for_what_the_head_lacks() {
     let content = vec![8; 500_000];
     let repo = with_stale_row(&dir, &content);
     let mut gc = repo.store.gc().unwrap();
-    gc.mark(Roots::read(&repo).unwrap().for_collection(), &|_, _| ControlFlow::Continue(())).unwrap();
+    gc.mark(Roots::read(&repo).unwrap().for_collection(&repo).unwrap(), &|_, _| ControlFlow::Continue(())).unwrap();
     let plan = gc.plan();
     gc.apply(&plan, RowBatch::default(), &|_, _| ControlFlow::Continue(())).unwrap();
     repo.commit(&CommitRequest::default(), &Silent).unwrap();

@@ -22,7 +22,9 @@ fn make(disk: &Arc<dyn Vfs>, name: &'static str) -> Result<(), Error> {
     fs::create_dir(dir.path(name)).unwrap();
     let params = Params::new(ContentHash::from_bytes([7; 32]), ChunkSizes::default(), Codec::Zstd);
     let identity = Identity::generate().unwrap();
-    let new = New { root: dir.root(), unfinished: name, params: &params, identity: &identity, name: "here" };
+    let copied = Copied::default();
+    let new =
+        New { root: dir.root(), unfinished: name, params: &params, identity: &identity, name: "here", copied: &copied };
     let below = |_: &str| -> io::Result<Arc<dyn Vfs>> { Ok(Arc::new(Sub(Arc::clone(disk), name))) };
     new.fill(&**disk, &below)?;
     new.put(&**disk).map_err(|error| Error::io("cannot write", &error))

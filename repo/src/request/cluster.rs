@@ -132,6 +132,8 @@ pub struct CloneRequest {
     pub dir: PathBuf,
     /// What this node is called; the host's name if not said.
     pub name: Option<String>,
+    /// What it is to have, from the root of the repository; everything, if nothing is named.
+    pub paths: Vec<Vec<u8>>,
     /// How long to wait for a quorum, and for bytes that do not come.
     pub timeout: Duration,
 }
@@ -145,6 +147,8 @@ pub struct CloneResult {
     pub path: PathBuf,
     /// What came.
     pub synced: SyncResult,
+    /// Paths that were named, and that nothing published has so far.
+    pub not_found: Vec<Vec<u8>>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -240,8 +244,22 @@ pub struct Peer {
     pub is_leader: bool,
     /// The last entry that it has applied.
     pub applied_index: Option<u64>,
-    /// Whether it holds what is published.
+    /// Whether it holds what is published: all of it.
     pub holds_head: Option<bool>,
+    /// Whether it is a partial copy.
+    pub is_partial: bool,
+}
+
+/// Has something brought here that a partial copy does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BringRequest {
+    /// Of which commit; the head if not said.
+    pub rev: Option<String>,
+    /// What, from the root of the repository.
+    #[serde(with = "wire")]
+    pub paths: Vec<Vec<u8>>,
+    /// Of directories the names that stand in them, rather than all that is below.
+    pub names_only: bool,
 }
 
 /// Everything that a node of a cluster is asked for by its own user.
@@ -260,6 +278,8 @@ pub enum ClusterRequest {
     Peers(PeersRequest, Duration),
     /// `fsck --repair` of a member, which takes from others what it lacks.
     Fsck(FsckRequest),
+    /// What `cat`, `ls` and `restore --to` of a partial copy lack.
+    Bring(BringRequest),
 }
 
 impl ClusterRequest {
@@ -270,6 +290,7 @@ impl ClusterRequest {
             Self::Invite(_) | Self::Invites(_) | Self::Revoke(..) => "invite",
             Self::Peers(..) => "peers",
             Self::Fsck(_) => "fsck",
+            Self::Bring(_) => "fetch",
         }
     }
 }
@@ -290,4 +311,6 @@ pub enum ClusterAnswer {
     Peers(Vec<Peer>),
     /// Of [`ClusterRequest::Fsck`].
     Fsck(FsckResult),
+    /// Of [`ClusterRequest::Bring`]: how many bytes of messages came.
+    Brought(u64),
 }

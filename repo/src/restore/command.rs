@@ -151,6 +151,7 @@ fn with_context<T>(
         work_fd: fd.as_fd(),
         cache: Some(repo.stat_cache()),
         observer,
+        parts: &repo.copied.parts,
         head_tree,
         roots,
         tag: ConflictTag { node: &node, date: &date },

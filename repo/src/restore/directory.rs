@@ -193,7 +193,7 @@ impl Build<'_> {
         let sync = if self.fsync { Sync::Later } else { Sync::No };
         let filler = Filler { store: ctx.store, work: &*self.vfs, observer: ctx.observer, umask, in_place: None, sync };
         let mut walk = Walk { build: self, temp, umask, modes: Vec::new(), damaged: Vec::new() };
-        let selection = Selection::in_tree(ctx.source, &self.target, self.paths)?;
+        let selection = Selection::of(ctx, &self.target, self.paths, super::select::Place::Beside)?;
         let filled = filler.run(ctx.threads, ctx.source, |feeder| walk.run(&selection, feeder))?;
         walk.finish_directories()?;
         let Filled { mut damaged, count, bytes, .. } = filled;

@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 
 use filesync_cas::{ContentHash, Store};
-use filesync_merkle::{Ancestors, AttrsId, ChunkId, Content, Entry, ListReader, Node, NodeSource, TreeLink, diff};
+use filesync_merkle::{
+    Ancestors, AttrsId, ChunkId, Content, Entry, ListReader, Node, NodeSource, Parts, TreeLink, diff,
+};
 
 use crate::error::Error;
 use crate::roots::Roots;
@@ -93,7 +95,7 @@ fn piece_of(entry: &Entry) -> Option<Piece> {
 
 /// Takes away from `wanted` all that some commit knows of which one of `roots` leads to. What is left is in none, or
 /// only in some that have expired or cannot be read.
-pub fn find(source: &dyn NodeSource, roots: &Roots, wanted: &mut BTreeSet<Piece>) -> Result<(), Error> {
+pub fn find(source: &dyn NodeSource, parts: &Parts, roots: &Roots, wanted: &mut BTreeSet<Piece>) -> Result<(), Error> {
     let mut newer: Option<TreeLink> = None;
     for commit in Ancestors::new(source, roots.commits.iter().copied()) {
         crate::cancel::check()?;
@@ -104,7 +106,7 @@ pub fn find(source: &dyn NodeSource, roots: &Roots, wanted: &mut BTreeSet<Piece>
             Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error.into()),
         };
-        if visit(source, newer, tree, wanted)? {
+        if visit((source, parts), newer, tree, wanted)? {
             newer = Some(tree);
         }
         if wanted.is_empty() {
@@ -116,12 +118,12 @@ pub fn find(source: &dyn NodeSource, roots: &Roots, wanted: &mut BTreeSet<Piece>
 
 /// Looks at what a tree has that the newer one does not have at the same path; whether all of it could be seen.
 fn visit(
-    source: &dyn NodeSource,
+    (source, parts): (&dyn NodeSource, &Parts),
     newer: Option<TreeLink>,
     tree: TreeLink,
     wanted: &mut BTreeSet<Piece>,
 ) -> Result<bool, Error> {
-    for change in diff(source, newer, Some(tree)).with_directories() {
+    for change in diff(source, newer, Some(tree)).with_directories().within(parts, parts.root()) {
         crate::cancel::check()?;
         let entry = match change {
             Ok(change) => change.new,

@@ -11,7 +11,7 @@ use filesync_merkle::{CommitId, Entry, Node, RepoPath, Timestamp, TreeLink};
 use super::Context;
 use super::decide::Flags;
 use super::held::{self, Piece};
-use super::select::Selection;
+use super::select::{Place, Selection};
 use crate::error::Error;
 use crate::journal::{Line, State};
 use crate::limits;
@@ -181,11 +181,7 @@ pub fn plan(
     flags: Flags,
 ) -> Result<Plan, Error> {
     check_room(ctx, &target, paths)?;
-    let selection = if flags.delete {
-        Selection::new(ctx.source, &target, paths)?
-    } else {
-        Selection::in_tree(ctx.source, &target, paths)?
-    };
+    let selection = Selection::of(ctx, &target, paths, Place::Here { may_lack: flags.delete })?;
     let mut proofs = Proofs::default();
     loop {
         let plan = walk::Planner::new(ctx, commit, flags, &selection, &mut proofs)?.run(target)?;
@@ -199,7 +195,8 @@ pub fn plan(
 fn check_room(ctx: &Context<'_>, target: &TreeLink, paths: &[RepoPath]) -> Result<(), Error> {
     // Some file systems have no number of inodes; and a part of a tree may fit where the whole does not.
     let inodes = rustix::fs::fstatvfs(ctx.work_fd).map_or(0, |stat| stat.f_files);
-    let room = if inodes == 0 || !paths.is_empty() { u64::MAX } else { inodes };
+    let is_part = !paths.is_empty() || !ctx.parts.is_whole();
+    let room = if inodes == 0 || is_part { u64::MAX } else { inodes };
     limits::check_paths("restore", target, room)
 }
 
@@ -223,7 +220,7 @@ impl Proofs {
             return Ok(false);
         }
         let asked = wanted.clone();
-        held::find(ctx.source, &ctx.roots, &mut wanted)?;
+        held::find(ctx.source, ctx.parts, &ctx.roots, &mut wanted)?;
         self.found.extend(asked.into_iter().filter(|piece| !wanted.contains(piece)));
         let denied = !wanted.is_empty();
         self.in_no_commit.append(&mut wanted);

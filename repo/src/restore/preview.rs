@@ -5,7 +5,7 @@ use std::path::Path;
 use filesync_merkle::{DirCursor, Node, RepoPath, TreeLink};
 
 use super::directory::check_place;
-use super::select::{Part, Selection};
+use super::select::{Part, Place, Selection};
 use super::{Context, DEPTH_MAX};
 use crate::error::Error;
 use crate::request::{PlannedStep, RestoreResult, Unreadable};
@@ -14,7 +14,7 @@ use crate::request::{PlannedStep, RestoreResult, Unreadable};
 pub fn preview(ctx: &Context<'_>, target: TreeLink, paths: &[RepoPath], to: &Path) -> Result<RestoreResult, Error> {
     check_place(to)?;
     crate::limits::check_paths("restore", &target, u64::MAX)?;
-    let selection = Selection::in_tree(ctx.source, &target, paths)?;
+    let selection = Selection::of(ctx, &target, paths, Place::Beside)?;
     let mut result = RestoreResult::default();
     let mut stack = vec![(RepoPath::root(), DirCursor::new(ctx.source, &target))];
     while let Some((dir, cursor)) = stack.last_mut() {

@@ -2,10 +2,25 @@
 
 use filesync_merkle::{NodeSource, RepoPath, TreeLink, lookup};
 
+use super::Context;
+use crate::absent::is_here;
 use crate::error::{Error, ErrorKind};
+use crate::parts::absent;
 use crate::path_set::PathSet;
 
 pub use crate::path_set::Part;
+
+/// Where something is restored to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Into the working copy; the target may lack what is meant, if that is to be deleted.
+    Here {
+        /// It may.
+        may_lack: bool,
+    },
+    /// Beside it.
+    Beside,
+}
 
 /// Paths, each with all that is below it; no paths are all paths.
 #[derive(Debug)]
@@ -16,11 +31,53 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// What is meant where a target is restored: as [`Self::in_tree`], or as [`Self::new`] if the target may lack it. Of a
+    /// partial copy, what it has of that; it fails for a path of which it has nothing.
+    pub fn of(ctx: &Context<'_>, target: &TreeLink, paths: &[RepoPath], place: Place) -> Result<Self, Error> {
+        let may_lack = place == Place::Here { may_lack: true };
+        if ctx.parts.is_whole() {
+            return if may_lack {
+                Self::new(ctx.source, target, paths)
+            } else {
+                Self::in_tree(ctx.source, target, paths)
+            };
+        }
+        let paths = if paths.is_empty() { &[RepoPath::root()] } else { paths };
+        for path in paths.iter().filter(|path| ctx.parts.part(path) == Part::None) {
+            // Beside the working copy it may stand, if it was brought here.
+            match lookup(ctx.source, target, path) {
+                Ok(Some(entry)) if place == Place::Beside && is_here(ctx.store, &entry)? => {}
+                Ok(None) if place == Place::Beside => return Err(not_found(path)),
+                Err(error) if !error.is_damage() => return Err(error.into()),
+                _ => return Err(absent(path)),
+            }
+        }
+        if !may_lack {
+            Self::in_tree(ctx.source, target, paths)?;
+        }
+        let mut here = ctx.parts.paths().to_vec();
+        for tree in [Some(*target), ctx.head_tree].into_iter().flatten() {
+            here.extend(ctx.parts.found_in(ctx.source, &tree)?.into_iter().map(|(path, _)| path));
+        }
+        let mut kept = Vec::new();
+        for path in paths {
+            let before = kept.len();
+            match ctx.parts.part(path) {
+                Part::All | Part::None => kept.push(path.clone()),
+                Part::Some => kept.extend(here.iter().filter(|part| part.starts_with(path)).cloned()),
+            }
+            if kept.len() == before {
+                return Err(absent(path));
+            }
+        }
+        Self::new(ctx.source, target, &kept)
+    }
+
     /// Paths that are all in the tree.
     pub fn in_tree(source: &dyn NodeSource, target: &TreeLink, paths: &[RepoPath]) -> Result<Self, Error> {
         for path in paths {
             if !path.is_root() && lookup(source, target, path)?.is_none() {
-                return Err(Error::new(ErrorKind::NotFound, format!("cannot find {path}: not in that commit")));
+                return Err(not_found(path));
             }
         }
         Self::new(source, target, paths)
@@ -48,6 +105,10 @@ impl Selection {
         let behind = self.in_target.partition_point(|other| other < path);
         self.in_target.get(behind).is_some_and(|below| below.starts_with(path))
     }
+}
+
+fn not_found(path: &RepoPath) -> Error {
+    Error::new(ErrorKind::NotFound, format!("cannot find {path}: not in that commit"))
 }
 
 #[cfg(test)]

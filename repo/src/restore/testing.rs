@@ -16,13 +16,15 @@ use filesync_cas::testing::{FaultVfs, Rng};
 use filesync_cas::vfs::{FileKind, FileStat, Open, RealVfs, Rename, Vfs, VfsFile};
 use filesync_cas::{ChunkSizes, Chunker, Codec, ContentHash, Kind, Params, Place, Store};
 use filesync_merkle::{
-    Attrs, AttrsId, ChunkId, Commit, CommitId, Content, Entry, ListBuilder, MerkleSchema, Mode, Node, NodeSink,
+    Attrs, AttrsId, ChunkId, Commit, CommitId, Content, Entry, ListBuilder, MerkleSchema, Mode, Node, NodeSink, Parts,
     RepoPath, Timestamp, TreeLink, edit_paths,
 };
 
 use super::{ConflictTag, Context};
 use crate::objects::{SessionNodes, StoreNodes};
 use crate::request::{Event, Observer};
+
+static WHOLE: Parts = Parts::whole();
 use crate::scan::testing::TempDir;
 use crate::stat_cache::StatCache;
 
@@ -234,6 +236,7 @@ impl Fixture {
             work_fd: self.fd.as_fd(),
             cache: Some(StatCache::new(self.store().rows(), b"s")),
             observer: &self.notes,
+            parts: &WHOLE,
             head_tree: self.head,
             roots: crate::roots::Roots::of_head(self.store().head().map(CommitId)),
             tag: TAG,

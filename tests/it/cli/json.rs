@@ -470,6 +470,10 @@ fn with_others(c: &mut Checker) {
     let line = one.ok(&["invite"]);
     let two = World::empty();
     c.run(&two, 0, &["clone", line.trim(), "."]);
+    let part = World::empty();
+    c.run(&part, 3, &["clone", one.ok(&["invite"]).trim(), ".", "--path", "not/yet"]);
+    part.write("elsewhere", "x");
+    c.run(&part, 0, &["status"]);
     c.run(&one, 0, &["invite", "--role", "reader"]);
     c.run(&one, 0, &["invite", "list"]);
     let id = one.json(&["invite", "list"])[0]["id"].as_str().expect("an id").to_owned();

@@ -172,7 +172,7 @@ fn cluster_goes_on_beside_a_full_disk() {
 /// Calls at which a clone is killed: what it writes, syncs, renames and sends.
 const CALLS: [&str; 7] = ["mkdirat", "openat", "pwrite64", "fsync", "fdatasync", "renameat", "sendmsg"];
 
-/// A clone that is killed anywhere goes on when the same command is run again, with the same line.
+/// A clone, of everything or of a part, that is killed anywhere goes on when the same command is run again, with the same line.
 #[test]
 fn cluster_clones_that_are_killed_go_on() {
     if !has_strace() {
@@ -184,20 +184,28 @@ fn cluster_clones_that_are_killed_go_on() {
     let line = one.ok(&["invite", "--uses", "200"]).trim().to_owned();
     let expected = read_tree(one.root());
     let mut killed = 0;
-    for (call, n) in CALLS.iter().flat_map(|call| [1, 4, 16].map(|n| (call, n))) {
+    let parts: [&str; 2] = ["--path", "text"];
+    let places = [(1, &[][..]), (4, &[]), (16, &[]), (2, &parts), (8, &parts)];
+    for (call, (n, parts)) in CALLS.iter().flat_map(|call| places.map(|place| (call, place))) {
         let world = World::empty();
         let name = format!("{call}-{n}");
         let log = TempDir::new();
-        let program = world.command(&["clone", "-", ".", "--name", &name, "--timeout", "120s"]);
+        let program = world.command(&[&["clone", "-", ".", "--name", &name, "--timeout", "120s"], parts].concat());
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(log.path().join("log")).args(["-e", &format!("trace={call}"), "-e"]);
         command.arg(format!("inject={call}:signal=KILL:when={n}")).arg(program.get_program()).args(program.get_args());
         command.current_dir(world.root()).env_remove("FILESYNC_DIR").env_remove("LD_LIBRARY_PATH");
         let status = with_line(command, &line).status;
         killed += usize::from(status.signal() == Some(9) || status.code() == Some(137));
-        let again = clone(&world, &line, &name);
+        let again = &[&["clone", "-", ".", "--name", &name, "--timeout", "120s"], parts].concat();
+        let again = with_line(world.command(again), &line);
         assert!(again.status.success(), "killed at {call} {n}: {again:?}");
-        assert_same(&expected, &read_tree(world.root()), &name);
+        if parts.is_empty() {
+            assert_same(&expected, &read_tree(world.root()), &name);
+        } else {
+            assert_eq!(std::fs::read(world.path("text/a")).expect("the part is here"), b"first\n", "{name}");
+            assert!(!world.path("large").exists() && world.object(0, &["status"])["clean"] == true, "{name}");
+        }
         world.ok(&["fsck"]);
     }
     assert!(killed >= CALLS.len(), "killed only {killed} times");

@@ -431,6 +431,30 @@ fn what_is_missing_stops_it() {
     assert_eq!(packs(&vfs), before);
 }
 
+/// Of a partial copy it is said what may be missing: that, and nothing else, is passed over.
+#[test]
+fn what_may_be_missing_does_not_stop_it() {
+    let (mut world, vfs) = World::in_memory(LIMITS);
+    let head = garbage(&mut world, 74, 3);
+    let lost = world.plan_only(75, 0, Some(head));
+    let mut objects = lost.objects.clone();
+    let missing = ContentHash::of_chunk(b"the chunk of session 0 of 75");
+    objects.retain(|(id, ..)| *id != missing);
+    let store = world.writer();
+    run(&store, &Planned { head: lost.head, objects }).expect("stored");
+    let before = packs(&vfs);
+    let mark = |absent: &[ContentHash]| {
+        let mut gc = store.gc().expect("begun");
+        let marked = gc.mark(Roots { absent: absent.iter().copied().collect(), ..only_head() }, &go_on);
+        marked.map(|()| gc.is_live(&lost.head).expect("looked up"))
+    };
+    assert!(matches!(mark(&[ContentHash::of_chunk(b"another")]), Err(GcError::Get(GetError::Missing(_)))));
+    assert!(mark(&[missing]).expect("marked"));
+    // What is there is followed, whatever is said.
+    assert!(matches!(mark(&[lost.head]), Err(GcError::Get(GetError::Missing(_)))));
+    assert_eq!(packs(&vfs), before);
+}
+
 /// A chunk leads nowhere: its pack stays, and all else goes.
 #[test]
 fn a_bad_chunk_keeps_its_pack() {

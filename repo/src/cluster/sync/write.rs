@@ -20,7 +20,8 @@ impl Run<'_> {
         let head = repo.head_tree()?;
         let tree = read_commit(source, &target)?.tree;
         let mut paths = Vec::new();
-        for change in diff(source, head, Some(tree)).with_directories() {
+        let parts = &repo.copied.parts;
+        for change in diff(source, head, Some(tree)).with_directories().within(parts, parts.root()) {
             paths.push(change?.path);
         }
         if paths.is_empty() || head.is_none() {

@@ -46,7 +46,7 @@ impl Liar {
     /// Somebody who has an invite, and no more.
     fn stranger(line: &InviteLine, dir: &Dir, to: &Node) -> Self {
         let path = dir.0.join("repo");
-        crate::init::init_with(&path, &line.params().unwrap(), "stranger").unwrap();
+        crate::init::init_with(&path, &line.params().unwrap(), "stranger", &crate::parts::Copied::default()).unwrap();
         let mut state = State::new(line.repository);
         state.epoch = 0;
         for door in &line.doors {
@@ -119,14 +119,14 @@ fn an_invite_that_was_overheard() {
     let open_line = line_of(&invite(&one, Role::Reader));
     let before = what_counts(&one);
     let member = Liar::member(&two, &one);
-    let said_by_two = line_of(&used).admit(member.key(), "two", Vec::new());
+    let said_by_two = line_of(&used).admit(member.key(), "two", Vec::new(), false);
     let place = Dir::new();
     let stranger = Liar::stranger(&open_line, &place, &one);
     let ask = |admit: Admit| stranger.say(&Call::Join(admit));
     assert_eq!(ask(said_by_two.clone()), Err(CallFailure::Refused), "in another's name");
     let mine = Admit { peer: stranger.key(), ..said_by_two.clone() };
     assert_eq!(ask(mine), refused(Refusal::InviteMismatch), "what was signed for another");
-    let admit = |line: &InviteLine| line.admit(stranger.key(), "stranger", Vec::new());
+    let admit = |line: &InviteLine| line.admit(stranger.key(), "stranger", Vec::new(), false);
     assert_eq!(ask(admit(&line_of(&used))), refused(Refusal::InviteUsedUp));
     let escalated = Admit { role: Role::Candidate, ..admit(&open_line) };
     assert_eq!(ask(escalated), refused(Refusal::InviteMismatch), "another role than was signed");
@@ -184,9 +184,9 @@ fn a_member_that_was_removed() {
     assert!(old.is_err(), "nor is it given anything");
     drop(session);
     liar.connect().unwrap();
-    let admit = line_of(&text).admit(liar.key(), "two", Vec::new());
+    let admit = line_of(&text).admit(liar.key(), "two", Vec::new(), false);
     assert_eq!(liar.say(&Call::Join(admit)), refused(Refusal::WasRemoved));
-    assert_eq!(liar.say(&Call::Join(own.admit(liar.key(), "two", Vec::new()))), refused(Refusal::WasRemoved));
+    assert_eq!(liar.say(&Call::Join(own.admit(liar.key(), "two", Vec::new(), false))), refused(Refusal::WasRemoved));
     assert!(!one.core.state().invites.contains_key(&key), "what it made goes with it");
     assert_eq!(sync_now(&one).head, Some(head));
     liar.node.shutdown();

@@ -16,7 +16,7 @@ fn come(one: &Node, line: &InviteLine, numbers: std::ops::Range<u16>) -> usize {
     let asked = numbers.map(|number| {
         let mut key = [9; 32];
         key[..2].copy_from_slice(&number.to_le_bytes());
-        let admit = line.admit(ids::PeerKey(key), &"x".repeat(255), addresses.clone());
+        let admit = line.admit(ids::PeerKey(key), &"x".repeat(255), addresses.clone(), false);
         log.propose(Command::Admit(admit), TIME)
     });
     let answers = one.core.wait(futures::future::join_all(asked)).unwrap();
