@@ -32,7 +32,7 @@ pub enum GetError {
         found: Kind,
     },
     /// The system refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot read: {path}: {source}", path = path.display())]
     Io {
         /// What was read.
         path: PathBuf,
@@ -55,7 +55,7 @@ impl GetError {
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// The system refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot write: {path}: {source}", path = path.display())]
     Io {
         /// What was written.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum OpenError {
         cause: String,
     },
     /// The system refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot open: {path}: {source}", path = path.display())]
     Io {
         /// What was opened.
         path: PathBuf,

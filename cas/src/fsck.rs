@@ -398,11 +398,6 @@ impl Store {
         let location = self.inner.locate_indexed(id).ok().flatten();
         location.is_some_and(|location| self.inner.read_at(&location, id).is_ok())
     }
-
-    /// Whether the index leads to an object; fsck of the index itself.
-    pub fn is_indexed(&self, id: &ContentHash) -> bool {
-        matches!(self.inner.with_index(|index| index.lookup(id)), Ok(Some(_)))
-    }
 }
 
 /// What a pack without a header holds: the kind of frames that can be made out in it.

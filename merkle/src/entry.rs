@@ -243,16 +243,6 @@ impl Entry {
         }
     }
 
-    /// `file`, `executable`, `symlink` or `directory`.
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind() {
-            FILE => "file",
-            EXECUTABLE => "executable",
-            SYMLINK => "symlink",
-            _ => "directory",
-        }
-    }
-
     /// The directory, if it is one.
     pub fn as_directory(&self) -> Option<&TreeLink> {
         match &self.node {

@@ -125,8 +125,6 @@ pub struct Fetch<'s> {
     /// Frames that are being verified.
     verifying: usize,
     last_lost: Option<(PeerKey, String)>,
-    /// Frames from each peer.
-    by_peer: BTreeMap<PeerKey, u64>,
 }
 
 impl std::fmt::Debug for Fetch<'_> {
@@ -149,7 +147,6 @@ impl<'s> Fetch<'s> {
             stats: FetchStats::default(),
             verifying: 0,
             last_lost: None,
-            by_peer: BTreeMap::new(),
         };
         fetch.restart()?;
         Ok(fetch)
@@ -195,11 +192,6 @@ impl<'s> Fetch<'s> {
     /// What has been done so far.
     pub fn stats(&self) -> FetchStats {
         self.stats.clone()
-    }
-
-    /// How many frames came from a peer.
-    pub fn frames_from(&self, peer: &PeerKey) -> u64 {
-        self.by_peer.get(peer).copied().unwrap_or(0)
     }
 
     /// Goes over what is here, from the beginning; asks for a walk from there, or goes on to the chunks.
@@ -279,7 +271,6 @@ impl<'s> Fetch<'s> {
                 self.stats.objects += slots.len() as u64;
                 self.stats.new_objects += accepted.new_objects;
                 self.stats.new_bytes += accepted.new_bytes;
-                *self.by_peer.entry(peer).or_default() += 1;
                 self.swarm.stored(&peer, &slots);
                 Ok(())
             }

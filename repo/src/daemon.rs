@@ -104,7 +104,7 @@ impl Server {
             return Err(runs_already(&format!("{WHO}, pid {}", hello.pid)));
         }
         if options.parts.is_empty() && (options.moved || !options.listen.is_empty()) {
-            return Err(Error::new(ErrorKind::Usage, "cannot listen for peers: this program has no cluster node yet"));
+            return Err(Error::new(ErrorKind::Usage, "cannot listen for peers: no cluster node runs in this daemon"));
         }
         let repo = Repo::open_writer(root, WHO, &options.open, observer).map_err(|error| match error.kind() {
             ErrorKind::Busy if error.to_string().contains(&format!("{WHO}, pid ")) => {

@@ -9,7 +9,7 @@ use crate::context::{Context, misunderstood};
 use crate::error::{Exit, Failure};
 use crate::{json, quote, units};
 
-/// Paths shown for one object; JSON has them all.
+/// Paths shown for one object; JSON has a thousand.
 const PATHS_SHOWN: usize = 10;
 
 /// Verify the store

@@ -13,7 +13,8 @@ use crate::{json, quote, time};
 
 /// Show the history, newest first
 ///
-/// With paths, only commits that changed one of them. Before the first commit there is nothing to show.
+/// With paths, only commits that changed one of them. Of a merge, all sides are followed; with paths, one alone if that has
+/// all that the merge has there. Before the first commit there is nothing to show.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

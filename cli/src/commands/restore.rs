@@ -32,7 +32,7 @@ pub struct RestoreArgs {
     /// Return only when the copy is safe from a power cut
     #[arg(long, requires = "to")]
     fsync: bool,
-    /// Also remove files that REV lacks
+    /// Also remove files that REV lacks; of what is in no commit, only with --force
     #[arg(long)]
     delete: bool,
     /// Also replace what is in no commit
