@@ -92,6 +92,13 @@ impl Log {
         leader.filter(|leader| *leader != self.node || !self.stands_back())
     }
 
+    /// Whether this node is the only voter, by the last entry of its log that says who votes. `false` once it has stopped.
+    pub async fn votes_alone(&self) -> bool {
+        let node = self.node;
+        let is_alone = self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node]));
+        is_alone.await.unwrap_or(false)
+    }
+
     /// Waits until somebody else than `than` leads, or somebody at all.
     pub async fn wait_leader(&self, than: Option<NodeId>, within: Duration) -> Result<NodeId, ReadError> {
         let mut metrics = self.raft.metrics();

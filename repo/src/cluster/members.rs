@@ -18,9 +18,9 @@ use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 
 /// How long a member may take to say how it is.
 const HOW_ARE_YOU: Duration = Duration::from_secs(2);
-/// How long to wait between looks at a change of voters.
 /// How long to try to take a change back.
 const CANCEL: Duration = Duration::from_secs(10);
+/// How long to wait between looks at a change of voters.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes an invite: the line is shown once, and the cluster knows no more than the public half of its key.
@@ -109,7 +109,9 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
         PeersRequest::Promote { node: word, even } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;
-            let target = with(&state, wanted, *even)?;
+            let here = list(core, timeout)?.into_iter().filter(|peer| peer.is_reachable);
+            let here: BTreeSet<NodeId> = here.map(|peer| NodeId(peer.node)).collect();
+            let target = with(&state, wanted, *even, &here)?;
             change_voters(core, target, *even, timeout)?;
         }
         PeersRequest::Demote { node: word, role } => {
@@ -157,8 +159,13 @@ fn find(state: &State, word: &str) -> Result<NodeId, Error> {
     }
 }
 
-/// The voters with one more, and with a second one so that their number stays odd.
-fn with(state: &State, wanted: NodeId, is_even_meant: bool) -> Result<BTreeSet<NodeId>, Error> {
+/// The voters with one more, and with a second one so that their number stays odd: one of those that answer, if there is one.
+fn with(
+    state: &State,
+    wanted: NodeId,
+    is_even_meant: bool,
+    here: &BTreeSet<NodeId>,
+) -> Result<BTreeSet<NodeId>, Error> {
     let failed = |cause: String| Error::new(ErrorKind::Failed, format!("cannot promote node {wanted}: {cause}"));
     let mut target: BTreeSet<NodeId> = state.voters.last().cloned().unwrap_or_default();
     if !target.insert(wanted) {
@@ -169,7 +176,8 @@ fn with(state: &State, wanted: NodeId, is_even_meant: bool) -> Result<BTreeSet<N
             !target.contains(node)
                 && state.member(*node).is_ok_and(|it| it.role == Role::Candidate && !it.is_partial && !it.is_deficient)
         };
-        let second = state.members.keys().find(|node| is_candidate(node)).copied();
+        let candidates = state.members.keys().filter(|node| is_candidate(node));
+        let second = candidates.min_by_key(|node| !here.contains(node)).copied();
         let hint = "candidates are promoted in pairs: invite another voter, or say --even";
         target.insert(second.ok_or_else(|| {
             failed(format!("{} voters bear no more failures than {}", target.len(), target.len() - 1)).with_hint(hint)

@@ -180,7 +180,10 @@ impl Node {
             }
             self.found()?;
         }
-        if matches!(core.state().voters.as_slice(), [set] if set.len() == 1 && set.contains(&core.number)) {
+        // By what is in the log, applied or not: others may vote by that.
+        if let Some(log) = core.log.get()
+            && core.wait(log.votes_alone())?
+        {
             self.await_lead()?;
         }
         Ok(self)

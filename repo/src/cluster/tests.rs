@@ -18,6 +18,7 @@ use crate::request::{
 
 mod access;
 mod heal;
+mod late;
 mod liars;
 mod partial;
 mod recover;
@@ -275,32 +276,6 @@ fn three_vote_and_one_may_die() {
     };
     assert_eq!(kind, crate::ErrorKind::NoQuorum);
     one.shutdown();
-}
-
-/// The log begins with voters that are none any more. Who comes late is sent it by one that came after them.
-#[test]
-fn who_comes_late_follows_a_leader_that_came_late() {
-    let (dir, one) = published();
-    // More than goes into one message.
-    for n in 0..20 {
-        dir.write("file", format!("{n}"));
-        commit(&one.core.repo);
-        sync_now(&one);
-    }
-    let promote = |by: &Node, name: &str| {
-        let request = PeersRequest::Promote { node: name.to_owned(), even: true };
-        let peers = super::members::peers(by, &request, TIME).unwrap();
-        assert!(peers.iter().any(|peer| peer.name == name && peer.role == "voter"), "{peers:?}");
-    };
-    let second = join(invite(&one, Role::Candidate), "two");
-    let two = serve(&second.0.join("repo"));
-    promote(&one, "two");
-    let demote = PeersRequest::Demote { node: "one".to_owned(), role: Role::Reader };
-    super::members::peers(&one, &demote, TIME).unwrap();
-    let third = join(invite(&two, Role::Candidate), "three");
-    let three = serve(&third.0.join("repo"));
-    promote(&two, "three");
-    [one, two, three].into_iter().for_each(Node::shutdown);
 }
 
 /// A change of voters whose candidates do not come is given up: publishing goes on.

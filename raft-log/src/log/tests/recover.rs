@@ -20,6 +20,7 @@ fn one_of_three_goes_on() {
         }
         cluster.settle().await;
         let before = cluster.nodes[&NodeId(3)].read(Clone::clone);
+        assert!(!cluster.nodes[&NodeId(3)].votes_alone().await);
         for node in 1..=3 {
             cluster.crash(NodeId(node)).await;
         }
@@ -31,6 +32,7 @@ fn one_of_three_goes_on() {
         assert_eq!((state.last_step, state.voters.len()), (before.last_step, 1));
         cluster.open(NodeId(3), Mode::Open).await.expect("it can be opened");
         let log = Arc::clone(&cluster.nodes[&NodeId(3)]);
+        assert!(log.votes_alone().await);
         log.lead_alone(PATIENCE).await.expect("nobody else votes");
         drop(log);
         assert_published(&cluster.publish(NodeId(3), main_ref(head, id(21))).await);

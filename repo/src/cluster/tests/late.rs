@@ -1,0 +1,83 @@
+//! Who comes late, or was away while members came and went.
+
+use filesync_raft_log::Reason;
+
+use super::*;
+use crate::cluster::members;
+
+fn promote(by: &Node, name: &str) {
+    let request = PeersRequest::Promote { node: name.to_owned(), even: true };
+    let peers = members::peers(by, &request, TIME).unwrap();
+    assert!(peers.iter().any(|peer| peer.name == name && peer.role == "voter"), "{peers:?}");
+}
+
+fn demote(by: &Node, name: &str, role: Role) {
+    members::peers(by, &PeersRequest::Demote { node: name.to_owned(), role }, TIME).unwrap();
+}
+
+fn joined(by: &Node, name: &str) -> (Dir, Node) {
+    let dir = join(invite(by, Role::Candidate), name);
+    let node = serve(&dir.0.join("repo"));
+    (dir, node)
+}
+
+/// The log begins with voters that are none any more. Who comes late is sent it by one that came after them.
+#[test]
+fn who_comes_late_follows_a_leader_that_came_late() {
+    let (dir, one) = published();
+    // More than goes into one message.
+    for n in 0..20 {
+        dir.write("file", format!("{n}"));
+        commit(&one.core.repo);
+        sync_now(&one);
+    }
+    let (_second, two) = joined(&one, "two");
+    promote(&one, "two");
+    demote(&one, "one", Role::Reader);
+    let (_third, three) = joined(&two, "three");
+    promote(&two, "three");
+    [one, two, three].into_iter().for_each(Node::shutdown);
+}
+
+/// One that leads by now was no member when this voter went.
+#[test]
+fn who_was_away_learns_of_a_leader_that_came_meanwhile() {
+    let (_dir, one) = published();
+    let [(_second, two), (third, three)] = ["two", "three"].map(|name| joined(&one, name));
+    promote(&one, "two");
+    promote(&one, "three");
+    three.shutdown();
+    let (_fourth, four) = joined(&one, "four");
+    promote(&one, "four");
+    for other in [&one, &two] {
+        other.core.log.get().unwrap().stand_back(Reason::Leaves, true);
+    }
+    let leads = || four.core.log.get().unwrap().leading().is_some();
+    eventually("the newest leads", leads);
+    let three = serve(&third.0.join("repo"));
+    let applied = |node: &Node| node.core.state().applied.map(|at| at.index);
+    eventually("it follows", || applied(&three) >= applied(&four));
+    assert!(leads());
+    [one, two, three, four].into_iter().for_each(Node::shutdown);
+}
+
+/// It has its part of the log still, and nobody sends it anything.
+#[test]
+fn who_was_demoted_meanwhile_goes_on_without_the_log() {
+    let (dir, one) = published();
+    let (second, two) = joined(&one, "two");
+    two.shutdown();
+    demote(&one, "two", Role::Writer);
+    dir.write("a/file", "later");
+    commit(&one.core.repo);
+    sync_now(&one);
+    let two = Node::start(
+        open(&second.0.join("repo")),
+        &NodeOptions { listen: vec!["127.0.0.1:0".parse().unwrap()], moved: false },
+        Arc::new(|_| {}),
+    )
+    .unwrap();
+    assert_eq!(sync_now(&two).outcome, SyncOutcome::Done);
+    assert_eq!(second.read("repo/a/file").as_deref(), Some(&b"later"[..]));
+    [one, two].into_iter().for_each(Node::shutdown);
+}
