@@ -95,7 +95,8 @@ impl Log {
     /// Whether this node is the only voter, by the last entry of its log that says who votes. `false` once it has stopped.
     pub async fn votes_alone(&self) -> bool {
         let node = self.node;
-        let is_alone = self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node]));
+        let is_alone =
+            self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node]));
         is_alone.await.unwrap_or(false)
     }
 

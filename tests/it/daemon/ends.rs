@@ -175,7 +175,15 @@ fn a_daemon_that_is_killed_loses_nothing() {
     world.write("a", "a");
     let mut known = vec![world.commit()];
     let (mut done, mut cut) = (0, 0);
-    for round in 0..if is_long() { 300 } else { 14 } {
+    let rounds = if is_long() { 300 } else { 14 };
+    // How long it may live on. What is done takes a while on one machine and hardly any time on another: it is killed earlier
+    // after a command that was through, and later after one that was not.
+    let mut within = 120_000_u64;
+    for round in 0.. {
+        if round >= rounds && cut > 1 {
+            break;
+        }
+        assert!(round < rounds + 200, "{done} done, {cut} cut off");
         let mut daemon = Served::start(&world);
         for name in 0..60 {
             world.write(format!("d{}/{name}", round % 5), format!("{round} {name}").repeat(50));
@@ -183,7 +191,7 @@ fn a_daemon_that_is_killed_loses_nothing() {
         world.write("noise", rng.bytes(400_000));
         let mut command = world.command(&["--json", "commit", "-m", "x"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
-        std::thread::sleep(Duration::from_micros(rng.below(120_000)));
+        std::thread::sleep(Duration::from_micros(rng.below(within)));
         daemon.signal(Signal::KILL);
         daemon.ended();
         let output = child.wait_with_output().expect("it ends");
@@ -193,6 +201,7 @@ fn a_daemon_that_is_killed_loses_nothing() {
                 known.insert(0, result["commit"].as_str().expect("something changed").to_owned());
                 assert_eq!(history(&world), known, "round {round}");
                 done += 1;
+                within = (within * 4 / 5).max(1_000);
             }
             Some(4) => {
                 assert!(error(&output).contains("cannot tell whether it was done"), "{}", error(&output));
@@ -200,12 +209,12 @@ fn a_daemon_that_is_killed_loses_nothing() {
                 assert!(now.ends_with(&known) && now.len() <= known.len() + 1, "round {round}");
                 known = now;
                 cut += 1;
+                within = (within * 5 / 4).min(120_000);
             }
             other => panic!("round {round}: {other:?}: {}", error(&output)),
         }
     }
     println!("{done} done, {cut} cut off");
-    assert!(cut > 1, "{done} done, {cut} cut off");
     world.ok(&["commit", "--allow-empty", "-m", "in the end"]);
     assert_same(&read_tree(world.root()), &world.restored("HEAD"), "in the end");
     world.ok(&["fsck"]);
