@@ -288,13 +288,15 @@ impl Node {
 
     /// Whether it does what it is there for, or why not yet.
     pub fn ready(&self) -> Result<(), String> {
-        match self.core.log.get() {
-            Some(log) if log.leader().is_none() => Err("no node leads".to_owned()),
-            Some(_) if self.core.remote().main() != self.core.remote().held => {
-                Err("what is published is not here yet".to_owned())
-            }
-            _ => Ok(()),
+        let Some(log) = self.core.log.get() else { return Ok(()) };
+        if log.leader().is_none() {
+            return Err("no node leads".to_owned());
         }
+        let is_held = {
+            let remote = self.core.remote();
+            remote.main() == remote.held
+        };
+        if is_held { Ok(()) } else { Err("what is published is not here yet".to_owned()) }
     }
 
     /// Adds figures in Prometheus' text format.

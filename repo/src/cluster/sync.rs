@@ -118,8 +118,14 @@ impl Run<'_> {
                 }
                 Relation::Apart { .. } if self.request.dry_run => {}
                 Relation::Apart { ours, theirs } => {
-                    self.look_for_edits(theirs)?;
                     let merged = self.merge(ours, theirs)?;
+                    // Only what the merge would write must not have been edited, and nothing is published that cannot come here.
+                    if !self.request.push_only
+                        && let Err(error) = self.look_for_edits(merged)
+                    {
+                        self.core.repo.store.unpin(&merge::merge_pin())?;
+                        return Err(error);
+                    }
                     self.result.is_local = !may_publish;
                     if may_publish && !self.request.pull_only && !self.publish(MAIN, Some(theirs), Some(merged))? {
                         self.result.merged = None;

@@ -244,6 +244,53 @@ fn both_sides_move_and_nothing_is_lost() {
     one.shutdown();
 }
 
+/// What was in a file between two publishes can be had from no other commit than the one that had it.
+#[test]
+fn commits_in_a_row_are_published_at_once() {
+    let (dir, one) = published();
+    let two = join(invite(&one, Role::Writer), "two");
+    let path = two.0.join("repo");
+    let commits = |from: u64| {
+        for n in from..from + 3 {
+            two.write("repo/a/file", format!("{n}"));
+            two.write("repo/large", Rng::new(n).bytes(700_000));
+            commit(&open(&path));
+        }
+    };
+    commits(10);
+    assert_eq!(client(&path, sync_now).published.len(), 3);
+    // And when they have to be merged.
+    sync_now(&one);
+    dir.write("other", "of one");
+    commit(&one.core.repo);
+    sync_now(&one);
+    commits(20);
+    assert_eq!(client(&path, sync_now).published.len(), 4);
+    sync_now(&one);
+    assert_eq!(dir.read("large"), two.read("repo/large"));
+    assert!(one.core.repo.fsck(&Default::default(), &Silent).unwrap().is_clean());
+    one.shutdown();
+}
+
+/// Only what would be overwritten is in the way: not an edit of what this node alone has changed.
+#[test]
+fn an_edit_of_what_others_have_not_changed_is_no_hindrance() {
+    let (dir, one) = published();
+    let two = join(invite(&one, Role::Writer), "two");
+    let path = two.0.join("repo");
+    dir.write("other", "of one");
+    commit(&one.core.repo);
+    sync_now(&one);
+    two.write("repo/mine", "committed");
+    commit(&open(&path));
+    two.write("repo/mine", "edited");
+    assert_eq!(client(&path, sync_now).outcome, SyncOutcome::Done);
+    assert_eq!(two.read("repo/mine").as_deref(), Some(&b"edited"[..]));
+    assert_eq!(two.read("repo/other").as_deref(), Some(&b"of one"[..]));
+    assert_eq!(one.ready(), Ok(()));
+    one.shutdown();
+}
+
 #[test]
 fn three_vote_and_one_may_die() {
     let (dir, one) = published();

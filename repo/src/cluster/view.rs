@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use filesync_merkle::history::read_commit;
-use filesync_merkle::{CommitId, NodeSource, Pub, PubId};
+use filesync_merkle::{CommitId, NodeSource, Pub, PubId, is_ancestor};
 use filesync_p2p::message::topics;
 use filesync_p2p::peer::{Access, PeerKey, Role, Root, Scope};
 use filesync_raft_log::ids::{self, NodeId};
@@ -109,8 +109,11 @@ impl View {
         published.commits.contains(commit)
     }
 
+    /// Whether a commit is on offer, or comes before one that is: what somebody commits in a row is published at once.
     fn is_offered(&self, commit: &CommitId) -> bool {
-        lock(&self.offered).iter().any(|(_, offered)| offered == commit)
+        let offered: Vec<CommitId> = lock(&self.offered).iter().map(|(_, offered)| *offered).collect();
+        let is_before = |offered: &CommitId| is_ancestor(&self.nodes, *commit, *offered).unwrap_or(false);
+        offered.contains(commit) || offered.iter().any(is_before)
     }
 
     /// Whether a step is the last that is known, or before it.
@@ -173,7 +176,7 @@ impl Access for View {
     fn scope(&self, peer: &PeerKey, root: &Root) -> Scope {
         let role = self.role(peer);
         let may = match root {
-            Root::Commit(commit) => (role >= Role::Candidate && self.is_offered(commit)) || self.is_published(commit),
+            Root::Commit(commit) => self.is_published(commit) || (role >= Role::Candidate && self.is_offered(commit)),
             Root::Pub(step) => self.is_step(step),
         };
         if role >= Role::Reader && may { Scope::All } else { Scope::Nothing }

@@ -85,6 +85,7 @@ impl Run<'_> {
         let mut before = sent(core);
         let settled = || Outbox { seq, sending: None }.write(vfs);
         let (mut until, mut done) = (Instant::now() + self.request.timeout, 0);
+        let mut last = "no decision in time".to_owned();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let answer = match core.wait(core.ask_leader(&call, left))? {
@@ -125,12 +126,14 @@ impl Run<'_> {
                 }
                 Answer::Working(_) => {}
                 // Not by this try; an earlier one may still be decided.
-                Answer::Failed(cause) if Instant::now() >= until => return Err(unknown(&cause)),
-                Answer::Failed(_) => std::thread::sleep(Duration::from_millis(200)),
+                Answer::Failed(cause) => {
+                    last = cause;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
             if Instant::now() >= until {
-                return Err(unknown("no decision in time"));
+                return Err(unknown(&last));
             }
             crate::cancel::check()?;
         }
