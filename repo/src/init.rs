@@ -132,6 +132,13 @@ pub fn is_unfinished(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }
 
+/// Takes a repository away that nothing was ever done with.
+pub fn unmake(root: &Path) {
+    // Under that name the next `init` removes what is left of it.
+    let away = root.join(format!("{UNFINISHED}gone"));
+    drop(std::fs::rename(root.join(STORE_DIR), &away).and_then(|()| std::fs::remove_dir_all(&away)));
+}
+
 fn remove_unfinished(root: &Path) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten() {

@@ -42,11 +42,20 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
         let error = Error::new(ErrorKind::Usage, "cannot clone parts with this invite: who is to vote has everything");
         return Err(error.with_hint("ask for an invite of a writer or a reader"));
     }
+    let is_new = request.dir.join(STORE_DIR).symlink_metadata().is_err();
     let root = prepare(&request.dir, &line, request.name.as_deref(), &params, &copied)?;
     let repo = Arc::new(Repo::open_writer(&root, "clone", options, observer)?);
     let node = match member::read(&**repo.store.vfs())? {
         Some(_) => Node::start(Arc::clone(&repo), &super::NodeOptions::default(), Arc::new(|_| {}))?,
-        None => join(&repo, &line, request.timeout)?,
+        None => match join(&repo, &line, request.timeout) {
+            // Who is not let in has nothing: in what was made for it, `sync` would found a cluster of its own.
+            Err(error) if is_new && error.kind() == ErrorKind::Refused => {
+                drop(repo);
+                init::unmake(&root);
+                return Err(error);
+            }
+            joined => joined?,
+        },
     };
     let synced = sync::bring_up_to_date(&node, request.timeout, observer);
     let number = node.number();
@@ -132,7 +141,7 @@ async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Durat
             match answer {
                 Ok(Answer::Joined(number, state)) => return Ok((number, *state)),
                 Ok(Answer::Outcome(Outcome::Refused(refusal))) => {
-                    return Err(Error::new(ErrorKind::Failed, format!("cannot join: {refusal}")));
+                    return Err(Error::new(ErrorKind::Refused, format!("cannot join: {refusal}")));
                 }
                 // Where no invite is open, strangers are not heard at all.
                 Err(CallFailure::Refused) => {

@@ -61,6 +61,20 @@ fn who_was_away_learns_of_a_leader_that_came_meanwhile() {
     [one, two, three, four].into_iter().for_each(Node::shutdown);
 }
 
+/// Who is not let in has no repository left, in which a sync would found another cluster.
+#[test]
+fn who_is_not_let_in_leaves_nothing() {
+    let (_dir, one) = published();
+    let used = invite(&one, Role::Writer);
+    let _first = join(used.clone(), "first");
+    let dir = Dir::new();
+    let request = CloneRequest { invite: used, dir: dir.0.join("repo"), name: None, paths: Vec::new(), timeout: TIME };
+    let error = crate::cluster::clone(&request, &OpenOptions::default(), &Silent).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Refused, "{error}");
+    assert_eq!(std::fs::read_dir(dir.0.join("repo")).unwrap().count(), 0);
+    one.shutdown();
+}
+
 /// It has its part of the log still, and nobody sends it anything.
 #[test]
 fn who_was_demoted_meanwhile_goes_on_without_the_log() {
