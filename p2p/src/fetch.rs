@@ -97,12 +97,25 @@ pub struct FetchStats {
     pub whole_frames: u64,
     /// All frames.
     pub frames: u64,
-    /// Bytes of messages that came, by who sent them.
-    pub by_peer: BTreeMap<PeerKey, u64>,
+    /// What came, by who sent it.
+    pub by_peer: BTreeMap<PeerKey, FromPeer>,
     /// Requests for walks.
     pub walks: u64,
     /// Requests for objects.
     pub gets: u64,
+}
+
+/// What came from one peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FromPeer {
+    /// Bytes of messages.
+    pub bytes: u64,
+    /// Objects that came in frames.
+    pub objects: u64,
+    /// Requests of which the answer began.
+    pub answers: u64,
+    /// How long these beginnings took, all together.
+    pub waited: Duration,
 }
 
 enum Phase<'s> {
@@ -122,6 +135,8 @@ pub struct Fetch<'s> {
     peers: BTreeSet<PeerKey>,
     actions: VecDeque<Action>,
     stats: FetchStats,
+    /// Who was asked, and when, and has not begun to answer.
+    asked: BTreeMap<PeerKey, Moment>,
     /// Frames that are being verified.
     verifying: usize,
     last_lost: Option<(PeerKey, String)>,
@@ -145,6 +160,7 @@ impl<'s> Fetch<'s> {
             peers: BTreeSet::new(),
             actions: VecDeque::new(),
             stats: FetchStats::default(),
+            asked: BTreeMap::new(),
             verifying: 0,
             last_lost: None,
         };
@@ -168,6 +184,7 @@ impl<'s> Fetch<'s> {
         }
         self.last_lost = Some((*peer, why.to_owned()));
         self.swarm.leave(peer);
+        self.asked.remove(peer);
         if let Phase::Walking(walking) = &mut self.phase
             && walking.leave(peer)
         {
@@ -211,7 +228,12 @@ impl<'s> Fetch<'s> {
     /// A message came from a peer.
     pub fn receive(&mut self, peer: &PeerKey, message: Message, len: usize, now: Moment) -> Result<(), FetchError> {
         self.stats.received += len as u64;
-        *self.stats.by_peer.entry(*peer).or_default() += len as u64;
+        let from = self.stats.by_peer.entry(*peer).or_default();
+        from.bytes += len as u64;
+        if let Some(asked) = self.asked.remove(peer) {
+            from.answers += 1;
+            from.waited += now.saturating_sub(asked);
+        }
         if !self.peers.contains(peer) {
             return Ok(());
         }
@@ -269,6 +291,7 @@ impl<'s> Fetch<'s> {
                 self.stats.frames += 1;
                 self.stats.whole_frames += u64::from(accepted.whole);
                 self.stats.objects += slots.len() as u64;
+                self.stats.by_peer.entry(peer).or_default().objects += slots.len() as u64;
                 self.stats.new_objects += accepted.new_objects;
                 self.stats.new_bytes += accepted.new_bytes;
                 self.swarm.stored(&peer, &slots);
@@ -307,6 +330,7 @@ impl<'s> Fetch<'s> {
         };
         Ok(message.map(|(peer, message)| {
             self.stats.sent += message.encode().len() as u64;
+            self.asked.entry(peer).or_insert(now);
             Action::Send(peer, message)
         }))
     }

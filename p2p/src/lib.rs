@@ -28,6 +28,6 @@ pub mod wants;
 pub mod wire;
 
 pub use error::{FetchError, Refusal, WireError};
-pub use fetch::{Fetch, FetchStats};
+pub use fetch::{Fetch, FetchStats, FromPeer};
 pub use message::{Message, Status, Walk};
 pub use peer::{Access, Class, PeerKey, Role, Root, Scope};

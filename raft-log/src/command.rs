@@ -330,4 +330,7 @@ pub enum Refusal {
     /// Receipts count with the try that they were gathered for, and only there.
     #[error("receipts without their try")]
     NoTry,
+    /// Who may come to vote has everything.
+    #[error("a partial copy cannot come to vote")]
+    IsPartial,
 }

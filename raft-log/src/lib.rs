@@ -70,7 +70,7 @@ mod tries;
 mod types;
 
 pub use batch::Clock;
-pub use log::{Driven, Log, Options, Parts, Reason, TryStatus};
+pub use log::{Driven, Log, Options, Parts, Reason, SnapshotInfo, TryStatus};
 pub use network::{Class, MESSAGE_LEN_MAX, Network, Recipient, Sender, Sending};
 pub use recover::{Held, recover};
 pub use state::{State, Step, StepId};

@@ -24,12 +24,14 @@ use crate::types::{Raft, RaftNode, TypeConfig, encode};
 
 mod options;
 mod reading;
+mod snapshots;
 mod standing;
 #[cfg(test)]
 mod tests;
 mod voters;
 
 pub use options::Options;
+pub use snapshots::SnapshotInfo;
 pub use standing::Reason;
 use standing::Standing;
 pub use voters::Driven;

@@ -8,6 +8,7 @@ mod answer;
 mod ask;
 mod bring;
 mod calls;
+mod clocks;
 mod core;
 mod follow;
 #[cfg(test)]

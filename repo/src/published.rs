@@ -30,7 +30,7 @@ impl<'a> Published<'a> {
             Err(error) if error.kind() == ErrorKind::Damage => None,
             remote => remote?,
         };
-        let as_of = remote.as_ref().map(Remote::index);
+        let as_of = remote.as_ref().and_then(Remote::as_of);
         let next = remote.and_then(|remote| remote.step);
         let mut published = Self { source, unknown: HashSet::new(), next, current: None, as_of };
         let last = published.step()?;

@@ -11,7 +11,7 @@ use crate::cluster::remote::Remote;
 use crate::compare::{Compared, compare_all};
 use crate::error::Error;
 use crate::path_set::PathSet;
-use crate::repo::Repo;
+use crate::repo::{Repo, request_paths};
 use crate::request::{Event, Observer, Partial, StatusRequest, StatusResult};
 
 /// Compares the working copy with the head.
@@ -19,8 +19,8 @@ pub fn status(repo: &Repo, request: &StatusRequest, observer: &dyn Observer) -> 
     observer.event(Event::Phase { what: "comparing", bytes: None, items: None });
     let head = repo.head();
     let tree = repo.head_tree()?;
-    let Compared { changes, conflicts, outside } =
-        compare_all(repo, tree, request.no_cache, &PathSet::default(), observer)?;
+    let only = PathSet::new(&request_paths(&request.paths)?);
+    let Compared { changes, conflicts, outside } = compare_all(repo, tree, request.no_cache, &only, observer)?;
     let partial = partial(repo, tree, outside)?;
     let result = StatusResult { head, changes, conflicts: bytes(&conflicts), partial, ..StatusResult::default() };
     with_cluster(repo, head, result)
@@ -43,11 +43,18 @@ fn bytes(paths: &[RepoPath]) -> Vec<Vec<u8>> {
 /// Adds what was known of the cluster last. The network is not asked.
 fn with_cluster(repo: &Repo, head: Option<CommitId>, result: StatusResult) -> Result<StatusResult, Error> {
     let Some(remote) = Remote::read(&**repo.store.vfs())? else { return Ok(result) };
+    let Some(as_of) = remote.as_of() else { return Ok(result) };
     let (ahead, behind) = apart(repo.node_source(), head, remote.held)?;
     let (ahead, behind) = (ahead.len() as u64, behind.len() as u64);
-    let as_of = Some(remote.held_index.max(remote.index()));
     let holders = holders(&remote.state);
-    Ok(StatusResult { as_of, main: remote.main(), holders, ahead: Some(ahead), behind: Some(behind), ..result })
+    Ok(StatusResult {
+        as_of: Some(as_of),
+        main: remote.main(),
+        holders,
+        ahead: Some(ahead),
+        behind: Some(behind),
+        ..result
+    })
 }
 
 /// Voters that hold what is published as far as is known, and how many vote.

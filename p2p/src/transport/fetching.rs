@@ -99,8 +99,13 @@ pub(super) fn run(
         }
     }
     let stats = fetch.stats();
-    for (peer, bytes) in &stats.by_peer {
-        inner.count(peer, |traffic| traffic.received += bytes);
+    for (peer, from) in &stats.by_peer {
+        inner.count(peer, |traffic| {
+            traffic.received += from.bytes;
+            traffic.objects_received += from.objects;
+            traffic.answers += from.answers;
+            traffic.waited += from.waited;
+        });
     }
     (result, stats)
 }

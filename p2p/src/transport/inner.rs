@@ -58,6 +58,12 @@ pub struct Traffic {
     pub objects_sent: u64,
     /// Bytes that came from there.
     pub received: u64,
+    /// Chunks, and metadata in frames, that came from there.
+    pub objects_received: u64,
+    /// Requests that were answered from there.
+    pub answers: u64,
+    /// How long it took until these answers began, all together.
+    pub waited: Duration,
 }
 
 impl Inner {

@@ -9,6 +9,10 @@ use crate::ids::{NodeId, Position};
 impl State {
     pub(super) fn intent(&mut self, at: Position, intent: &Intent) -> Result<Outcome, Refusal> {
         self.check_voter(intent.by)?;
+        // Whose answer was lost asks again.
+        if let Some(change) = self.change.as_ref().filter(|change| change.target == intent.target) {
+            return Ok(Outcome::Intended(change.id));
+        }
         if self.change.is_some() || self.voters.len() != 1 {
             return Err(Refusal::ChangeUnderWay);
         }

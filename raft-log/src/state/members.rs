@@ -111,6 +111,9 @@ impl State {
         if invite.role != admit.role {
             return Err(Refusal::InviteMismatch);
         }
+        if admit.role == Role::Candidate && admit.is_partial {
+            return Err(Refusal::IsPartial);
+        }
         if invite.uses == 0 {
             return Err(Refusal::InviteUsedUp);
         }
@@ -149,6 +152,9 @@ impl State {
             self.check_voter(by)?;
         }
         self.check_votes_not(node)?;
+        if role == Role::Candidate && member.is_partial {
+            return Err(Refusal::IsPartial);
+        }
         if role >= Role::Writer {
             self.check_room_to_publish(member)?;
         }

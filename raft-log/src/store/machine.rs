@@ -19,6 +19,7 @@ use super::db::{CHECKPOINT, Db, PURGED};
 use super::disk::Changes;
 use super::log::{blocking, key};
 use crate::ids::{Id, LogIndex, NodeId, Position, RepositoryId};
+use crate::log::SnapshotInfo;
 use crate::state::{State, Step, StepId};
 use crate::types::{Entry, LogId, Membership, Reply, SnapshotMeta, StorageError, TypeConfig, decode, encode, position};
 
@@ -214,6 +215,16 @@ impl Memory {
     #[cfg(test)]
     pub fn tamper(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.now().state);
+    }
+
+    /// What is known of the snapshot on disk.
+    pub fn snapshot_info(&self) -> Result<Option<SnapshotInfo>, String> {
+        let info = |snapshot: Snapshot<TypeConfig>| {
+            let last = snapshot.meta.last_log_id?;
+            let (index, term) = (LogIndex(last.index), last.leader_id.term);
+            Some(SnapshotInfo { index, term, bytes: snapshot.snapshot.len() as u64 })
+        };
+        Ok(self.snapshot()?.and_then(info))
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot<TypeConfig>>, String> {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use filesync_p2p::message::Status;
 use filesync_p2p::peer::Class;
 use filesync_p2p::transport::{self, Answers, Caller};
-use filesync_raft_log::command::{Admit, Command, Outcome};
+use filesync_raft_log::command::{Admit, Command, Outcome, Refusal};
 use filesync_raft_log::error::{ProposeError, ReadError};
 use filesync_raft_log::ids::{self, LeaderId, NodeId};
 use filesync_raft_log::{Log, Sender, State, TryStatus};
 
 use super::calls::{About, Answer, Call, TryState, decode, encode};
 use super::core::Core;
+use super::node::now_millis;
 use super::{hold, lead};
 
 /// How long the log may take to decide something.
@@ -144,8 +145,11 @@ fn speaks_for(command: &Command) -> Option<NodeId> {
 async fn join(core: &Arc<Core>, admit: Admit) -> Answer {
     let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
     // What will be refused is not written to the log first.
-    if let Err(refusal) = log.read(|state| state.check_admit(&admit)) {
-        return Answer::Outcome(Outcome::Refused(refusal));
+    match log.read(|state| state.check_admit(&admit)) {
+        Ok(()) => {}
+        // Of an invite that was made meanwhile, who leads has heard.
+        Err(Refusal::NoInvite) if log.leading().is_none() => return join_by_leader(core, log.leader(), admit).await,
+        Err(refusal) => return Answer::Outcome(Outcome::Refused(refusal)),
     }
     match log.propose(Command::Admit(admit.clone()), DECIDE).await {
         Ok(Outcome::Admitted(node)) => {
@@ -153,13 +157,16 @@ async fn join(core: &Arc<Core>, admit: Admit) -> Answer {
             core.view.update(state.clone());
             Answer::Joined(node, Box::new(state))
         }
-        Err(ProposeError::NotLeader { leader: Some(leader) }) if leader != core.number => {
-            match core.call(leader, &Call::Join(admit), DECIDE).await {
-                Ok(answer) => answer,
-                Err(error) => Answer::Unknown(error.to_string()),
-            }
-        }
+        Err(ProposeError::NotLeader { leader }) => join_by_leader(core, leader, admit).await,
         answer => proposed(answer),
+    }
+}
+
+async fn join_by_leader(core: &Arc<Core>, leader: Option<NodeId>, admit: Admit) -> Answer {
+    let Some(leader) = leader.filter(|leader| *leader != core.number) else { return Answer::NotLeader(leader) };
+    match core.call(leader, &Call::Join(admit), DECIDE).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::Unknown(error.to_string()),
     }
 }
 
@@ -173,8 +180,9 @@ fn about(core: &Core) -> About {
     let log = core.log.get();
     let applied = log.map_or(applied, |log| log.read(super::remote::index_of));
     // Of what it has in part it holds nothing.
-    let held = core.remote().held.filter(|_| core.repo.copied.is_whole()).map(|id| ids::Id(*id.0.as_bytes()));
-    About { applied, held, leader: log.and_then(Log::leader) }
+    let holds = core.repo.copied.is_whole() && core.check_whole().is_ok();
+    let held = core.remote().held.filter(|_| holds).map(|id| ids::Id(*id.0.as_bytes()));
+    About { applied, held, leader: log.and_then(Log::leader), clock: now_millis() }
 }
 
 pub fn read_failed(error: ReadError) -> Answer {

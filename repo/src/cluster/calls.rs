@@ -71,6 +71,8 @@ pub struct About {
     pub held: Option<Id>,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
+    /// What its clock shows, in milliseconds since 1970.
+    pub clock: u64,
 }
 
 /// An answer.

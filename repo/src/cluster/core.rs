@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::calls::{Answer, Call, decode, encode};
+use super::clocks::Clocks;
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
 use super::record::Record;
@@ -65,6 +66,8 @@ pub struct Core {
     pub healing: Mutex<()>,
     /// What it attested to have.
     pub record: Record,
+    /// How far others' clocks are off.
+    pub clocks: Clocks,
     /// Who led when somebody was asked last; 0 at first.
     pub led: AtomicU64,
     /// Publishes of members that it leads.
@@ -120,7 +123,7 @@ impl Core {
     /// Fails unless it has what it should have: for who would rely on that, or attest it.
     pub fn check_whole(&self) -> Result<(), Error> {
         let has_others = || self.log.get().is_none_or(|log| log.read(|state| !heal::is_alone(self.number, state)));
-        if self.condition() == Condition::Whole && !(self.repo.store.has_damage() && has_others()) {
+        if self.condition() != Condition::Lacking && !(self.repo.store.has_damage() && has_others()) {
             return Ok(());
         }
         let message = "this node lacks data that it should have, and is getting it from the others";

@@ -25,6 +25,8 @@ use crate::error::{Error, ErrorKind};
 const LOOK: Duration = Duration::from_millis(500);
 /// How long nobody may lead before it is asked who there is.
 const LEADERLESS: Duration = Duration::from_secs(3);
+/// How often a leader looks at the others' clocks.
+const CLOCKS: Duration = Duration::from_secs(30);
 /// How long to wait after something failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -175,7 +177,12 @@ fn sources(core: &Core, log: &Log) -> Vec<NodeId> {
 pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let Some(log) = core.log.get() else { return };
     let mut led = Instant::now();
+    let mut looked: Option<Instant> = None;
     while !core.is_stopping() {
+        if log.leading().is_some() && looked.is_none_or(|looked| looked.elapsed() > CLOCKS) {
+            drop(core.wait(look_at_clocks(core)));
+            looked = Some(Instant::now());
+        }
         // Members are known at once: what is published may take long to bring here, and one of them may come to lead.
         if log.read(index_of) > core.view.read(index_of) {
             core.view.update(log.read(State::clone));
@@ -195,6 +202,13 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
         applied.borrow_and_update();
         drop(core.wait(async { tokio::time::timeout(LOOK, applied.changed()).await }));
     }
+}
+
+/// Who leads says what time it is: by the clocks of all voters.
+async fn look_at_clocks(core: &Arc<Core>) {
+    let voters: BTreeSet<NodeId> = core.view.read(|state| state.voters.iter().flatten().copied().collect());
+    let others = voters.into_iter().filter(|node| *node != core.number);
+    futures::future::join_all(others.map(|node| core.how_is(node))).await;
 }
 
 /// Whoever leads may have come while this node was away, and is none that it would hear.

@@ -79,7 +79,7 @@ fn answers() {
         Answer::Working(70_000),
         Answer::Held,
         Answer::Try(TryState::Decided),
-        Answer::About(About { applied: 300, held: Some(Id([3; 32])), leader: Some(NodeId(1)) }),
+        Answer::About(About { applied: 300, held: Some(Id([3; 32])), leader: Some(NodeId(1)), clock: 7 }),
         Answer::HeldAsOf(5),
         Answer::NotLeader(Some(NodeId(2))),
         Answer::Unknown("it timed out".to_owned()),

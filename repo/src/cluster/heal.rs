@@ -38,6 +38,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 pub enum Condition {
     /// As far as it knows.
     Whole,
+    /// It lacked something, and has got and read everything since it started.
+    Mended,
     /// It does not, and the log may not say so yet.
     Lacking,
 }
@@ -93,7 +95,7 @@ pub fn look_after(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     let _one = await_turn(core)?;
     if log.read(|state| is_alone(core.number, state)) {
         core.set_condition(Condition::Whole);
-    } else if core.repo.store.has_damage() {
+    } else if core.repo.store.has_damage() || is_said(core, log) {
         core.set_condition(Condition::Lacking);
     }
     if core.condition() == Condition::Lacking {
@@ -101,6 +103,12 @@ pub fn look_after(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     }
     // Also if it could not be said the last time.
     if log.read(|state| is_deficient(core, state)) { say(core, Command::Whole { node: core.number }) } else { Ok(()) }
+}
+
+/// Whether the log says that this node lacks something, and nothing was done about it since it started: an entry of before may
+/// be applied only now.
+fn is_said(core: &Core, log: &Log) -> bool {
+    core.condition() == Condition::Whole && log.read(|state| is_deficient(core, state))
 }
 
 /// Another thread may be at it, which takes its time.
@@ -139,7 +147,7 @@ fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::Damage, message).with_hint("`filesync fsck` there names what is affected"));
     }
     core.record.keep(&repo.store, log)?;
-    core.set_condition(Condition::Whole);
+    core.set_condition(Condition::Mended);
     Ok(())
 }
 

@@ -100,7 +100,8 @@ pub fn hold_now(
     // Both rely on the packs, and neither on the other.
     std::thread::scope(|scope| {
         let pinned = scope.spawn(|| core.repo.store.pin(&asked.pin()));
-        if let Some(log) = core.log.get() {
+        // Who lacks what was on record must not have it forgotten.
+        if let Some(log) = core.log.get().filter(|_| core.check_whole().is_ok()) {
             core.record.keep(&core.repo.store, log)?;
         }
         match pinned.join() {

@@ -48,7 +48,7 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
     let node = match member::read(&**repo.store.vfs())? {
         Some(_) => Node::start(Arc::clone(&repo), &super::NodeOptions::default(), Arc::new(|_| {}))?,
         None => match join(&repo, &line, request.timeout) {
-            // Who is not let in has nothing: in what was made for it, `sync` would found a cluster of its own.
+            // Who is not let in has nothing.
             Err(error) if is_new && error.kind() == ErrorKind::Refused => {
                 drop(repo);
                 init::unmake(&root);
@@ -112,7 +112,10 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     for door in &line.doors {
         state.members.insert(door.node, Member::known(door.key, door.addresses.clone()));
     }
-    let knocking = Node::assemble(Arc::clone(repo), NodeId(0), Remote::new(state), &[])?;
+    let remote = Remote::new(state);
+    // Before anybody is asked: cut off or refused, this is a clone that has not joined, and founds no cluster of its own.
+    remote.write(&*vfs)?;
+    let knocking = Node::assemble(Arc::clone(repo), NodeId(0), remote, &[])?;
     let core = Arc::clone(&knocking.core);
     let asked = core.wait(ask_to_join(&core, line, &Call::Join(admit), timeout));
     drop(core);
@@ -134,11 +137,12 @@ async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Durat
     loop {
         for door in &line.doors {
             let peer = PeerKey(door.key.0);
-            let answer = match core.connect(peer, &door.addresses).await {
-                Ok(()) => core.call_peer(peer, call, ANSWER).await,
-                Err(error) => Err(error),
+            let ask = async {
+                core.connect(peer, &door.addresses).await?;
+                core.call_peer(peer, call, ANSWER).await
             };
-            match answer {
+            let late = || CallFailure::Unreachable("it did not answer in time".to_owned());
+            match tokio::time::timeout_at(until.into(), ask).await.unwrap_or_else(|_| Err(late())) {
                 Ok(Answer::Joined(number, state)) => return Ok((number, *state)),
                 Ok(Answer::Outcome(Outcome::Refused(refusal))) => {
                     return Err(Error::new(ErrorKind::Refused, format!("cannot join: {refusal}")));

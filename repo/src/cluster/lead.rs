@@ -89,7 +89,7 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
         Err(answer) => return answer,
     };
     let turn = core.turn.take(client, &progress).await;
-    let answer = propose(log, of, seq, change, holders).await;
+    let answer = propose(core, log, of, seq, change, holders).await;
     if matches!(answer, Answer::Outcome(Outcome::Lost { .. })) {
         core.turn.keep(client, turn);
     }
@@ -98,7 +98,7 @@ async fn run(core: &Arc<Core>, log: &Log, client: NodeId, seq: u64, change: RefC
 
 /// A tag names what is published: then its closure is held as part of that, and is pinned for this try like any other.
 async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChange, progress: &Progress) -> Answer {
-    let Some(new) = change.new else { return propose(log, of, seq, change, BTreeSet::new()).await };
+    let Some(new) = change.new else { return propose(core, log, of, seq, change, BTreeSet::new()).await };
     // What is refused below is refused for good: not by an old state.
     if let Err(error) = log.read_latest(DECIDE, |_| ()).await {
         return read_failed(error);
@@ -118,7 +118,7 @@ async fn run_tag(core: &Arc<Core>, log: &Log, of: Try, seq: u64, change: RefChan
     }
     let asked = Asked { id: of.id, commit: new };
     match hold_everywhere(core, log, &asked, progress, gather(core, log, &asked, progress)).await {
-        Ok(holders) => propose(log, of, seq, change, holders).await,
+        Ok(holders) => propose(core, log, of, seq, change, holders).await,
         Err(answer) => answer,
     }
 }
@@ -132,7 +132,18 @@ fn check_room(state: &State, change: &RefChange) -> Result<(), Answer> {
     }
 }
 
-async fn propose(log: &Log, of: Try, seq: u64, change: RefChange, holders: BTreeSet<NodeId>) -> Answer {
+async fn propose(
+    core: &Core,
+    log: &Log,
+    of: Try,
+    seq: u64,
+    change: RefChange,
+    mut holders: BTreeSet<NodeId>,
+) -> Answer {
+    // What was found bad while the others were asked, or while it was not his turn, is not held.
+    if core.check_whole().is_err() {
+        holders.remove(&core.number);
+    }
     match proposed(log.publish(of, seq, change, holders, DECIDE).await) {
         // The try is spent, and nothing is decided: another may do better.
         Answer::Outcome(Outcome::Refused(

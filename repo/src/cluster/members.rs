@@ -9,6 +9,7 @@ use filesync_raft_log::command::{Command, Intent, Invite, Outcome, Role};
 use filesync_raft_log::ids::{InviteKey, Millis, NodeId};
 
 use super::calls::{About, Answer, Call};
+use super::clocks::median;
 use super::core::Core;
 use super::invite::{Door, InviteLine};
 use super::join::decided;
@@ -16,8 +17,8 @@ use super::node::{Node, now_millis};
 use crate::error::{Error, ErrorKind};
 use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 
-/// How long a member may take to say how it is.
-const HOW_ARE_YOU: Duration = Duration::from_secs(2);
+/// How long to wait for who leads before all is shown by what was known last.
+const LIST: Duration = Duration::from_secs(5);
 /// How long to try to take a change back.
 const CANCEL: Duration = Duration::from_secs(10);
 /// How long to wait between looks at a change of voters.
@@ -32,7 +33,7 @@ pub fn invite(node: &Node, request: &InviteRequest) -> Result<Invited, Error> {
     let doors: Vec<Door> = doors(&state);
     if doors.is_empty() {
         let error = Error::new(ErrorKind::Failed, "cannot invite: no voter says where it is reached");
-        return Err(error.with_hint("`filesync serve` on a voter makes it listen"));
+        return Err(error.with_hint("a voter listens with `filesync serve --listen 0.0.0.0:7946`"));
     }
     let params = core.repo.store.parameters();
     let line = InviteLine {
@@ -44,7 +45,8 @@ pub fn invite(node: &Node, request: &InviteRequest) -> Result<Invited, Error> {
         doors,
     };
     let lives = request.expires.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
-    let expires = lives.map(|lives| Millis(now_millis().saturating_add(lives)));
+    // The time of the log never goes back, and it is what the invite is held against.
+    let expires = lives.map(|lives| Millis(now_millis().max(state.now.0).saturating_add(lives)));
     let invite = Invite { key: line.public(), role: request.role, uses: request.uses, expires, by: core.number };
     propose(core, Command::Invite(invite), request.timeout)?;
     let id = line.public().to_string();
@@ -86,7 +88,12 @@ pub fn revoke(node: &Node, id: &str, timeout: Duration) -> Result<String, Error>
         [] => return Err(Error::new(ErrorKind::NotFound, format!("cannot revoke {id}: no invite of that id"))),
         _ => return Err(Error::new(ErrorKind::NotFound, format!("cannot revoke {id}: several invites begin with it"))),
     };
-    propose(&node.core, Command::Revoke { key, by: node.core.number }, timeout)?;
+    let revoked = propose(&node.core, Command::Revoke { key, by: node.core.number }, timeout);
+    // Whose answer was lost has done it by now.
+    revoked.map(drop).or_else(|error| match facts(&node.core, timeout)?.invites.contains_key(&key) {
+        true => Err(error),
+        false => Ok(()),
+    })?;
     Ok(key.to_string())
 }
 
@@ -95,7 +102,7 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
     let core = &node.core;
     match request {
         // Recovery comes before the node starts.
-        PeersRequest::List | PeersRequest::Recover => {}
+        PeersRequest::List | PeersRequest::Recover => return list(core, timeout.min(LIST)),
         PeersRequest::Remove { node: word } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;
@@ -104,7 +111,12 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
                 let target = without(&state, wanted)?;
                 change_voters(core, target, true, timeout)?;
             }
-            propose(core, Command::Remove { node: wanted, by: core.number }, timeout)?;
+            let removed = propose(core, Command::Remove { node: wanted, by: core.number }, timeout);
+            // Whose answer was lost has done it by now.
+            removed.map(drop).or_else(|error| match facts(core, timeout)?.member(wanted) {
+                Ok(_) => Err(error),
+                Err(_) => Ok(()),
+            })?;
         }
         PeersRequest::Promote { node: word, even } => {
             let state = facts(core, timeout)?;
@@ -135,7 +147,7 @@ fn propose(core: &Arc<Core>, command: Command, timeout: Duration) -> Result<Outc
 pub fn facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
     match core.wait(core.ask_leader(&Call::Facts, timeout))?? {
         Answer::Facts(state) => {
-            core.view.update((*state).clone());
+            core.view.hear((*state).clone());
             Ok(*state)
         }
         other => Err(Error::new(ErrorKind::Failed, format!("an answer to something else: {other:?}"))),
@@ -170,6 +182,11 @@ fn with(
     let mut target: BTreeSet<NodeId> = state.voters.last().cloned().unwrap_or_default();
     if !target.insert(wanted) {
         return Err(failed("it votes already".to_owned()));
+    }
+    let role = state.member(wanted).map(|member| member.role);
+    if let Ok(role @ (Role::Reader | Role::Writer)) = role {
+        let error = failed(format!("it is no candidate, but a {}", word(role)));
+        return Err(error.with_hint("who joins with an invite of `filesync invite --role voter` can be promoted"));
     }
     if target.len().is_multiple_of(2) && !is_even_meant {
         let is_candidate = |node: &NodeId| {
@@ -226,10 +243,14 @@ fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, time
         }
         if left.is_zero() {
             // As long as it stands, nothing is published without a majority of those that do not come.
-            if let Outcome::Intended(intent) = intended {
-                drop(propose(core, Command::Cancel { intent }, CANCEL));
-            }
-            let message = "the change of voters was given up: the candidates did not come to hold everything in time";
+            let cancelled = match intended {
+                Outcome::Intended(intent) => propose(core, Command::Cancel { intent }, CANCEL).is_ok(),
+                _ => false,
+            };
+            let message = match cancelled {
+                true => "the change of voters was given up: the candidates did not come to hold everything in time",
+                false => "the change of voters is under way still, and could not be taken back",
+            };
             return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync peers` shows how far it is"));
         }
         std::thread::sleep(LOOK);
@@ -253,10 +274,7 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
                 _ => None,
             };
         }
-        match core.call(*node, &Call::About, HOW_ARE_YOU).await {
-            Ok(Answer::About(about)) => Some(about),
-            _ => None,
-        }
+        core.how_is(*node).await
     });
     let abouts: Vec<Option<About>> = core.wait(futures::future::join_all(asked))?;
     // Others may say what they like.
@@ -264,6 +282,9 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
     let leader = of_voters.filter_map(|(_, about)| about.as_ref());
     let leader = leader.max_by_key(|about| (about.leader.is_some(), about.applied));
     let leader = leader.and_then(|about| about.leader);
+    let off = |node: &NodeId| if *node == core.number { Some(0) } else { core.clock_off(*node) };
+    let voters = nodes.iter().zip(&abouts).filter(|(node, about)| state.is_voter(**node) && about.is_some());
+    let right = median(voters.filter_map(|(node, _)| off(node)).collect());
     let shown = nodes.iter().zip(&abouts).filter_map(|(node, about)| {
         let member = state.members.get(node)?;
         Some(Peer {
@@ -279,6 +300,7 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
                 .as_ref()
                 .map(|about| about.held.map(|id| id.0) == main.map(|id| *id.0.as_bytes()) && !member.is_partial),
             is_partial: member.is_partial,
+            clock_off: about.as_ref().and_then(|_| off(node)).map(|off| off.saturating_sub(right)),
         })
     });
     Ok(shown.collect())

@@ -1,6 +1,7 @@
 //! A node of a cluster: started, it answers members, follows the log where it takes part in it, and carries out what its
 //! user asks for.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -20,6 +21,7 @@ use filesync_raft_log::{Log, Mode, Options, Parts, State};
 
 use super::answer::Answering;
 use super::calls::Call;
+use super::clocks::Clocks;
 use super::core::{Core, RaftNetwork};
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
@@ -35,6 +37,7 @@ use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::objects::StoreNodes;
 use crate::repo::{Repo, STORE_DIR};
+use crate::request::SnapshotInfo;
 
 /// Where the log of a node lies, in `.filesync`.
 pub const RAFT_DIR: &str = "raft";
@@ -129,6 +132,7 @@ impl Node {
             condition: Mutex::new(Condition::Whole),
             healing: Mutex::default(),
             record: Record::default(),
+            clocks: Clocks::default(),
             led: AtomicU64::new(0),
             publishes: Jobs::default(),
             turn: Turn::default(),
@@ -173,6 +177,7 @@ impl Node {
         }
         core.set_condition(heal::condition(core, &log)?);
         drop(core.log.set(log));
+        core.view.follows_log(core.number);
         let state = core.state();
         if state.members.is_empty() {
             if !is_alone {
@@ -197,7 +202,8 @@ impl Node {
         let open = |mode| {
             let network = Arc::new(RaftNetwork(Arc::downgrade(core)));
             let repository = RepositoryId(*core.repo.repository().as_bytes());
-            let clock = Arc::new(|| Millis(now_millis()));
+            let here = Arc::downgrade(core);
+            let clock = Arc::new(move || Millis(here.upgrade().map_or_else(now_millis, |core| core.cluster_millis())));
             let parts = Parts {
                 repository,
                 node: core.number,
@@ -292,6 +298,7 @@ impl Node {
         if log.leader().is_none() {
             return Err("no node leads".to_owned());
         }
+        self.core.check_whole().map_err(|error| error.to_string())?;
         let is_held = {
             let remote = self.core.remote();
             remote.main() == remote.held
@@ -303,11 +310,14 @@ impl Node {
     pub fn metrics(&self, out: &mut dyn std::fmt::Write) {
         let (core, mut figures) = (&self.core, Vec::new());
         let remote = core.remote().clone();
-        let held = remote.held == remote.main() && core.repo.copied.is_whole();
+        let held = remote.held == remote.main() && core.repo.copied.is_whole() && core.check_whole().is_ok();
         figures.push(("filesync_cluster_index", remote.index()));
         figures.push(("filesync_cluster_held_index", core.held_as_of()));
         figures.push(("filesync_cluster_holds_head", u64::from(held)));
         figures.push(("filesync_cluster_members", remote.state.members.len() as u64));
+        let voters: BTreeSet<NodeId> = remote.state.voters.iter().flatten().copied().collect();
+        figures.push(("filesync_cluster_voters", voters.len() as u64));
+        figures.push(("filesync_cluster_holders", remote.state.holders.intersection(&voters).count() as u64));
         if let Some(log) = core.log.get() {
             let status = log.status();
             figures.push(("filesync_raft_term", status.term));
@@ -326,19 +336,27 @@ impl Node {
             let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
         }
         type Figure = (&'static str, fn(&Traffic) -> u64);
-        let by_peer: [Figure; 3] = [
+        let by_peer: [Figure; 5] = [
             ("filesync_peer_sent_bytes_total", |traffic| traffic.sent),
             ("filesync_peer_sent_objects_total", |traffic| traffic.objects_sent),
             ("filesync_peer_received_bytes_total", |traffic| traffic.received),
+            ("filesync_peer_received_objects_total", |traffic| traffic.objects_received),
+            ("filesync_peer_fetch_seconds_count", |traffic| traffic.answers),
         ];
+        // Who is a member no more is no longer told of.
+        let members = peers.iter().filter_map(|(peer, traffic)| Some((core.view.member(peer)?, traffic)));
+        let members: Vec<(NodeId, &Traffic)> = members.collect();
         for (name, figure) in by_peer {
             let _ = writeln!(out, "# TYPE {name} counter");
-            for (peer, traffic) in &peers {
-                // Who is a member no more is no longer told of.
-                if let Some(node) = core.view.member(peer) {
-                    let _ = writeln!(out, "{name}{{node=\"{node}\"}} {}", figure(traffic));
-                }
+            for (node, traffic) in &members {
+                let _ = writeln!(out, "{name}{{node=\"{node}\"}} {}", figure(traffic));
             }
+        }
+        // From a request to the beginning of its answer: divided by the count, the mean latency.
+        let _ = writeln!(out, "# TYPE filesync_peer_fetch_seconds_sum counter");
+        for (node, traffic) in &members {
+            let seconds = traffic.waited.as_secs_f64();
+            let _ = writeln!(out, "filesync_peer_fetch_seconds_sum{{node=\"{node}\"}} {seconds}");
         }
     }
 
@@ -376,6 +394,28 @@ impl Node {
         }
         let call = Call::Propose(Command::SetAddresses { node: core.number, addresses });
         join::decided(core.wait(core.ask_leader(&call, within))??).map(drop)
+    }
+
+    /// Tells of the newest snapshot of the log's state, or makes one.
+    pub fn snapshot(&self, create: bool, timeout: Duration) -> Result<Option<SnapshotInfo>, Error> {
+        let core = &self.core;
+        let failed =
+            |cause: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot make a snapshot: {cause}"));
+        let log = core.log.get().ok_or_else(|| {
+            failed(&"this node takes no part in the log")
+                .with_hint("voters and candidates do, as long as they are served")
+        })?;
+        let snapshot = match create {
+            true => core.wait(log.take_snapshot(timeout))?,
+            false => log.snapshot(),
+        };
+        let told = |it: filesync_raft_log::SnapshotInfo| SnapshotInfo {
+            node: core.number.0,
+            log_index: it.index.0,
+            term: it.term,
+            bytes: it.bytes,
+        };
+        Ok(snapshot.map_err(|error| failed(&error))?.map(told))
     }
 
     /// Takes leave: what is being answered gets a moment, the log is closed in order.

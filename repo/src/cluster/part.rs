@@ -194,6 +194,7 @@ impl Node {
             ClusterRequest::Invites(timeout) => ClusterAnswer::Invites(members::invites(self, *timeout)?),
             ClusterRequest::Revoke(id, timeout) => ClusterAnswer::Revoked(members::revoke(self, id, *timeout)?),
             ClusterRequest::Peers(request, timeout) => ClusterAnswer::Peers(members::peers(self, request, *timeout)?),
+            ClusterRequest::Snapshot { create, timeout } => ClusterAnswer::Snapshot(self.snapshot(*create, *timeout)?),
             ClusterRequest::Fsck(request) => ClusterAnswer::Fsck(heal::fsck(self, request, observer)?),
             ClusterRequest::Bring(request) => ClusterAnswer::Brought(bring::bring(self, request, observer)?),
         })

@@ -8,7 +8,7 @@ use filesync_raft_log::{Header, Held, State};
 
 use super::member;
 use super::node::{RAFT_DIR, open_error};
-use super::remote::{MAIN, Remote, main_of};
+use super::remote::{MAIN, Remote, index_of, main_of};
 use super::{follow, sync};
 use crate::error::{Error, ErrorKind};
 use crate::repo::{Repo, STORE_DIR};
@@ -29,6 +29,8 @@ pub fn recover(repo: &Repo) -> Result<(), Error> {
     let recovered = filesync_raft_log::recover(&dir, header, follow::step_id, held).map_err(|error| open_error(&error));
     match (recovered?, failed) {
         (Some(state), _) => {
+            // The new epoch counts on from where this log ended, whatever was told by others of the one before.
+            remote.held_index = remote.held_index.min(index_of(&state));
             remote.state = state;
             remote.write(vfs)
         }
@@ -54,8 +56,28 @@ fn repo_member(repo: &Repo) -> Result<NodeId, Error> {
     Ok(membership.map_or(NodeId(0), |membership| membership.node))
 }
 
+/// What a command brought here while the daemon did not run, and this log has not come to: it was acknowledged, and stays.
+fn what_was_told(repo: &Repo, remote: &Remote, state: &State) -> Result<Option<Held>, Error> {
+    let Some(held) = remote.held.filter(|_| remote.held_index > index_of(state)) else { return Ok(None) };
+    let source = repo.node_source();
+    let goes_on = match main_of(state) {
+        Some(main) => is_ancestor(source, main, held)?,
+        None => true,
+    };
+    if !goes_on || !repo.store.check_closure(&[(CommitId::KIND, held.0)], &HashSet::new())?.is_empty() {
+        return Ok(None);
+    }
+    let is_here = |id: &Id| is_ancestor(source, CommitId::from_bytes(id.0), held).unwrap_or(false);
+    let names = state.refs.keys().chain(remote.state.refs.keys());
+    let refs = names.map(|name| (name.clone(), remote.state.refs.get(name).copied().filter(is_here))).collect();
+    Ok(Some(Held { refs, last_step: Some(remote.step.map(|step| Id(*step.0.as_bytes()))) }))
+}
+
 /// What is to be left of the refs: all of it, if what they show is here whole; else what was held last.
 fn what_is_held(repo: &Repo, remote: &Remote, state: &State) -> Result<Held, Error> {
+    if let Some(held) = what_was_told(repo, remote, state)? {
+        return Ok(held);
+    }
     let Some(main) = main_of(state).filter(|main| remote.held != Some(*main)) else { return Ok(Held::default()) };
     let missing = repo.store.check_closure(&[(CommitId::KIND, main.0)], &HashSet::new())?;
     if missing.is_empty() {

@@ -43,12 +43,17 @@ impl Remote {
         index_of(&self.state)
     }
 
+    /// The newest index as of which anything is known; none if this node was never in touch with its cluster.
+    pub fn as_of(&self) -> Option<u64> {
+        Some(self.held_index.max(self.index())).filter(|index| *index > 0)
+    }
+
     /// What the cluster shows.
     pub fn main(&self) -> Option<CommitId> {
         main_of(&self.state)
     }
 
-    /// Reads it; none if this node was never in touch with a cluster.
+    /// Reads it; none if this node neither founded a cluster nor began to join one.
     pub fn read(vfs: &dyn Vfs) -> Result<Option<Self>, Error> {
         small_file::read(vfs, PATH, LEN_MAX, Self::decode)
     }

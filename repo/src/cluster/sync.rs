@@ -39,7 +39,9 @@ const NAMED_MAX: usize = 3;
 pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Result<SyncResult, Error> {
     let began = Instant::now();
     let core = &node.core;
-    restore::finish_journal(&core.repo, observer)?;
+    if !request.dry_run {
+        restore::finish_journal(&core.repo, observer)?;
+    }
     if request.commit && !request.dry_run {
         commit::commit(&core.repo, &CommitRequest::default(), observer)?;
     }
@@ -105,7 +107,11 @@ impl Run<'_> {
             let may_publish = self.may_publish(&state);
             self.fetch_in_time(&state)?;
             let main = main_of(&state);
-            self.result.pulled = apart(self.core.repo.node_source(), main, self.core.repo.head())?.0;
+            let (pulled, local) = apart(self.core.repo.node_source(), main, self.core.repo.head())?;
+            self.result.pulled = pulled;
+            if self.request.dry_run && may_publish && !self.request.pull_only {
+                self.result.published = local;
+            }
             match self.relation(main)? {
                 Relation::Same => {}
                 Relation::Behind(theirs) => self.write(theirs)?,
@@ -116,7 +122,10 @@ impl Run<'_> {
                         continue;
                     }
                 }
-                Relation::Apart { .. } if self.request.dry_run => {}
+                Relation::Apart { ours, theirs } if self.request.dry_run => {
+                    self.plan_merge(ours, theirs)?;
+                    self.result.is_local = !may_publish;
+                }
                 Relation::Apart { ours, theirs } => {
                     let merged = self.merge(ours, theirs)?;
                     // Only what the merge would write must not have been edited, and nothing is published that cannot come here.
@@ -130,6 +139,7 @@ impl Run<'_> {
                     if may_publish && !self.request.pull_only && !self.publish(MAIN, Some(theirs), Some(merged))? {
                         self.result.merged = None;
                         self.result.conflicts.clear();
+                        self.result.copies.clear();
                         self.result.outcome = SyncOutcome::Done;
                         continue;
                     }
@@ -202,9 +212,9 @@ impl Run<'_> {
                 self.result.bytes_sent += stats.sent;
                 self.result.bytes_received += stats.received;
                 self.result.chunks_received += stats.objects;
-                for (peer, bytes) in &stats.by_peer {
+                for (peer, from) in &stats.by_peer {
                     if let Some(node) = core.view.member(peer) {
-                        self.result.peers.push((node.0, *bytes));
+                        self.result.peers.push((node.0, from.bytes));
                     }
                 }
                 self.result.round_trips += stats.walks + 1;

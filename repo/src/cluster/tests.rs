@@ -227,7 +227,14 @@ fn both_sides_move_and_nothing_is_lost() {
     dir.write("a/file", "from one");
     dir.write("only one", "1");
     commit(&one.core.repo);
-    assert_eq!(sync_now(&one).published.len(), 1);
+    let dry = |node: &Node| super::sync::sync(node, &SyncRequest { dry_run: true, ..SyncRequest::default() }, &Silent);
+    let would = dry(&one).unwrap();
+    assert_eq!((would.published.len(), would.pulled.len(), would.outcome), (1, 0, SyncOutcome::Done));
+    assert_eq!(sync_now(&one).published, would.published);
+    let would = client(&other, |node| dry(node).unwrap());
+    assert_eq!((would.published.len(), would.pulled.len(), would.outcome), (1, 1, SyncOutcome::Conflicts));
+    assert_eq!((would.conflicts.as_slice(), would.merged), ([b"a/file".to_vec()].as_slice(), None));
+    assert_eq!(two.read("repo/a/file").as_deref(), Some(&b"from two"[..]));
     let merged = client(&other, sync_now);
     assert_eq!(merged.outcome, SyncOutcome::Conflicts);
     assert_eq!(merged.conflicts, [b"a/file".to_vec()]);
@@ -235,6 +242,7 @@ fn both_sides_move_and_nothing_is_lost() {
     let copies: Vec<_> = std::fs::read_dir(other.join("a")).unwrap().flatten().map(|it| it.file_name()).collect();
     let copy = copies.iter().find(|name| name.to_string_lossy().contains(".conflict-two-")).unwrap();
     assert_eq!(std::fs::read(other.join("a").join(copy)).unwrap(), b"from two");
+    assert_eq!(merged.copies, [Some(format!("a/{}", copy.to_string_lossy()).into_bytes())]);
     let conflicts = open(&other).status(&Default::default(), &Silent).unwrap().conflicts;
     assert_eq!(conflicts, [format!("a/{}", copy.to_string_lossy()).into_bytes()]);
     sync_now(&one);

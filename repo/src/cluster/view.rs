@@ -1,7 +1,9 @@
 //! Who may ask this node for what: decided from what it knows of the cluster, at every request.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{CommitId, NodeSource, Pub, PubId, is_ancestor};
@@ -13,12 +15,19 @@ use filesync_raft_log::{State, command};
 use super::remote::index_of;
 use crate::objects::StoreNodes;
 
+/// How long what was heard from who leads is good for deciding who may ask, on a node that does not follow the log.
+const FRESH: Duration = Duration::from_secs(600);
+
 /// What a node goes by when it is asked.
 pub struct View {
     nodes: StoreNodes,
     state: RwLock<State>,
     published: Mutex<Published>,
     steps: Mutex<HashSet<PubId>>,
+    /// This node, if the log tells it of what comes as long as it may come to vote; else 0.
+    follower: AtomicU64,
+    /// When who leads last said what is so.
+    heard: Mutex<Option<Instant>>,
     /// Commits that are not published and that voters and candidates may have: what this node publishes, or holds for a try.
     offered: Mutex<Vec<(u64, CommitId)>>,
 }
@@ -52,6 +61,8 @@ impl View {
             state: RwLock::new(state),
             published: Mutex::default(),
             steps: Mutex::default(),
+            follower: AtomicU64::new(0),
+            heard: Mutex::default(),
             offered: Mutex::default(),
         }
     }
@@ -59,6 +70,25 @@ impl View {
     /// Looks at the state.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From here on the log tells this node of what comes, as long as it is a candidate.
+    pub fn follows_log(&self, node: NodeId) {
+        self.follower.store(node.0, Ordering::Relaxed);
+    }
+
+    /// Takes what who leads has said, which is so now.
+    pub fn hear(&self, state: State) {
+        self.update(state);
+        *lock(&self.heard) = Some(Instant::now());
+    }
+
+    /// Whether it knows well enough who is a member still (publishing rule 14).
+    fn is_fresh(&self) -> bool {
+        let follower = NodeId(self.follower.load(Ordering::Relaxed));
+        // Who was demoted is sent nothing more.
+        let is_told = |state: &State| state.member(follower).is_ok_and(|it| it.role == command::Role::Candidate);
+        self.read(is_told) || is_recent(*lock(&self.heard), Instant::now())
     }
 
     /// Takes a later state for the one it knows; never an earlier one.
@@ -176,22 +206,43 @@ impl Access for View {
     fn scope(&self, peer: &PeerKey, root: &Root) -> Scope {
         let role = self.role(peer);
         let may = match root {
-            Root::Commit(commit) => self.is_published(commit) || (role >= Role::Candidate && self.is_offered(commit)),
-            Root::Pub(step) => self.is_step(step),
+            // Who publishes much may have asked long ago who leads.
+            Root::Commit(commit) if role >= Role::Candidate && self.is_offered(commit) => true,
+            Root::Commit(commit) => self.is_published(commit) && self.is_fresh(),
+            Root::Pub(step) => self.is_step(step) && self.is_fresh(),
         };
         if role >= Role::Reader && may { Scope::All } else { Scope::Nothing }
     }
 
     fn may_call(&self, peer: &PeerKey, topic: u16) -> bool {
         let role = self.role(peer);
-        match topic {
+        let may = match topic {
+            // How it is it tells who may be a member still.
+            topics::CLUSTER => return role >= Role::Reader,
             topics::PUBLISH => role >= Role::Writer,
             topics::HOLD | topics::WANTED => role >= Role::Candidate,
             _ => role >= Role::Reader,
-        }
+        };
+        may && self.is_fresh()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_recent(heard: Option<Instant>, now: Instant) -> bool {
+    heard.is_some_and(|heard| now.saturating_duration_since(heard) < FRESH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_is_good_for_a_while() {
+        let heard = Instant::now();
+        assert!(is_recent(Some(heard), heard) && is_recent(Some(heard), heard + FRESH / 2));
+        assert!(!is_recent(Some(heard), heard + FRESH) && !is_recent(None, heard));
+    }
 }

@@ -87,7 +87,7 @@ pub struct SyncResult {
     pub outcome: SyncOutcome,
     /// Why, if it was refused or that is not known.
     pub error: Option<Error>,
-    /// Commits that became visible to all.
+    /// Commits that became visible to all, or would have.
     #[serde(with = "wire")]
     pub published: Vec<CommitId>,
     /// Published commits that were not here before.
@@ -102,6 +102,9 @@ pub struct SyncResult {
     /// Paths on which the sides did not agree.
     #[serde(with = "wire")]
     pub conflicts: Vec<Vec<u8>>,
+    /// For each of them, where ours was kept beside it, if it was.
+    #[serde(with = "wire")]
+    pub copies: Vec<Option<Vec<u8>>>,
     /// Paths that were left alone since they hold what is in no commit.
     #[serde(with = "wire")]
     pub skipped: Vec<Vec<u8>>,
@@ -248,6 +251,8 @@ pub struct Peer {
     pub holds_head: Option<bool>,
     /// Whether it is a partial copy.
     pub is_partial: bool,
+    /// How far its clock is ahead of the middle one of the voters', in milliseconds; none if it did not answer.
+    pub clock_off: Option<i64>,
 }
 
 /// Has something brought here that a partial copy does not have.
@@ -276,6 +281,13 @@ pub enum ClusterRequest {
     Revoke(String, Duration),
     /// `peers`, and how long to wait for a quorum.
     Peers(PeersRequest, Duration),
+    /// `snapshot`: whether to make one, and how long that may take.
+    Snapshot {
+        /// Make one; else only tell of the newest.
+        create: bool,
+        /// How long to wait.
+        timeout: Duration,
+    },
     /// `fsck --repair` of a member, which takes from others what it lacks.
     Fsck(FsckRequest),
     /// What `cat`, `ls` and `restore --to` of a partial copy lack.
@@ -289,10 +301,24 @@ impl ClusterRequest {
             Self::Sync(_) => "sync",
             Self::Invite(_) | Self::Invites(_) | Self::Revoke(..) => "invite",
             Self::Peers(..) => "peers",
+            Self::Snapshot { .. } => "snapshot",
             Self::Fsck(_) => "fsck",
             Self::Bring(_) => "fetch",
         }
     }
+}
+
+/// A snapshot of the replicated log's state on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// This node.
+    pub node: u64,
+    /// The last entry that it contains.
+    pub log_index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// How long it is.
+    pub bytes: u64,
 }
 
 /// What came of a [`ClusterRequest`].
@@ -309,6 +335,8 @@ pub enum ClusterAnswer {
     Revoked(String),
     /// Of [`ClusterRequest::Peers`].
     Peers(Vec<Peer>),
+    /// Of [`ClusterRequest::Snapshot`]: none before anything was decided.
+    Snapshot(Option<SnapshotInfo>),
     /// Of [`ClusterRequest::Fsck`].
     Fsck(FsckResult),
     /// Of [`ClusterRequest::Bring`]: how many bytes of messages came.

@@ -68,8 +68,13 @@ fn cluster_doors_that_do_not_open_are_told() {
     // Nobody is there any more.
     let line = invite(&other, "writer");
     elsewhere.end();
-    let refused = clone_within("1s", &World::empty(), &line, "nobody");
+    let alone = World::empty();
+    let refused = clone_within("1s", &alone, &line, "nobody");
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    // What it left is no repository of its own: nothing is founded in it.
+    let err = alone.fails(1, &["sync"]);
+    assert!(err.contains("has not finished joining") && err.contains("clone"), "{err}");
+    assert!(alone.object(0, &["status"])["as_of"].is_null());
     // An address that is none of ours, and one that is no address.
     let err = other.fails(1, &["serve", "--listen", "192.0.2.7:7946"]);
     assert!(err.contains("192.0.2.7:7946"), "{err}");

@@ -16,10 +16,19 @@ fn what_can_be_a_target() {
     assert!(bad(&world.intend(&[1, 2, 4])));
     assert_eq!(world.apply(Command::SetPartial { node: NodeId(5), is_partial: true }), Outcome::Done);
     assert!(bad(&world.intend(&[1, 2, 5])));
+    for (node, as_what) in [(4, true), (4, false)] {
+        let partial = Command::SetPartial { node: NodeId(node), is_partial: as_what };
+        assert_eq!(world.apply(partial), Outcome::Done);
+        let again = Command::SetRole { node: NodeId(node), role: Role::Candidate, by: NodeId(1) };
+        let expected = if as_what { Outcome::Refused(Refusal::IsPartial) } else { Outcome::Done };
+        assert_eq!(world.apply(again), expected);
+    }
     // Only voters ask.
     let by_candidate = Intent { target: nodes(&[1]), is_even_allowed: false, by: NodeId(5) };
     assert_eq!(world.apply(Command::Intent(by_candidate)), Outcome::Refused(Refusal::NotAllowed(NodeId(5))));
     let even = Intent { target: nodes(&[1, 2]), is_even_allowed: true, by: NodeId(1) };
+    assert_eq!(world.apply(Command::Intent(even.clone())), Outcome::Intended(IntentId(1)));
+    // Whose answer was lost asks again.
     assert_eq!(world.apply(Command::Intent(even)), Outcome::Intended(IntentId(1)));
     assert_eq!(world.intend(&[1]), Outcome::Refused(Refusal::ChangeUnderWay));
 }

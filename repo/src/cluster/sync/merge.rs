@@ -18,8 +18,23 @@ impl Run<'_> {
     /// Merges: objects only. What is theirs comes first among the parents.
     pub(super) fn merge(&mut self, ours: CommitId, theirs: CommitId) -> Result<CommitId, Error> {
         let repo = &self.core.repo;
-        let source = repo.node_source();
         let session = repo.store.session()?;
+        let (plan, published) = self.plan_merge(ours, theirs)?;
+        let mut writer = session.writer();
+        let tree = plan.apply(repo.node_source(), &mut SessionNodes(&mut writer), published)?;
+        let id = self.put_merge(writer, tree, vec![theirs, ours])?;
+        session.keep()?;
+        // Until it is published or HEAD, a pin is what refers to it.
+        self.pin(id)?;
+        drop::<Session<'_>>(session);
+        self.result.merged = Some(id);
+        Ok(id)
+    }
+
+    /// What a merge would change in their tree, and that tree. The conflicts are noted.
+    pub(super) fn plan_merge(&mut self, ours: CommitId, theirs: CommitId) -> Result<(merge::Plan, TreeLink), Error> {
+        let repo = &self.core.repo;
+        let source = repo.node_source();
         let tree = |id: CommitId| read_commit(source, &id).map(|commit| commit.tree);
         let base = merge_base(source, ours, theirs)?.map(tree).transpose()?;
         let (mine, published) = (tree(ours)?, tree(theirs)?);
@@ -39,19 +54,15 @@ impl Run<'_> {
                 return Err(Error::new(ErrorKind::Failed, message).with_hint("--strategy copies keeps both"));
             }
         };
-        self.result.conflicts = plan.conflicts.iter().map(|conflict| conflict.path.as_bytes().to_vec()).collect();
+        let bytes = |path: &RepoPath| path.as_bytes().to_vec();
+        self.result.conflicts = plan.conflicts.iter().map(|conflict| bytes(&conflict.path)).collect();
+        let beside =
+            |conflict: &merge::Conflict| conflict.kept.as_ref().filter(|kept| **kept != conflict.path).map(bytes);
+        self.result.copies = plan.conflicts.iter().map(beside).collect();
         if !self.result.conflicts.is_empty() {
             self.result.outcome = SyncOutcome::Conflicts;
         }
-        let mut writer = session.writer();
-        let tree = plan.apply(source, &mut SessionNodes(&mut writer), published)?;
-        let id = self.put_merge(writer, tree, vec![theirs, ours])?;
-        session.keep()?;
-        // Until it is published or HEAD, a pin is what refers to it.
-        self.pin(id)?;
-        drop::<Session<'_>>(session);
-        self.result.merged = Some(id);
-        Ok(id)
+        Ok((plan, published))
     }
 
     fn put_merge(

@@ -16,16 +16,21 @@ use crate::cluster::core::Core;
 use crate::cluster::follow;
 use crate::cluster::members::facts;
 use crate::cluster::outbox::{Outbox, Sending};
-use crate::cluster::remote::MAIN;
+use crate::cluster::remote::{MAIN, index_of};
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
-use crate::request::Event;
+use crate::request::{Event, Warning};
 
 impl Run<'_> {
     /// Finds out what became of a publish whose answer never came.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         let vfs = &**self.core.repo.store.vfs();
         let Outbox { seq, sending: Some(sending) } = Outbox::read(vfs)? else { return Ok(()) };
+        if self.request.dry_run {
+            let message = "no answer came to an earlier publish: the next sync finds out what became of it".to_owned();
+            self.observer.event(Event::Warning(Warning { path: None, message }));
+            return Ok(());
+        }
         let state = facts(self.core, self.request.timeout)?;
         // Who may only read by now is not answered: whatever was sent is decided or refused.
         if state.member(self.core.number).is_ok_and(|member| member.role < Role::Writer) {
@@ -144,7 +149,8 @@ impl Run<'_> {
         let core = self.core;
         let is_main = sending.name == MAIN;
         if is_main {
-            self.result.published = apart(core.repo.node_source(), sending.new, sending.expected)?.0;
+            // After those of a publish that an earlier sync had sent.
+            self.result.published.extend(apart(core.repo.node_source(), sending.new, sending.expected)?.0);
         }
         if let Some(log) = core.followed_log() {
             let at = filesync_raft_log::ids::LogIndex(index);
@@ -152,6 +158,10 @@ impl Run<'_> {
             return follow::bring_here(core, log);
         }
         let mut state = core.view.read(State::clone);
+        // By a later one somebody else may have published on top of it.
+        if index <= index_of(&state) {
+            return Ok(());
+        }
         if is_main {
             // Who holds it is told with the next sync.
             state.holders.clear();

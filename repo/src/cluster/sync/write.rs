@@ -48,11 +48,18 @@ impl Run<'_> {
 
     /// Writes a commit into the working copy, where it differs from the head, and moves the head, under one journal.
     pub(super) fn write(&mut self, target: CommitId) -> Result<(), Error> {
-        if self.request.push_only || self.request.dry_run {
+        if self.request.push_only {
             return Ok(());
         }
         let repo = &self.core.repo;
+        // What is to be committed first is in nobody's way.
+        if self.request.dry_run && self.request.commit {
+            return Ok(());
+        }
         let paths = self.look_for_edits(target)?;
+        if self.request.dry_run {
+            return Ok(());
+        }
         let is_first = repo.head().is_none();
         let finish = || {
             repo.store.session()?.finish(Some(target.0), RowBatch::default())?;

@@ -56,6 +56,25 @@ fn what_is_not_published_is_for_voters_while_it_is_offered() {
     one.shutdown();
 }
 
+/// Who does not follow the log serves others only after it has asked who is a member.
+#[test]
+fn what_is_old_decides_nothing() {
+    let (_dir, one) = published();
+    let two = join(invite(&one, Role::Writer), "two");
+    client(&two.0.join("repo"), |two| {
+        let (peer, head) = (key(&one, 1), two.core.repo.head().unwrap());
+        let may = || (has(two, &peer, head), two.core.view.may_call(&peer, topics::VOUCH));
+        assert_eq!(may(), (false, false));
+        assert!(two.core.view.may_call(&peer, topics::CLUSTER), "it says how it is");
+        let offer = two.core.view.offer(head);
+        assert!(has(two, &peer, head), "what it publishes");
+        drop(offer);
+        sync_now(two);
+        assert_eq!(may(), (true, true));
+    });
+    one.shutdown();
+}
+
 /// Nobody writes receipts, or the outcome of anything, into the log but the leader itself; and nobody speaks for another.
 #[test]
 fn members_speak_for_themselves() {

@@ -1,8 +1,10 @@
 //! Who comes late, or was away while members came and went.
 
 use filesync_raft_log::Reason;
+use filesync_raft_log::ids::NodeId;
 
 use super::*;
+use crate::cluster::invite::InviteLine;
 use crate::cluster::members;
 
 fn promote(by: &Node, name: &str) {
@@ -59,6 +61,39 @@ fn who_was_away_learns_of_a_leader_that_came_meanwhile() {
     eventually("it follows", || applied(&three) >= applied(&four));
     assert!(leads());
     [one, two, three, four].into_iter().for_each(Node::shutdown);
+}
+
+/// A door that has been away knows nothing of an invite yet: nobody is turned away by that.
+#[test]
+fn a_door_that_has_not_heard_of_an_invite() {
+    let (first, one) = published();
+    let [(second, two), (_third, three)] = ["two", "three"].map(|name| joined(&one, name));
+    promote(&one, "two");
+    promote(&one, "three");
+    // One is open, so that strangers are heard at all.
+    let open = invite(&one, Role::Reader);
+    eventually("two has heard of it", || two.core.state().invites.len() == one.core.state().invites.len());
+    let (at_one, at_two) = (one.listening()[0], two.listening()[0]);
+    two.shutdown();
+    let mut line = InviteLine::decode(&invite(&one, Role::Writer)).unwrap();
+    // The one that has not heard of it is asked first.
+    line.doors.sort_by_key(|door| door.node != NodeId(2));
+    let line = line.encode().unwrap();
+    one.shutdown();
+    three.shutdown();
+    let two = serve_at(&second.0.join("repo"), at_two);
+    let dir = Dir::new();
+    let clone = |timeout| {
+        let (invite, dir) = (line.clone(), dir.0.join("repo"));
+        let request = CloneRequest { invite, dir, name: Some("four".to_owned()), paths: Vec::new(), timeout };
+        crate::cluster::clone(&request, &OpenOptions::default(), &Silent)
+    };
+    let error = clone(Duration::from_secs(1)).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::NoQuorum, "{error}");
+    let one = serve_at(&first.0, at_one);
+    assert_eq!(clone(TIME).unwrap().synced.head, one.core.repo.head());
+    drop(open);
+    [one, two].into_iter().for_each(Node::shutdown);
 }
 
 /// Who is not let in has no repository left, in which a sync would found another cluster.

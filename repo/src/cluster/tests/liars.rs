@@ -387,7 +387,7 @@ fn what_members_say_of_themselves() {
     let two = join(invite(&one, Role::Reader), "two");
     let repo = open(&two.0.join("repo"));
     let seed = Identity::load(&**repo.store.vfs()).unwrap().seed();
-    let leads = About { applied: u64::MAX, held: None, leader: Some(NodeId(2)) };
+    let leads = About { applied: u64::MAX, held: None, leader: Some(NodeId(2)), clock: u64::MAX };
     let nonsense = [vec![0xff; 1 << 20], Vec::new(), [encode(&Answer::Held), vec![0]].concat(), encode(&Answer::Held)];
     for (nonce, said) in (1..).zip([encode(&Answer::About(leads))].into_iter().chain(nonsense)) {
         let me = Me { repository: *repo.repository(), epoch: 1, nonce };

@@ -64,6 +64,42 @@ fn a_survivor_goes_on_alone() {
     three.shutdown();
 }
 
+/// What a command brought while the daemon did not run is in no entry of this log. It was acknowledged, and stays; and what comes
+/// after is held as ever.
+#[test]
+fn what_a_survivor_got_without_its_log_stays() {
+    let (dir, one, mut others) = three();
+    let (survivor, node) = others.pop().unwrap();
+    let path = survivor.0.join("repo");
+    node.shutdown();
+    for n in 0..5 {
+        dir.write("a/file", format!("without its log {n}"));
+        commit(&one.core.repo);
+        sync_now(&one);
+    }
+    let head = one.core.repo.head();
+    assert_eq!(client(&path, sync_now).head, head);
+    one.shutdown();
+    others.drain(..).for_each(|(_, node)| node.shutdown());
+    recover(&open(&path)).unwrap();
+    let three = serve(&path);
+    assert_eq!(sync_now(&three).head, head, "nothing is lost");
+    assert_eq!(three.core.remote().main(), head);
+    // Somebody else publishes, and it is here when a collection comes.
+    let four = join(invite(&three, Role::Writer), "four");
+    four.write("repo/after", Rng::new(4).bytes(700_000));
+    commit(&open(&four.0.join("repo")));
+    let published = client(&four.0.join("repo"), sync_now).head;
+    eventually("it is noted as held", || three.core.remote().held == published);
+    let no_pins = || filesync_cas::pin::all(&**three.core.repo.store.vfs()).unwrap().is_empty();
+    eventually("pins are let go", no_pins);
+    three.core.repo.gc(&Default::default(), &Silent).unwrap();
+    let checked = three.core.repo.fsck(&Default::default(), &Silent).unwrap();
+    assert!(checked.is_clean(), "{checked:?}");
+    assert_eq!(join(invite(&three, Role::Reader), "five").read("repo/after"), four.read("repo/after"));
+    three.shutdown();
+}
+
 /// What was published without the survivor is given up, and what it has is whole.
 #[test]
 fn a_survivor_gives_up_what_it_never_got() {
