@@ -173,7 +173,10 @@ fn usage(error: &clap::Error) -> Failure {
     for line in text.lines() {
         let line = line.trim();
         if let Some(tip) = line.strip_prefix("tip: ") {
-            hint.get_or_insert_with(|| tip.to_owned());
+            // Words that begin with a dash and are values are rare; flags that there are not are meant.
+            if !tip.starts_with("to pass ") {
+                hint.get_or_insert_with(|| tip.to_owned());
+            }
         } else if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         } else if !line.is_empty() {

@@ -20,6 +20,7 @@ mod peers;
 mod restore;
 mod serve;
 mod show;
+mod snapshot;
 mod status;
 mod stop;
 mod sync;
@@ -57,6 +58,7 @@ pub enum Command {
     Sync(sync::SyncArgs),
     Invite(invite::InviteArgs),
     Peers(peers::PeersArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Serve(serve::ServeArgs),
     Stop(stop::StopArgs),
     Upgrade(upgrade::UpgradeArgs),
@@ -88,11 +90,18 @@ impl Command {
             Self::Sync(args) => sync::run(&args, context),
             Self::Invite(args) => invite::run(&args, context),
             Self::Peers(args) => peers::run(&args, context),
+            Self::Snapshot(args) => snapshot::run(&args, context),
             Self::Serve(args) => serve::run(args, context),
             Self::Stop(_) => stop::run(context),
             Self::Upgrade(_) => upgrade::run(context),
             Self::Version(_) => version::run(context),
         }
+    }
+
+    /// Whether all is done by the time that it is told: then words that are lost undo nothing.
+    pub fn changes_before_it_tells(&self) -> bool {
+        use Command::{Clone, Commit, Forget, Gc, Init, Restore, Sync, Upgrade};
+        matches!(self, Clone(_) | Commit(_) | Forget(_) | Gc(_) | Init(_) | Restore(_) | Sync(_) | Upgrade(_))
     }
 
     /// Whether status 1 is an answer, and a failure has to be another.

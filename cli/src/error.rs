@@ -53,6 +53,8 @@ pub enum Failure {
     Told { status: u8, message: String, hint: Option<String> },
     /// Results cannot be written. A closed pipe is no reason to say anything.
     Output(io::Error),
+    /// As before, of a command that had done what it was asked.
+    Untold(io::Error),
     /// Any of them, in a command where status 1 means "differs".
     ApartFromDiffers(Box<Failure>),
 }
@@ -77,6 +79,14 @@ impl Failure {
         Self::ApartFromDiffers(Box::new(self))
     }
 
+    /// Of a command that had done what it was asked: only its words are lost.
+    pub fn only_told_badly(self) -> Self {
+        match self {
+            Self::Output(error) => Self::Untold(error),
+            other => other,
+        }
+    }
+
     /// Has a failure of the façade looked at by who knows a hint for it.
     pub fn with_hint(self, hint: impl FnOnce(filesync_repo::Error) -> Self) -> Self {
         match self {
@@ -97,8 +107,14 @@ impl Failure {
             Self::Repo { error, hint } => {
                 Report::new(status_of(error.kind()), &error.to_string(), hint.clone().or_else(|| error.hint()))
             }
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Report::silent(128 + SIGPIPE),
+            Self::Output(error) | Self::Untold(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Report::silent(128 + SIGPIPE)
+            }
             Self::Output(error) => Report::new(STATUS_FAILED, &format!("standard output: {error}"), None),
+            Self::Untold(error) => {
+                let hint = "what was asked for is done; only what came of it could not be written".to_owned();
+                Report::new(STATUS_FAILED, &format!("standard output: {error}"), Some(hint))
+            }
             Self::ApartFromDiffers(failure) => {
                 let mut report = failure.report(None);
                 if report.status == STATUS_FAILED {
@@ -222,6 +238,11 @@ mod tests {
         let full = Failure::Output(io::Error::from_raw_os_error(28)).report(None);
         assert_eq!(full.as_text(), "filesync: standard output: No space left on device\n");
         assert_eq!(full.status, 1);
+        let done = Failure::Output(io::Error::from_raw_os_error(28)).only_told_badly().report(None);
+        assert!(
+            done.as_text().starts_with(&full.as_text()) && done.as_text().contains("hint: what was asked for is done")
+        );
+        assert_eq!(done.status, 1);
     }
 
     #[test]

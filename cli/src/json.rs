@@ -15,7 +15,7 @@ use filesync_repo as repo;
 use filesync_repo::Timestamp;
 use serde::Serialize;
 
-pub use self::cluster::{Cloned, Invited, OpenInvite, Peer, Revoked, Sync};
+pub use self::cluster::{Cloned, Invited, OpenInvite, Peer, Revoked, Snapshot, Sync};
 pub use self::house::{Forget, Gc, Upgrade};
 use crate::time::rfc3339;
 

@@ -56,10 +56,12 @@ fn run(early: Early) -> u8 {
 fn carry_out(cli: Cli) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     let differs_is_one = command.uses_one_for_differs();
+    let changes = command.changes_before_it_tells();
     let outcome = Context::new(global, Environment::read()).and_then(|mut context| {
         let outcome = command.run(&mut context);
         context.progress.finish();
         context.output.conclude(outcome)
     });
+    let outcome = if changes { outcome.map_err(Failure::only_told_badly) } else { outcome };
     if differs_is_one { outcome.map_err(Failure::apart_from_differs) } else { outcome }
 }

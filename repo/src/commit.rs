@@ -455,6 +455,8 @@ impl<'a> Snapshot<'a> {
             Some(old) => {
                 let what = if old.is_directory() || entry.is_directory() { "replace" } else { "modify" };
                 self.modified += 1;
+                // What was below a directory is gone with it.
+                self.deleted += old.as_directory().map_or(0, |link| link.totals.files);
                 self.name_change(what, &name);
             }
             None => {

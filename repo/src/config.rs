@@ -162,8 +162,10 @@ fn write(vfs: &dyn Vfs, text: &str, mode: u32) -> Result<(), Error> {
 
 /// user@host, or as much of it as the system tells.
 pub fn default_author() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| is_plain(user));
-    let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+    let said = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| is_plain(user));
+    let uid = nix::unistd::getuid();
+    let listed = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name).filter(|user| is_plain(user));
+    let user = said().or_else(listed).unwrap_or_else(|| format!("uid{uid}"));
     format!("{user}@{}", host())
 }
 

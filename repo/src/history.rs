@@ -13,6 +13,7 @@ use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::identity;
+use crate::nearest::nearest;
 use crate::parts::absent;
 use crate::published::Published;
 use crate::repo::{Repo, request_paths};
@@ -107,7 +108,12 @@ fn misspelt(rev: &str) -> Option<String> {
     Some(match rev.split_once(':') {
         _ if is_range => "one revision is wanted, not a range".to_owned(),
         _ if rev.contains('^') => "the parent of HEAD is HEAD~1, and its parent HEAD~2".to_owned(),
-        _ if rev == "@" || rev.eq_ignore_ascii_case("head") => "did you mean HEAD?".to_owned(),
+        _ if rev == "@"
+            || nearest(&rev.to_ascii_uppercase(), ["HEAD"]).is_some()
+            || rev.eq_ignore_ascii_case("head") =>
+        {
+            "did you mean HEAD?".to_owned()
+        }
         _ if rev == "master" => "there is one line of history: HEAD is its end".to_owned(),
         _ if is_hex && rev.len() < PREFIX_MIN => format!("of an id, {PREFIX_MIN} digits or more are wanted"),
         _ if is_hex && rev.bytes().any(|b| b.is_ascii_uppercase()) => {

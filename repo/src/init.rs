@@ -39,6 +39,7 @@ pub fn init(dir: &Path, request: &InitRequest) -> Result<InitResult, Error> {
 pub fn init_with(dir: &Path, params: &Params, name: &str, copied: &Copied) -> Result<InitResult, Error> {
     config::check_node_name(name)
         .map_err(|why| Error::new(ErrorKind::Usage, format!("cannot use the node name {name:?}: {why}")))?;
+    check_outside(dir)?;
     make_dir(dir)?;
     let root = std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error))?;
     let vfs = RealVfs::open(&root).map_err(|error| Error::path("cannot open", &root, &error))?;
@@ -67,6 +68,18 @@ pub fn init_with(dir: &Path, params: &Params, name: &str, copied: &Copied) -> Re
         return Err(error);
     }
     Ok(InitResult { repo: repository, node: ContentHash::from_bytes(identity.node()), path: root })
+}
+
+/// No repository lies within what another consists of.
+fn check_outside(dir: &Path) -> Result<(), Error> {
+    let path = std::path::absolute(dir).map_err(|error| Error::path("cannot open", dir, &error))?;
+    match path.ancestors().find(|above| above.file_name().is_some_and(|name| name == STORE_DIR)) {
+        None => Ok(()),
+        Some(store) => {
+            let message = format!("cannot make a repository: {}: in {}", path.display(), store.display());
+            Err(Error::new(ErrorKind::Failed, message))
+        }
+    }
 }
 
 /// Makes a directory, and those above it that are missing. Their names are durable on return.

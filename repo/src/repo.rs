@@ -262,7 +262,15 @@ impl Repo {
 pub(crate) fn store_dir(root: &Path, options: &OpenOptions) -> Result<(PathBuf, PathBuf), Error> {
     let root = std::fs::canonicalize(root).map_err(|error| Error::path("cannot open", root, &error))?;
     let dir = root.join(STORE_DIR);
-    let meta = dir.symlink_metadata().map_err(|_| not_found(&root))?;
+    let meta = dir.symlink_metadata().map_err(|_| {
+        let error = not_found(&root);
+        let is_inside = root.file_name().is_some_and(|name| name == STORE_DIR);
+        if is_inside {
+            error.with_hint(format!("the repository is the directory that has {STORE_DIR} in it"))
+        } else {
+            error
+        }
+    })?;
     if !meta.is_dir() {
         let message = format!("cannot open {}: it is not a directory", dir.display());
         return Err(Error::new(ErrorKind::Failed, message));

@@ -189,6 +189,9 @@ pub struct Unreadable {
 pub struct StatusRequest {
     /// Reads every file again.
     pub no_cache: bool,
+    /// Only these and what is below them (from the root of the repository).
+    #[serde(with = "wire")]
+    pub paths: Vec<Vec<u8>>,
 }
 
 /// How a path differs.

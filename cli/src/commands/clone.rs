@@ -50,6 +50,9 @@ pub fn run(args: CloneArgs, context: &mut Context) -> Result<Exit, Failure> {
             let mut line = String::new();
             let read = std::io::stdin().read_line(&mut line);
             read.map_err(|error| Failure::local("clone: standard input", &error))?;
+            if line.trim().is_empty() {
+                return Err(Failure::usage("clone: standard input: no invite in it"));
+            }
             line
         }
         line => line.to_owned(),
@@ -62,13 +65,14 @@ pub fn run(args: CloneArgs, context: &mut Context) -> Result<Exit, Failure> {
     let cloned = cloned?;
     if context.global.json {
         context.output.json(&json::Cloned::new(&cloned)).map_err(Failure::Output)?;
-        return Ok(if cloned.not_found.is_empty() { Exit::Done } else { Exit::Left });
+        let ended = sync::ended(&cloned.synced)?;
+        return Ok(if cloned.not_found.is_empty() { ended } else { Exit::Left });
     }
     if context.is_chatty() {
         let line = format!("joined as node {} in {}\n", cloned.node, quote::path(&cloned.path));
         context.output.write_all(line.as_bytes()).map_err(Failure::Output)?;
     }
-    let shown = sync::show(&cloned.synced, context)?;
+    let shown = sync::show(&cloned.synced, false, context)?;
     if cloned.not_found.is_empty() {
         return Ok(shown);
     }

@@ -19,6 +19,7 @@ use crate::{json, quote, time};
 #[command(after_long_help = "\
 Examples:
   filesync log -n 5
+  filesync log --oneline
   filesync log v1.0 -- src docs/index.md
   filesync log --json | jq -r .commit")]
 pub struct LogArgs {
@@ -28,6 +29,9 @@ pub struct LogArgs {
     /// At most N commits
     #[arg(short = 'n', long = "max-count", value_name = "N")]
     limit: Option<u64>,
+    /// A line for each: the beginning of its id, and the first line of its message
+    #[arg(long, conflicts_with = "json")]
+    oneline: bool,
     /// Oldest first
     #[arg(long)]
     reverse: bool,
@@ -40,7 +44,7 @@ pub struct LogArgs {
 }
 
 pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let LogArgs { rev, limit, reverse, nul, paths: words } = args;
+    let LogArgs { rev, limit, oneline, reverse, nul, paths: words } = args;
     let repo = context.open_reader()?;
     let request = LogRequest { limit, reverse, rev: revision(rev)?, paths: context.paths_in(repo.root(), &words)? };
     context.progress.finish();
@@ -52,8 +56,13 @@ pub fn run(args: LogArgs, context: &mut Context) -> Result<Exit, Failure> {
         if as_json {
             out.json(&json::LogEntry::new(&entry))?;
         } else if nul {
-            out.write_all(text(&entry, verbose, Quoting::Raw, out.paint()).as_bytes())?;
-            out.write_all(b"\0")?;
+            let shown = match oneline {
+                true => line(&entry, Quoting::Raw, out.paint()),
+                false => text(&entry, verbose, Quoting::Raw, out.paint()),
+            };
+            out.write_all(&[shown.as_bytes(), b"\0"].concat())?;
+        } else if oneline {
+            out.write_all(&[line(&entry, Quoting::Quoted, out.paint()).as_bytes(), b"\n"].concat())?;
         } else {
             if !std::mem::take(&mut first) {
                 out.write_all(b"\n")?;
@@ -76,18 +85,35 @@ pub(super) enum Quoting {
     Raw,
 }
 
-pub(super) fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Paint) -> String {
-    let (author, message) = match quoting {
-        Quoting::Quoted => (quote::line(&entry.author), quote::text(&entry.message)),
-        Quoting::Raw => (entry.author.as_str().into(), entry.message.as_str().into()),
+/// Which commit it is, and what it is about.
+fn line(entry: &LogEntry, quoting: Quoting, paint: Paint) -> String {
+    let subject = entry.message.lines().next().unwrap_or_default();
+    let subject = match quoting {
+        Quoting::Quoted => quote::line(subject),
+        Quoting::Raw => subject.into(),
     };
-    let mut out = paint.id(&format!("commit {}", entry.commit));
+    format!("{}{} {subject}", paint.id(&super::commit::short(&entry.commit.to_string())), marks(entry, paint))
+}
+
+/// What refers to it, and whether its files may be gone.
+fn marks(entry: &LogEntry, paint: Paint) -> String {
+    let mut out = String::new();
     if !entry.refs.is_empty() {
         out.push_str(&format!(" ({})", paint.notable(&quote::line(&entry.refs.join(", ")))));
     }
     if entry.expired == Some(true) {
         out.push_str(&format!(" [{}]", paint.bad("expired")));
     }
+    out
+}
+
+pub(super) fn text(entry: &LogEntry, verbose: bool, quoting: Quoting, paint: Paint) -> String {
+    let (author, message) = match quoting {
+        Quoting::Quoted => (quote::line(&entry.author), quote::text(&entry.message)),
+        Quoting::Raw => (entry.author.as_str().into(), entry.message.as_str().into()),
+    };
+    let mut out = paint.id(&format!("commit {}", entry.commit));
+    out.push_str(&marks(entry, paint));
     if let [_, _, ..] = entry.parents.as_slice() {
         let parents: Vec<String> = entry.parents.iter().map(|id| super::commit::short(&id.to_string())).collect();
         out.push_str(&format!("\nMerge:  {}", parents.join(" ")));
@@ -163,6 +189,16 @@ mod tests {
         entry.expired = Some(true);
         let shown = text(&entry, false, Quoting::Quoted, Paint::new(false));
         assert!(shown.lines().next().unwrap().ends_with(" (HEAD, v1) [expired]"), "{shown}");
+    }
+
+    #[test]
+    fn a_line_each() {
+        let mut entry = entry();
+        entry.message = "fi\u{1b}rst\n\nmore".into();
+        entry.expired = Some(true);
+        let paint = Paint::new(false);
+        assert_eq!(line(&entry, Quoting::Quoted, paint), "abababababab (HEAD, v1) [expired] fi\\033rst");
+        assert_eq!(line(&entry, Quoting::Raw, paint), "abababababab (HEAD, v1) [expired] fi\u{1b}rst");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, Read as _, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use filesync_repo::{ClusterAnswer, ClusterRequest, Peer, PeersRequest, Role};
+use filesync_repo::{ClusterAnswer, ClusterRequest, Event, Observer as _, Peer, PeersRequest, Role, Warning};
 
 use crate::context::{Context, misunderstood};
 use crate::error::{Exit, Failure};
@@ -97,11 +97,25 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
     if context.global.json {
         peers.iter().try_for_each(|peer| context.output.json(&json::Peer::new(peer)))
     } else {
-        peers.iter().try_for_each(|peer| context.output.write_all(line(peer).as_bytes()))
+        let newest = peers.iter().filter_map(|peer| peer.applied_index).max().unwrap_or(0);
+        peers.iter().try_for_each(|peer| context.output.write_all(line(peer, newest).as_bytes()))
     }
     .map_err(Failure::Output)?;
+    let voters = peers.iter().filter(|peer| peer.role == "voter").count();
+    if changes_voters(args.command.as_ref()) && voters > 0 && voters.is_multiple_of(2) {
+        let message = format!("{voters} voters bear no more failures than {}: promote another", voters - 1);
+        context.progress.event(Event::Warning(Warning { path: None, message }));
+    }
     Ok(Exit::Done)
 }
+
+/// `promote` has asked before.
+fn changes_voters(command: Option<&PeersCommand>) -> bool {
+    matches!(command, Some(PeersCommand::Remove { .. } | PeersCommand::Demote { .. }))
+}
+
+/// A clock that is further off than this, in milliseconds, is mentioned.
+const CLOCK_OFF_MAX: u64 = 60_000;
 
 /// What has to be typed before a majority is given up.
 const CONFIRMATION: &str = "only survivor";
@@ -118,19 +132,29 @@ fn confirm(context: &Context) -> Result<(), Failure> {
     Err(Failure::Local { message: "cannot recover: not confirmed; nothing was changed".to_owned(), hint: None })
 }
 
-fn line(peer: &Peer) -> String {
+/// `newest` is the last entry of the log that any of them has.
+fn line(peer: &Peer, newest: u64) -> String {
     let leader = if peer.is_leader { ", leads" } else { "" };
     let state = match (peer.is_reachable, peer.holds_head) {
+        // Who listens nowhere comes by itself.
+        (false, _) if peer.addresses.is_empty() => "-".to_owned(),
         (false, _) => "not reachable".to_owned(),
         (true, Some(true)) => format!("holds the head{leader}"),
         (true, _) if peer.is_partial => "a partial copy".to_owned(),
-        (true, _) => format!("behind{leader}"),
+        (true, _) => format!("behind, at entry {} of {newest}{leader}", peer.applied_index.unwrap_or(0)),
+    };
+    let clock = match peer.clock_off {
+        Some(off) if off.unsigned_abs() > CLOCK_OFF_MAX => {
+            let by = units::show_duration(Duration::from_millis(off.unsigned_abs()));
+            format!(", its clock is {by} {}", if off > 0 { "ahead" } else { "behind" })
+        }
+        _ => String::new(),
     };
     let name = quote::name(peer.name.as_bytes());
     let addresses = if peer.addresses.is_empty() { "-".to_owned() } else { peer.addresses.join(" ") };
     // Members say themselves where they are reached, and what they are called.
     let addresses = quote::line(&addresses);
-    format!("{:3}  {name:16} {:9} {addresses:21} {state}\n", peer.node, peer.role)
+    format!("{:3}  {name:16} {:9} {addresses:21} {state}{clock}\n", peer.node, peer.role)
 }
 
 #[cfg(test)]
@@ -150,12 +174,21 @@ mod tests {
             applied_index: None,
             holds_head: Some(true),
             is_partial: false,
+            clock_off: Some(900),
         };
-        let shown = line(&peer);
+        let shown = line(&peer, 9);
         assert!(shown.contains("/ip4/10.0.0.1/udp/1 \\033[2J\\n  1  forged\\342\\200\\256"), "{shown:?}");
         assert!(shown.contains("\"a\\nb\"") && shown.ends_with("holds the head, leads\n"), "{shown:?}");
         assert!(!shown.trim_end_matches('\n').contains(|c: char| c.is_control()), "{shown:?}");
+        (peer.holds_head, peer.applied_index, peer.is_leader) = (Some(false), Some(7), false);
+        assert!(line(&peer, 9).ends_with(" behind, at entry 7 of 9\n"), "{:?}", line(&peer, 9));
+        peer.clock_off = Some(-3_600_000);
+        assert!(
+            line(&peer, 9).contains(", its clock is ") && line(&peer, 9).ends_with(" behind\n"),
+            "{:?}",
+            line(&peer, 9)
+        );
         peer.addresses.clear();
-        assert!(line(&peer).contains(" - "), "{:?}", line(&peer));
+        assert!(line(&peer, 9).contains(" - "), "{:?}", line(&peer, 9));
     }
 }

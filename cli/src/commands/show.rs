@@ -20,6 +20,7 @@ use crate::json;
 Examples:
   filesync show
   filesync show v1.0 --stat
+  filesync show HEAD -- src
   filesync show HEAD~2 --json | jq -r '.changes[].path'")]
 pub struct ShowArgs {
     /// HEAD, a tag, a commit or the start of its id, each with ~N [default: HEAD]
@@ -27,12 +28,16 @@ pub struct ShowArgs {
     rev: Option<OsString>,
     #[command(flatten)]
     form: Form,
+    /// Only the changes of these, from the working directory, and below them
+    #[arg(last = true, value_name = "PATH")]
+    paths: Vec<OsString>,
 }
 
 pub fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, Failure> {
     let repo = context.open_reader()?;
     let mut view = View::new(args.form, context);
-    let request = ShowRequest { rev: revision(args.rev)?, contents: view.wants_contents() };
+    let paths = context.paths_in(repo.root(), &args.paths)?;
+    let request = ShowRequest { rev: revision(args.rev)?, paths, contents: view.wants_contents() };
     let (as_json, verbose) = (context.global.json, context.global.verbose > 0);
     let progress = &context.progress;
     progress.finish();

@@ -1,6 +1,7 @@
 //! `status`.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::{json, quote, signals};
 Examples:
   filesync status
   filesync status --exit-code -q >/dev/null && echo clean
+  filesync status src
   filesync status --watch
   filesync status -z | tr '\\0' '\\n'   names as they are; a rename's old name is a record of its own
 
@@ -40,6 +42,9 @@ pub struct StatusArgs {
     /// Show it again whenever it changes, until interrupted
     #[arg(long, conflicts_with_all = ["exit_code", "nul"])]
     watch: bool,
+    /// Only these, from the working directory, and what is below them
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
 }
 
 /// A watch rests so many times as long as it took to look, and so long at least.
@@ -47,14 +52,17 @@ const REST_FACTOR: u32 = 5;
 const REST_MIN: Duration = Duration::from_millis(500);
 
 pub fn run(args: &StatusArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let request = StatusRequest { no_cache: args.no_cache };
-    let result = context.open_reader()?.status(&request, &context.progress);
+    let repo = context.open_reader()?;
+    let paths = context.paths_in(repo.root(), &args.paths)?;
+    let request = StatusRequest { no_cache: args.no_cache, paths };
+    let result = repo.status(&request, &context.progress);
+    drop(repo);
     context.progress.finish();
     let result = result?;
     let shown = rendered(args, &result, context).map_err(Failure::Output)?;
     context.output.write_all(&shown).map_err(Failure::Output)?;
     if args.watch {
-        return watch(args, shown, context);
+        return watch(args, &request, shown, context);
     }
     Ok(if args.exit_code { verdict(&result) } else { Exit::Done })
 }
@@ -75,8 +83,12 @@ fn rendered(args: &StatusArgs, result: &StatusResult, context: &Context) -> io::
 ///
 /// It looks again rather than be told by the system: notices get lost, and trees may have more directories than can be
 /// watched. It rests several times as long as it looks, so that it takes a small part of one core at any size.
-fn watch(args: &StatusArgs, mut before: Vec<u8>, context: &mut Context) -> Result<Exit, Failure> {
-    let request = StatusRequest { no_cache: args.no_cache };
+fn watch(
+    args: &StatusArgs,
+    request: &StatusRequest,
+    mut before: Vec<u8>,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
     let clears = io::stdout().is_terminal() && !context.environment.plain && !context.global.json;
     let between: &[u8] = match (clears, context.global.json) {
         (true, _) => b"\x1b[H\x1b[2J",
@@ -89,7 +101,7 @@ fn watch(args: &StatusArgs, mut before: Vec<u8>, context: &mut Context) -> Resul
         rest(took.saturating_mul(REST_FACTOR).max(REST_MIN))?;
         let begun = Instant::now();
         // A repository is as it was when it was opened. What was warned of once is not repeated.
-        let result = context.open_reader()?.status(&request, &Silent)?;
+        let result = context.open_reader()?.status(request, &Silent)?;
         let now = rendered(args, &result, context).map_err(Failure::Output)?;
         if now != before {
             let shown = context.output.write_all(between).and_then(|()| context.output.write_all(&now));
@@ -142,6 +154,9 @@ fn lines(result: &StatusResult, chatty: bool, paint: Paint, out: &mut impl Write
     }
     for conflict in &result.conflicts {
         writeln!(out, "{} {}", paint.bad("conflict"), quote::name(conflict))?;
+    }
+    if chatty && !result.conflicts.is_empty() {
+        writeln!(out, "  (conflict copies: take from them what is wanted, delete them, and commit)")?;
     }
     for path in result.partial.iter().flat_map(|partial| &partial.outside) {
         writeln!(out, "{} {}", paint.bad("outside"), quote::name(path))?;
@@ -234,7 +249,8 @@ mod tests {
     fn a_line_a_change() {
         assert_eq!(
             shown(&sample(), true),
-            "head abababababab\nmain cdcdcdcdcdcd, on at least 2 of 3 voters, 2 ahead\nM a b\nR old -> \"new\\n\"\nconflict c\n"
+            "head abababababab\nmain cdcdcdcdcdcd, on at least 2 of 3 voters, 2 ahead\nM a b\nR old -> \"new\\n\"\nconflict c\n  \
+             (conflict copies: take from them what is wanted, delete them, and commit)\n"
         );
         assert_eq!(shown(&sample(), false), "M a b\nR old -> \"new\\n\"\nconflict c\n");
         let partial = |outside: &[&[u8]]| {

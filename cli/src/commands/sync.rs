@@ -67,39 +67,44 @@ pub fn run(args: &SyncArgs, context: &mut Context) -> Result<Exit, Failure> {
         timeout: args.timeout,
     };
     match context.ask_cluster(&ClusterRequest::Sync(request))? {
-        ClusterAnswer::Sync(result) => show(&result, context),
+        ClusterAnswer::Sync(result) => show(&result, args.dry_run, context),
         _ => Err(misunderstood()),
     }
 }
 
 /// Shows what came of it, and how that ends.
-pub fn show(result: &SyncResult, context: &mut Context) -> Result<Exit, Failure> {
+pub fn show(result: &SyncResult, is_dry: bool, context: &mut Context) -> Result<Exit, Failure> {
     if context.global.json {
         context.output.json(&json::Sync::new(result))
     } else {
         let mut shown = left(result);
         if context.is_chatty() && result.error.is_none() {
-            shown.push_str(&text(result, context.output.paint));
+            shown.push_str(&text(result, is_dry, context.output.paint));
         }
         context.output.write_all(shown.as_bytes())
     }
     .map_err(Failure::Output)?;
-    result.error.clone().map_or_else(|| Ok(exit(result)), |error| Err(error.into()))
+    ended(result)
 }
 
-fn exit(result: &SyncResult) -> Exit {
-    match result.outcome {
-        SyncOutcome::Conflicts => Exit::Left,
-        _ if result.is_local => Exit::Left,
-        _ => Exit::Done,
+/// How it ended.
+pub fn ended(result: &SyncResult) -> Result<Exit, Failure> {
+    match (&result.error, result.outcome) {
+        (Some(error), _) => Err(error.clone().into()),
+        (None, SyncOutcome::Conflicts) => Ok(Exit::Left),
+        (None, _) if result.is_local => Ok(Exit::Left),
+        (None, _) => Ok(Exit::Done),
     }
 }
 
 /// What is left for the user: said even if he wants to hear of nothing else.
 fn left(result: &SyncResult) -> String {
-    let line = |what: &str, path: &Vec<u8>| format!("{what} {}\n", quote::name(path));
-    let conflicts = result.conflicts.iter().map(|path| line("conflict", path));
-    let skipped = result.skipped.iter().map(|path| line("skipped", path));
+    let conflict = |(path, copy): (&Vec<u8>, &Option<Vec<u8>>)| match copy {
+        Some(copy) => format!("conflict {}: ours is {}\n", quote::name(path), quote::name(copy)),
+        None => format!("conflict {}\n", quote::name(path)),
+    };
+    let conflicts = result.conflicts.iter().zip(&result.copies).map(conflict);
+    let skipped = result.skipped.iter().map(|path| format!("skipped {}\n", quote::name(path)));
     let mut out: String = conflicts.chain(skipped).collect();
     if result.is_local {
         out.push_str("local commits stay local: this node may only read\n");
@@ -107,18 +112,21 @@ fn left(result: &SyncResult) -> String {
     out
 }
 
-fn text(result: &SyncResult, paint: Paint) -> String {
+fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let mut out = String::new();
     let id = |id: &filesync_repo::CommitId| paint.id(&short(&id.to_string()));
     if let Some(merged) = &result.merged {
         out.push_str(&format!("merged as {}\n", id(merged)));
     }
     let commits = |count: usize| units::count(count as u64, "commit");
+    let (publish, take) = if is_dry { ("would publish", "would take") } else { ("published", "took") };
     match (result.published.len(), result.pulled.len()) {
         (0, 0) => out.push_str("up to date\n"),
-        (published, 0) => out.push_str(&format!("published {}\n", commits(published))),
-        (0, pulled) => out.push_str(&format!("took {}\n", commits(pulled))),
-        (published, pulled) => out.push_str(&format!("published {}, took {}\n", commits(published), commits(pulled))),
+        (published, 0) => out.push_str(&format!("{publish} {}\n", commits(published))),
+        (0, pulled) => out.push_str(&format!("{take} {}\n", commits(pulled))),
+        (published, pulled) => {
+            out.push_str(&format!("{publish} {}, {take} {}\n", commits(published), commits(pulled)));
+        }
     }
     if result.bytes_received > 0 {
         out.push_str(&format!(

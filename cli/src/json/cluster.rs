@@ -18,6 +18,9 @@ pub struct Sync {
     conflicts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conflicts_bytes: Option<Vec<Option<String>>>,
+    copies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies_bytes: Option<Vec<Option<String>>>,
     skipped: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_bytes: Option<Vec<Option<String>>>,
@@ -39,6 +42,7 @@ struct PeerBytes {
 impl Sync {
     pub fn new(result: &repo::SyncResult) -> Self {
         let (conflicts, conflicts_bytes) = names(&result.conflicts);
+        let (copies, copies_bytes) = names(result.copies.iter().flatten());
         let (skipped, skipped_bytes) = names(&result.skipped);
         Self {
             outcome: result.outcome.word(),
@@ -49,6 +53,8 @@ impl Sync {
             merged: result.merged.map(|id| id.to_string()),
             conflicts,
             conflicts_bytes,
+            copies,
+            copies_bytes,
             skipped,
             skipped_bytes,
             bytes_sent: result.bytes_sent,
@@ -145,6 +151,21 @@ impl Revoked {
 }
 
 #[derive(Serialize)]
+pub struct Snapshot {
+    node: u64,
+    log_index: u64,
+    term: u64,
+    bytes: u64,
+}
+
+impl Snapshot {
+    pub fn new(snapshot: &repo::SnapshotInfo) -> Self {
+        let repo::SnapshotInfo { node, log_index, term, bytes } = *snapshot;
+        Self { node, log_index, term, bytes }
+    }
+}
+
+#[derive(Serialize)]
 pub struct Peer {
     node: u64,
     name: String,
@@ -156,6 +177,7 @@ pub struct Peer {
     applied_index: Option<u64>,
     holds_head: Option<bool>,
     partial: bool,
+    clock_offset: Option<f64>,
 }
 
 impl Peer {
@@ -171,6 +193,7 @@ impl Peer {
             applied_index: peer.applied_index,
             holds_head: peer.holds_head,
             partial: peer.is_partial,
+            clock_offset: peer.clock_off.map(|off| off as f64 / 1_000.0),
         }
     }
 }

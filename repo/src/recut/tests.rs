@@ -60,7 +60,7 @@ fn cut(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 fn changes(repo: &Repo) -> Vec<ChangeKind> {
-    let request = StatusRequest { no_cache: true };
+    let request = StatusRequest { no_cache: true, ..StatusRequest::default() };
     repo.status(&request, &Silent).unwrap().changes.into_iter().map(|change| change.kind).collect()
 }
 

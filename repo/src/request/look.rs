@@ -173,6 +173,8 @@ impl TextDiff {
 pub struct ShowRequest {
     /// Which commit; the head if not said.
     pub rev: Option<String>,
+    /// As [`DiffRequest::paths`].
+    pub paths: Vec<Vec<u8>>,
     /// As [`DiffRequest::contents`].
     pub contents: bool,
 }

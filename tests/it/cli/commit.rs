@@ -202,6 +202,23 @@ fn messages() {
 }
 
 #[test]
+fn what_was_below_a_directory_goes_with_it() {
+    let world = World::repository();
+    for name in ["d/a", "d/b", "d/e/c", "f"] {
+        world.write(name, name);
+    }
+    world.commit();
+    std::fs::remove_dir_all(world.path("d")).expect("it is there");
+    std::fs::remove_file(world.path("f")).expect("it is there");
+    world.write("d", "a file now");
+    world.write("f/g", "in a directory now");
+    let counts =
+        |object: Value| ["added", "modified", "deleted"].map(|field| object[field].as_u64().expect("a number"));
+    assert_eq!(counts(world.object(0, &["commit", "--dry-run"])), [1, 2, 3]);
+    assert_eq!(counts(world.object(0, &["commit"])), [1, 2, 3]);
+}
+
+#[test]
 fn a_message_is_made_from_the_changes() {
     let world = World::repository();
     let message = || text(&world.object(0, &["commit"])["message"]).to_owned();
@@ -228,6 +245,13 @@ fn an_author_is_user_at_host_or_as_configured() {
     assert!(output.status.success());
     let author = |world: &World| text(&history(world)[0]["author"]).to_owned();
     assert!(author(&world).starts_with("ada@"), "{}", author(&world));
+    // A job may have no such variable: then the system knows the user.
+    world.write("a", "1.5");
+    let nameless = world.command(&["commit"]).env_remove("USER").env_remove("LOGNAME").output().expect("runs");
+    assert!(nameless.status.success());
+    let user = std::process::Command::new("id").arg("-un").output().expect("it runs").stdout;
+    let user = String::from_utf8(user).expect("UTF-8");
+    assert!(author(&world).starts_with(&format!("{}@", user.trim())), "{}", author(&world));
     let config = world.path(".filesync/config.toml");
     std::fs::write(&config, "[commit]\nauthor = \"Bob\"\n").expect("they can be written");
     world.write("a", "2");

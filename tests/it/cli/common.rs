@@ -170,6 +170,13 @@ fn a_full_output_is_told() {
         is_an_error(&err);
         assert!(err.contains("No space left on device"), "{err}");
     }
+    // What is done is done, and the error says so.
+    world.write("a", "b");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it can be opened");
+    let output = world.command(&["commit"]).stdout(full).output().expect("runs");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && err.contains("hint: what was asked for is done"), "{err}");
+    assert_eq!(world.run(&["cat", "HEAD:a"]).stdout, b"b");
 }
 
 #[test]

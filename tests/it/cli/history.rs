@@ -62,6 +62,9 @@ fn order_number_and_paths() {
     assert_eq!(ids(&world, &["-n", "2", "--reverse"]), pick(&all, &[2, 3]));
     assert_eq!(ids(&world, &["-n", "0"]), pick(&all, &[]));
     assert_eq!(ids(&world, &["HEAD~1"]), pick(&all, &[2, 1, 0]));
+    let lines = world.ok(&["log", "--oneline"]);
+    let begin: Vec<&str> = lines.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(begin, pick(&all, &[3, 2, 1, 0]).iter().map(|id| &id[..12]).collect::<Vec<_>>());
     assert_eq!(ids(&world, &["--", "a"]), pick(&all, &[2, 0]));
     assert_eq!(ids(&world, &["-n", "1", "--", "a"]), pick(&all, &[2]));
     assert_eq!(ids(&world, &["HEAD~2", "--", "a", "b"]), pick(&all, &[1, 0]));
@@ -104,6 +107,10 @@ fn revisions() {
         let err = world.fails(1, &args);
         is_an_error(&err);
         assert!(err.contains("hint: ") && err.contains("`-- a`"), "{args:?}: {err}");
+    }
+    for typo in ["HAED", "heda", "head", "@"] {
+        let err = world.fails(1, &["log", typo]);
+        assert!(err.contains("hint: did you mean HEAD?"), "{err}");
     }
     let err = world.fails(1, &["log", "no-such-path"]);
     assert!(!err.contains("hint: "), "{err}");

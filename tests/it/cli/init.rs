@@ -58,6 +58,9 @@ fn twice_is_refused_and_touches_nothing() {
     let err = world.fails(1, &["init"]);
     is_an_error(&err);
     assert!(err.contains("already there"), "{err}");
+    for inside in [".filesync", ".filesync/packs", ".filesync/new"] {
+        is_an_error(&world.fails(1, &["init", inside]));
+    }
     assert!(before == read_tree(&world.path(".filesync")), "a refused init changed something");
     assert_eq!(world.ok(&["log"]).matches("commit ").count(), 1);
 }

@@ -479,6 +479,8 @@ fn with_others(c: &mut Checker) {
     let id = one.json(&["invite", "list"])[0]["id"].as_str().expect("an id").to_owned();
     c.run(&one, 0, &["invite", "revoke", &id]);
     c.run(&one, 0, &["peers"]);
+    c.run(&one, 0, &["snapshot"]);
+    c.run(&one, 0, &["snapshot", "create"]);
     for world in [&one, &two] {
         world.write("file", world.root().as_os_str().as_encoded_bytes());
         world.commit();

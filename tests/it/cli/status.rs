@@ -36,6 +36,19 @@ fn one_object() {
     let changed = world.object(0, &["status"]);
     assert_eq!(changed["clean"], false);
     assert_eq!(changed["changes"], serde_json::json!([{"change": "A", "path": "b"}]));
+    // Some paths only, from where one stands.
+    world.write("d/c", "c");
+    let paths = |args: &[&str]| {
+        let status = world.object(0, &[&["status"], args].concat());
+        let changes = status["changes"].as_array().expect("a list").clone();
+        changes.iter().map(|change| change["path"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&[]), ["b", "d/c"]);
+    assert_eq!(paths(&["d"]), ["d/c"]);
+    assert_eq!(paths(&["-C", "d", "c", "../a"]), ["d/c"]);
+    assert_eq!(paths(&["--", "b", "d"]), ["b", "d/c"]);
+    assert!(world.object(0, &["status", "a"])["clean"] == true);
+    is_an_error(&world.fails(2, &["status", "../outside"]));
 }
 
 #[test]
