@@ -106,6 +106,9 @@ pub trait Index: Rows {
     /// As [`Index::apply`], and it survives a power cut, with all that was applied before.
     fn apply_durably(&self, update: IndexUpdate) -> Result<(), RowError>;
 
+    /// Gets ready for being asked for most of what there is: quicker afterwards, at the cost of memory in proportion.
+    fn load(&self) {}
+
     /// Does what is to be done before the first [`Index::apply`], which will do it otherwise.
     fn prepare(&self) {}
 

@@ -101,6 +101,11 @@ fn unknown(repo: &Repo, rev: &str) -> Error {
     }
 }
 
+fn is_typo_of_head(rev: &str) -> bool {
+    let rev = rev.to_ascii_uppercase();
+    !rev.contains(':') && (rev == "HEAD" || nearest(&rev, ["HEAD"]).is_some())
+}
+
 /// What is wrong with a revision as a word, if it looks like what other programs take, or like what is taken elsewhere.
 fn misspelt(rev: &str) -> Option<String> {
     let is_hex = !rev.is_empty() && rev.bytes().all(|b| b.is_ascii_hexdigit());
@@ -108,12 +113,7 @@ fn misspelt(rev: &str) -> Option<String> {
     Some(match rev.split_once(':') {
         _ if is_range => "one revision is wanted, not a range".to_owned(),
         _ if rev.contains('^') => "the parent of HEAD is HEAD~1, and its parent HEAD~2".to_owned(),
-        _ if rev == "@"
-            || nearest(&rev.to_ascii_uppercase(), ["HEAD"]).is_some()
-            || rev.eq_ignore_ascii_case("head") =>
-        {
-            "did you mean HEAD?".to_owned()
-        }
+        _ if rev == "@" || is_typo_of_head(rev) => "did you mean HEAD?".to_owned(),
         _ if rev == "master" => "there is one line of history: HEAD is its end".to_owned(),
         _ if is_hex && rev.len() < PREFIX_MIN => format!("of an id, {PREFIX_MIN} digits or more are wanted"),
         _ if is_hex && rev.bytes().any(|b| b.is_ascii_uppercase()) => {

@@ -31,8 +31,9 @@ pub struct Seen<'a> {
 }
 
 impl Store {
-    /// An empty set.
+    /// An empty set, for coming by most of what there is.
     pub fn seen(&self) -> Result<Seen<'_>, GetError> {
+        self.inner.index().load();
         Ok(Seen { inner: &self.inner, packs: self.live_set()?, others: Mutex::default() })
     }
 

@@ -4,6 +4,7 @@
 //! length of a pack is never there without the objects before it. Keys begin with a byte of their own:
 //! `o` objects, `p` packs, `r` rows of crates above.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,8 @@ pub struct RocksIndex {
     cache: Cache,
     /// As it was at open.
     before: Option<DB>,
+    /// All objects of `before`, where it was worth it.
+    loaded: OnceLock<HashMap<ContentHash, Location>>,
     /// Once something was to be written.
     now: OnceLock<DB>,
     opening: Mutex<()>,
@@ -75,6 +78,7 @@ impl RocksIndex {
             writable,
             cache,
             before: None,
+            loaded: OnceLock::new(),
             now: OnceLock::new(),
             opening: Mutex::default(),
             filling: AtomicBool::new(create),
@@ -180,6 +184,8 @@ impl Drop for RocksIndex {
     }
 }
 
+/// The most objects that are held in memory at once, of about 60 bytes each in a table that may be half empty.
+const LOADED_MAX: u64 = 1 << 19;
 const CACHE_LEN: usize = 32 << 20;
 /// The least that RocksDB accepts. A process may have 64 descriptors in all.
 const OPEN_FILES_MAX: i32 = 20;
@@ -312,6 +318,9 @@ impl Rows for RocksIndex {
 
 impl Index for RocksIndex {
     fn lookup(&self, id: &ContentHash) -> Result<Option<Location>, RowError> {
+        if let (None, Some(loaded)) = (self.now.get(), self.loaded.get()) {
+            return Ok(loaded.get(id).copied());
+        }
         let mut key = [OBJECT; 33];
         key[1..].copy_from_slice(id.as_bytes());
         let found = self.db().get_pinned(key).map_err(row_error)?;
@@ -368,6 +377,25 @@ impl Index for RocksIndex {
         self.write(&update, &write)
     }
 
+    fn load(&self) {
+        let Some(before) = self.before.as_ref().filter(|_| self.now.get().is_none()) else { return };
+        // Where it cannot be read as a whole, each lookup says so.
+        let Ok(packs) = packs_of(before) else { return };
+        let count: u64 = packs.iter().map(|pack| u64::from(pack.objects)).sum();
+        if count > LOADED_MAX {
+            return;
+        }
+        let mut loaded = HashMap::with_capacity(usize::try_from(count).unwrap_or(0));
+        let (first, last) = (ContentHash::from_bytes([0; 32]), ContentHash::from_bytes([0xff; 32]));
+        let all = self.objects(&first, &last, &mut |id, location| {
+            loaded.insert(id, location);
+            if loaded.len() as u64 > LOADED_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if all.is_ok() && loaded.len() as u64 <= LOADED_MAX {
+            drop(self.loaded.set(loaded));
+        }
+    }
+
     fn prepare(&self) {
         // Whoever applies meets the error again.
         drop(self.db_to_write().map(|_| ()));
@@ -416,5 +444,51 @@ impl RocksIndex {
             batch.put(NEXT_NUMBER, next.0.to_le_bytes());
         }
         db.write_opt(batch, options).map_err(row_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+    use crate::vfs::temp_name;
+
+    fn at(offset: u32) -> Location {
+        Location { pack: PackNumber(1), offset, slot: 3, kind: Kind::CHUNK, len: 7 }
+    }
+
+    fn update(objects: Vec<(ContentHash, Location)>) -> IndexUpdate {
+        let (name, number) = (PackName::from_bytes([1; 16]), PackNumber(1));
+        let pack = IndexedPack { name, number, class: None, serial: 1, len: 9, objects: 1_000 };
+        IndexUpdate { objects, packs: vec![pack], ..IndexUpdate::default() }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_what_is_on_disk() {
+        let path = std::env::temp_dir().join(temp_name().expect("random"));
+        let mut rng = Rng::new(1);
+        let mut id = || ContentHash::from_bytes(rng.bytes(32).try_into().expect("32 of them"));
+        let objects: Vec<_> = (0..1_000).map(|offset| (id(), at(offset))).collect();
+        let (unknown, later) = (id(), id());
+        let index = RocksIndex::open(&path, RocksMode::Create).expect("it can be made");
+        index.apply_durably(update(objects.clone())).expect("it can be written");
+        drop(index);
+        for mode in [RocksMode::Read, RocksMode::Write] {
+            let index = RocksIndex::open(&path, mode).expect("it can be opened");
+            index.load();
+            assert_eq!(index.loaded.get().map(HashMap::len), Some(1_000));
+            for (id, location) in &objects {
+                assert_eq!(index.lookup(id).expect("it can be read"), Some(*location));
+            }
+            assert_eq!(index.lookup(&unknown).expect("it can be read"), None);
+            if mode == RocksMode::Write {
+                // What is written from now on counts.
+                let moved = (objects[0].0, at(5_000));
+                index.apply(update(vec![moved, (later, at(6_000))])).expect("it can be written");
+                assert_eq!(index.lookup(&moved.0).expect("it can be read"), Some(moved.1));
+                assert_eq!(index.lookup(&later).expect("it can be read"), Some(at(6_000)));
+            }
+        }
+        std::fs::remove_dir_all(&path).expect("it is there");
     }
 }

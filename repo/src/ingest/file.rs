@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
 
 use filesync_cas::ContentHash;
 use filesync_merkle::{Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Node, NodeSink, RepoPath};
@@ -62,9 +63,16 @@ impl Ingest<'_> {
     }
 
     fn read_once(&self, job: &Job, sink: &mut Sink<'_>) -> Result<(Entry, Stat), Trouble> {
-        let (file, before) = open_file(self.root, &job.path)?;
+        let (file, mut before) = open_file(self.root, &job.path)?;
         if before.kind != Kind::File {
             return Err(Trouble::Changed);
+        }
+        if let Some(wait) = under_way(&before, SystemTime::now()) {
+            std::thread::sleep(wait);
+            before = Stat::from(&fstat(&file).map_err(io::Error::from)?);
+            if under_way(&before, SystemTime::now()).is_some() {
+                return Err(Trouble::Changed);
+            }
         }
         let (mut content, whole) = if before.size > SMALL_MAX {
             self.read_large(&file, &before, sink)?
@@ -124,6 +132,19 @@ impl Ingest<'_> {
     }
 }
 
+/// How long the system may be at one write of many bytes: a file has its new time when that begins, and shows no other when it
+/// ends.
+const WRITE: Duration = Duration::from_millis(50);
+
+/// How long to wait until no write to a large file is under way any more of which its time tells already.
+fn under_way(stat: &Stat, now: SystemTime) -> Option<Duration> {
+    let secs = u64::try_from(stat.ctime.secs()).ok().filter(|_| stat.size > SMALL_MAX)?;
+    let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(secs, stat.ctime.nanos()))?;
+    // Times of a server whose clock is ahead say nothing.
+    let age = now.duration_since(changed).ok()?;
+    WRITE.checked_sub(age).filter(|wait| !wait.is_zero())
+}
+
 /// Reads until `buffer` is full or the file ends.
 pub(crate) fn read_fully(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
@@ -160,5 +181,32 @@ pub(super) fn words(error: &io::Error) -> String {
     match text.find(" (os error ") {
         Some(at) => text[..at].to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_merkle::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn who_may_be_written_still_is_waited_for() {
+        let at = |nanos: u32, size| Stat {
+            kind: Kind::File,
+            mode: 0o644,
+            dev: 1,
+            ino: 2,
+            size,
+            blocks: 0,
+            mtime: Timestamp::default(),
+            ctime: Timestamp::new(1_000, nanos).unwrap(),
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::new(1_000, 90_000_000);
+        let large = SMALL_MAX + 1;
+        assert_eq!(under_way(&at(80_000_000, large), now), Some(Duration::from_millis(40)));
+        assert_eq!(under_way(&at(40_000_000, large), now), None, "long ago");
+        assert_eq!(under_way(&at(95_000_000, large), now), None, "of another clock");
+        assert_eq!(under_way(&at(80_000_000, SMALL_MAX), now), None, "written at once");
     }
 }

@@ -460,7 +460,7 @@ fn show_is_a_commit_and_its_changes() {
     assert_eq!(world.ok(&["show"]), format!("{log}\n{}", diff(&[])));
     assert_eq!(world.ok(&["show", "HEAD", "--stat"]), format!("{log}\n{}", diff(&["--stat"])));
     assert_eq!(world.ok(&["show", "--name-status"]), format!("{log}\n{}", diff(&["--name-status"])));
-    assert_eq!(world.ok(&["show", "--name-status", "--", "b"]), format!("{log}\nA b\n"));
+    assert_eq!(world.ok(&["show", "--name-status", "--", "b"]), format!("{log}\nA\tb\n"));
     // A first commit is compared with nothing.
     let shown = world.ok(&["show", &first[..12]]);
     assert!(shown.contains("new file mode 100644\n--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+one\n"), "{shown}");

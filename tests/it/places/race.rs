@@ -88,7 +88,7 @@ fn a_file_that_changes_all_the_time() {
         let _told = Stop(&stop);
         scope.spawn(|| {
             let file = File::options().write(true).open(world.path("busy")).expect("it can be opened");
-            let mut number = 0_u8;
+            let (mut number, began) = (0_u8, std::time::Instant::now());
             while !stop.load(Ordering::Relaxed) {
                 number = number.wrapping_add(1);
                 let bytes = version(number);
@@ -97,8 +97,10 @@ fn a_file_that_changes_all_the_time() {
                 file.set_len(LEN as u64 / 2).expect("it can shrink");
                 file.write_all_at(&bytes[LEN / 2..], LEN as u64 / 2).expect("it can be written");
                 written.fetch_add(1, Ordering::Relaxed);
-                if number.is_multiple_of(4) {
-                    std::thread::sleep(std::time::Duration::from_millis(20));
+                // For a second without end, then for one with pauses.
+                if number.is_multiple_of(4) && began.elapsed().as_secs() % 2 == 1 {
+                    // Long enough for a commit to see that no write is under way.
+                    std::thread::sleep(std::time::Duration::from_millis(120));
                 }
             }
         });

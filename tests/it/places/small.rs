@@ -160,7 +160,7 @@ fn every_command_of_a_cluster(small: &Small<'_>) {
     assert_same(&read_tree(one.root()), &read_tree(two.root()), small.limit);
     invite("reader");
     let id = one.json(&["invite", "list"])[0]["id"].as_str().expect("an id").to_owned();
-    for args in [["invite", "list"].as_slice(), &["invite", "revoke", &id], &["peers"]] {
+    for args in [["invite", "list"].as_slice(), &["invite", "revoke", &id], &["peers"], &["snapshot", "create"]] {
         small.run(one, args);
     }
     // Both ways, and once both sides moved.

@@ -383,11 +383,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Meddling {
     fn pass(&self) -> &FaultVfs {
+        self.pass_unless(|_| false)
+    }
+
+    /// What of that which is due is `early` waits for the next call.
+    fn pass_unless(&self, early: impl Fn(&Act) -> bool) -> &FaultVfs {
         let due: Vec<Act> = {
             let mut state = lock(&self.state);
             state.0 += 1;
             let now = state.0;
-            let (due, later) = std::mem::take(&mut state.1).into_iter().partition(|(at, _)| *at <= now);
+            let is_due = |(at, act): &(u64, Act)| *at <= now && !early(act);
+            let (due, later) = std::mem::take(&mut state.1).into_iter().partition(is_due);
             state.1 = later;
             Vec::into_iter(due).map(|(_, act)| act).collect()
         };
@@ -414,7 +420,9 @@ impl Vfs for Meddling {
         self.pass().symlink(target, path)
     }
     fn rename(&self, from: &Path, to: &Path, how: Rename) -> io::Result<()> {
-        self.pass().rename(from, to, how)
+        // Between the look at a file and its move, an edit in place that sets size and time back shows in nothing (G9).
+        let is_unseen = |act: &Act| matches!(act, Act::Sly(path, _) if [from, to].contains(&Path::new(path)));
+        self.pass_unless(is_unseen).rename(from, to, how)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.pass().unlink(path)
@@ -587,7 +595,9 @@ fn run(case: &Case) -> Result<Seen, String> {
     };
     // What was moved as a whole is elsewhere under a name that nobody could tell.
     let is_strict = outcome.is_ok() && case.deeds.len() == 1 && !matches!(case.deeds[0].1, Act::Move(..));
-    for (bytes, at) in &user.meanwhile {
+    // What is put under our own names while we are at it is not covered either.
+    let is_ours = |at: &Path| at.iter().any(|name| name.as_bytes().starts_with(TEMP_PREFIX.as_bytes()));
+    for (bytes, at) in user.meanwhile.iter().filter(|(_, at)| !is_ours(at)) {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(10)]).into_owned();
         let places: Vec<&PathBuf> = now.iter().filter(|(other, _)| other == bytes).map(|(_, at)| at).collect();
         if places.is_empty() {
@@ -665,7 +675,7 @@ fn nothing_is_lost_at_any_two_calls() {
 }
 
 /// Seeds of cases that failed once.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[3500, 4303, 987_654_452];
 
 #[test]
 fn nothing_is_lost() {
