@@ -488,6 +488,14 @@ fn with_others(c: &mut Checker) {
     c.run(&one, 0, &["sync"]);
     c.run(&two, 3, &["sync"]);
     c.run(&two, 0, &["status"]);
+    // The same command goes on also where somebody has worked meanwhile.
+    for world in [&one, &two] {
+        world.write("file", [b"again ", world.root().as_os_str().as_encoded_bytes()].concat());
+        world.commit();
+    }
+    one.ok(&["sync", "--pull"]);
+    c.run(&one, 0, &["sync"]);
+    c.run(&two, 3, &["clone", line.trim(), "."]);
     c.run(&one, 0, &["stop"]);
     rarer::of_a_member(c, &one);
 }
