@@ -320,6 +320,23 @@ fn every_guarantee_has_its_test() {
     assert!(missing.is_empty(), "docs/guarantees.md names tests that are not there: {missing:#?}");
 }
 
+/// Who looks for something finds its file in the code map.
+#[test]
+fn every_file_is_on_the_map() {
+    let map = read("docs/architecture.md");
+    let mut seen = 0;
+    for krate in ["cas", "merkle", "p2p", "raft-log", "repo", "cli"] {
+        for entry in std::fs::read_dir(root().join(krate).join("src")).expect("it is there").flatten() {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            if name.ends_with(".rs") && !["lib.rs", "main.rs", "fuzz.rs"].contains(&name.as_str()) {
+                assert!(map.contains(&format!("`{name}`")), "docs/architecture.md does not name {krate}/src/{name}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen} files");
+}
+
 #[test]
 fn names_of_tests_are_understood() {
     let named = named_tests("a `places::full_disk`, `Repo::open`, `x`, and `cli::status::exit_code`");
