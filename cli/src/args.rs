@@ -87,6 +87,8 @@ pub struct Environment {
     pub repository: Option<PathBuf>,
     /// This is the process that `serve --detach` left running.
     pub detached: bool,
+    /// `SUDO_UID`: whoever has root do it for him.
+    pub behind_sudo: Option<u32>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
     pub plain: bool,
 }
@@ -97,6 +99,7 @@ impl Environment {
         Self {
             repository: set("FILESYNC_DIR").map(PathBuf::from),
             detached: set(DETACHED).is_some(),
+            behind_sudo: set("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
         }
     }

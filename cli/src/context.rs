@@ -118,7 +118,8 @@ impl Context {
 
     /// How it is opened.
     pub fn open_options(&self) -> OpenOptions {
-        OpenOptions { allow_foreign: self.global.allow_foreign, lock_timeout: self.global.lock_timeout }
+        let Global { allow_foreign, lock_timeout, .. } = self.global;
+        OpenOptions { allow_foreign, lock_timeout, behind_sudo: self.environment.behind_sudo }
     }
 }
 

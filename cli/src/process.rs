@@ -1,6 +1,5 @@
 //! Traits of this process: how many files it may open, and what a mistake of ours looks like.
 
-use std::backtrace::Backtrace;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,9 +38,6 @@ pub fn report_panics(early: Early) {
         }
         let hint = "this is a mistake in filesync, not in your data; `filesync fsck` verifies the store";
         Report::new(STATUS_FAILED, &message(info), Some(hint.into())).print(early.json);
-        if early.verbose {
-            let _ = writeln!(io::stderr(), "{}", Backtrace::force_capture());
-        }
     }));
 }
 

@@ -11,6 +11,7 @@ use filesync_merkle::{Content, Entry, Mode, Name, Node, NodeSource, RepoPath, Ti
 use crate::changes::{Consumer, Finding, Found, WalkOptions, Walker};
 use crate::commit::{ROWS_MAX, stamp, threads};
 use crate::error::{Error, ErrorKind};
+use crate::estimate::{AFTER, Stop, estimate};
 use crate::ingest::{Feeder, Ingest, Read, Slot, Target};
 use crate::limits;
 use crate::path_set::{Part, PathSet};
@@ -56,7 +57,12 @@ pub fn compare_all(
     let stamp = stamp(repo).ok();
     let nodes: &dyn NodeSource = repo.node_source();
     let mut comparison = Comparison::new(nodes, only);
-    read_files(repo, observer, |feeder| {
+    let again = || {
+        let cache = Some(repo.stat_cache()).filter(|_| !no_cache);
+        let options = ScanOptions { only: only.clone(), threads: 0, ..ScanOptions::default() };
+        Ok(Scan::start(repo.work_fd()?, cache, options))
+    };
+    read_files(repo, observer, Some(&again), |feeder| {
         let cache = Some(repo.stat_cache()).filter(|_| !options.no_cache);
         let scan_options = ScanOptions { only: only.clone(), ..ScanOptions::default() };
         let scan = Scan::start(repo.work_fd()?, cache, scan_options);
@@ -102,12 +108,19 @@ pub fn content_id(entry: &Entry) -> Option<ContentHash> {
 fn read_files(
     repo: &Repo,
     observer: &dyn Observer,
+    again: Option<Again<'_>>,
     walk: impl FnOnce(Feeder) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let root = repo.work_fd()?;
     let chunker = Chunker::new(repo.store.parameters().chunks);
     let (ingest, feeder) = Ingest::new(root.as_fd(), Some(repo.node_source()), Target::Ids, chunker, observer);
+    let stop = &Stop::default();
     let walked = std::thread::scope(|scope| {
+        if let Some(again) = again.filter(|_| observer.wants_totals()) {
+            let named = std::thread::Builder::new().name("estimate".to_owned());
+            // Without it there is no time left to be shown, and no more.
+            drop(named.spawn_scoped(scope, move || estimate(AFTER, again, stop, observer)));
+        }
         let (ingest, token) = (&ingest, crate::cancel::current());
         let spawn = |number| {
             let token = token.clone();
@@ -115,13 +128,18 @@ fn read_files(
             std::thread::Builder::new().name(format!("read-{number}")).spawn_scoped(scope, work).ok()
         };
         let workers: Vec<_> = (0..threads()).filter_map(spawn).collect();
-        if workers.is_empty() {
-            return Err(Error::new(ErrorKind::Failed, "cannot start a thread"));
-        }
-        walk(feeder)
+        let walked = match workers.is_empty() {
+            true => Err(Error::new(ErrorKind::Failed, "cannot start a thread")),
+            false => walk(feeder),
+        };
+        stop.stop();
+        walked
     });
     ingest.failure().map_or(walked, Err)
 }
+
+/// A look at the same files for how much there is to read.
+type Again<'a> = &'a (dyn Fn() -> Result<Scan, Error> + Sync);
 
 /// Rows of the stat cache, by name.
 type Rows = Vec<(Name, Option<(Stat, Entry)>)>;
@@ -132,7 +150,7 @@ type SameRows = Vec<(RepoPath, TreeLink, Rows)>;
 ///
 /// Only entries of a commit are saved: nothing that is not stored may ever be taken for known.
 fn save(repo: &Repo, same: SameRows, stamp: Timestamp) {
-    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
+    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO, ..OpenOptions::default() };
     let save_into = |writer: &Repo| {
         let mut update = CacheUpdate::new(writer.stat_cache(), stamp);
         for (path, link, rows) in same {
@@ -399,7 +417,7 @@ fn pair_renames(
     if wanted.is_empty() {
         return Ok(());
     }
-    read_files(repo, observer, |mut feeder| {
+    read_files(repo, observer, None, |mut feeder| {
         for (size, at) in wanted {
             let Some(change) = changes.get(at) else { continue };
             slots.push((feeder.read(RepoPath::parse(&change.path)?, size, None), at));

@@ -390,7 +390,7 @@ fn name_file(repo: &Repo, path: &RepoPath, entry: &Entry, found: &mut Findings<'
 
 /// Notes what was found, so that the next commit that has the bytes stores them again. Not while somebody writes.
 fn record(repo: &Repo, bad: impl Iterator<Item = ContentHash>) {
-    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
+    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO, ..OpenOptions::default() };
     if repo.store.is_writable() {
         drop(repo.store.record_damage(bad));
         return;

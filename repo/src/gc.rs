@@ -17,7 +17,9 @@ use crate::roots::Roots;
 pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<GcResult, Error> {
     let began = Instant::now();
     let step = step(observer);
-    observer.event(Event::Phase { what: "marking", bytes: None, items: None });
+    // As many as there are at most: those that are garbage are not come by.
+    let items = repo.store.sizes().ok().map(|sizes| sizes.data.objects + sizes.metadata.objects);
+    observer.event(Event::Phase { what: "marking", bytes: None, items });
     let mut gc = repo.store.gc()?;
     // After it has begun: what becomes a root from now on has been claimed.
     let roots = Roots::read(repo)?.for_collection(repo).map_err(failed_closed)?;

@@ -37,6 +37,8 @@ pub struct OpenOptions {
     pub allow_foreign: bool,
     /// How long to wait for another writer.
     pub lock_timeout: Duration,
+    /// Who has root do it for him: what is his counts as root's own then.
+    pub behind_sudo: Option<u32>,
 }
 
 /// A repository and its working copy.
@@ -276,7 +278,8 @@ pub(crate) fn store_dir(root: &Path, options: &OpenOptions) -> Result<(PathBuf, 
         return Err(Error::new(ErrorKind::Failed, message));
     }
     let user = rustix::process::geteuid();
-    if !options.allow_foreign && !user.is_root() && meta.uid() != user.as_raw() {
+    let is_own = meta.uid() == user.as_raw() || (user.is_root() && options.behind_sudo == Some(meta.uid()));
+    if !options.allow_foreign && !is_own {
         let message = format!("cannot open {}: it belongs to another user", dir.display());
         return Err(Error::new(ErrorKind::Failed, message).with_hint("--allow-foreign opens it all the same"));
     }

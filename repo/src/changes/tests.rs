@@ -14,7 +14,7 @@ use crate::request::{
 use crate::scan::testing::{TempDir, tick};
 
 fn open(root: &Path) -> Repo {
-    let options = OpenOptions { allow_foreign: false, lock_timeout: Duration::from_secs(5) };
+    let options = OpenOptions { allow_foreign: false, lock_timeout: Duration::from_secs(5), ..OpenOptions::default() };
     Repo::open_writer(root, "test", &options, &Silent).unwrap()
 }
 

@@ -60,7 +60,7 @@ fn run(root: &Path, request: &Request, options: &OpenOptions, observer: &dyn Obs
 /// one that has the lock and nobody writes. False if it did not come to that.
 pub fn ask_in_passing(root: &Path, request: &Request, observer: &dyn Observer) -> Result<bool, Error> {
     let Some(daemon) = Daemon::find(root)? else { return Ok(false) };
-    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
+    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO, ..OpenOptions::default() };
     match daemon.carry_out(request, &options, observer) {
         Err(error) if error.kind() == ErrorKind::Busy => Ok(false),
         answer => Ok(answer?.is_some()),

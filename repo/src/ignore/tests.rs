@@ -421,7 +421,8 @@ fn compare_tracked(seed: u64) {
             tracked.push(path);
         }
     }
-    let options = OpenOptions { allow_foreign: false, lock_timeout: std::time::Duration::from_secs(5) };
+    let options =
+        OpenOptions { allow_foreign: false, lock_timeout: std::time::Duration::from_secs(5), ..OpenOptions::default() };
     let repo = Repo::open_writer(root.root(), "test", &options, &Silent).unwrap();
     repo.commit(&CommitRequest::default(), &Silent).unwrap();
     for path in &all {

@@ -97,7 +97,7 @@ pub fn finish_journal_if_free(repo: &Repo, observer: &dyn Observer) -> Result<()
         return Ok(());
     }
     // Whoever opened the repository said already whether it may be another user's.
-    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO };
+    let options = OpenOptions { allow_foreign: true, lock_timeout: Duration::ZERO, ..OpenOptions::default() };
     match Repo::open_writer(repo.root(), "restore", &options, observer) {
         Ok(writer) => finish_journal(&writer, observer),
         Err(error) => {

@@ -220,6 +220,14 @@ fn a_foreign_repository_is_refused() {
         is_an_error(&err);
         assert!(err.contains("another user") && err.contains("hint: ") && err.contains("--allow-foreign"), "{err}");
     }
+    // Nor is root asked to, but by the one who has it do his work.
+    let of_another = World::repository();
+    std::os::unix::fs::chown(of_another.path(".filesync"), Some(7), Some(7)).expect("root may give away");
+    let err = of_another.fails(1, &["status"]);
+    assert!(err.contains("another user") && err.contains("--allow-foreign"), "{err}");
+    of_another.ok(&["--allow-foreign", "status"]);
+    let behind = |uid: &str| of_another.command(&["status"]).env("SUDO_UID", uid).output().expect("runs").status;
+    assert!(behind("7").success() && !behind("8").success());
     assert_eq!(world.ok(&["--allow-foreign", "ls"]), "a\n");
     assert_eq!(world.ok(&["ls", "--allow-foreign"]), "a\n");
 }

@@ -356,7 +356,8 @@ impl Field {
     }
 
     fn harvest(&self, counts: &mut Counts) {
-        let options = OpenOptions { allow_foreign: false, lock_timeout: Duration::from_secs(10) };
+        let options =
+            OpenOptions { allow_foreign: false, lock_timeout: Duration::from_secs(10), ..OpenOptions::default() };
         let repo = Repo::open_writer(&self.ground.work(), "test", &options, &Silent).unwrap();
         for (number, sown) in self.sown.iter().enumerate() {
             let mut run = || self.look_at(&repo, sown, number, counts);
