@@ -41,13 +41,16 @@ pub struct RestoreArgs {
     /// Show what would be done, and do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// End records with NUL, quote nothing, and leave the summary out
+    #[arg(short = 'z', conflicts_with = "json")]
+    nul: bool,
     /// Files and directories, from the working directory
     #[arg(last = true, value_name = "PATH")]
     paths: Vec<OsString>,
 }
 
 pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let RestoreArgs { rev, to, fsync, delete, force, dry_run, paths } = args;
+    let RestoreArgs { rev, to, fsync, delete, force, dry_run, nul, paths } = args;
     let rev = revision(rev)?;
     let words = paths;
     let paths = context.paths_in(&context.root()?, &words)?;
@@ -75,6 +78,8 @@ pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
     })?;
     if context.global.json {
         context.output.json(&json::Restore::new(&result, dry_run))
+    } else if nul {
+        records(&result, dry_run, &mut context.output)
     } else {
         let chatty = context.is_chatty();
         show(&result, dry_run, chatty, &mut context.output)
@@ -91,6 +96,18 @@ fn verdict(result: &RestoreResult) -> Exit {
     } else {
         Exit::Done
     }
+}
+
+/// What is done to a path, a blank, and its name.
+fn records(result: &RestoreResult, dry_run: bool, out: &mut impl Write) -> io::Result<()> {
+    let mut record = |word: &str, path: &[u8]| out.write_all(&[word.as_bytes(), b" ", path, b"\0"].concat());
+    if dry_run {
+        result.plan.iter().try_for_each(|step| record(step.action, &step.path))?;
+    }
+    result.damaged.iter().try_for_each(|damaged| record("damaged", &damaged.path))?;
+    // The plan has a record for each of these.
+    let skipped: &[Vec<u8>] = if dry_run { &[] } else { &result.skipped };
+    skipped.iter().try_for_each(|path| record("skipped", path))
 }
 
 fn show(result: &RestoreResult, dry_run: bool, chatty: bool, out: &mut impl Write) -> io::Result<()> {
@@ -159,5 +176,8 @@ mod tests {
             ..RestoreResult::default()
         };
         assert_eq!(shown(&result, true, true), "write a\ndelete \"b\\t\"\nwould write 1 path (0 B), 1 deleted\n");
+        let mut out = Vec::new();
+        records(&result, true, &mut out).unwrap();
+        assert_eq!(out, b"write a\0delete b\t\0");
     }
 }

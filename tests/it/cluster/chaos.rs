@@ -10,7 +10,7 @@
 
 mod audit;
 mod client;
-mod clock;
+pub mod clock;
 mod faults;
 mod history;
 mod machine;

@@ -2,8 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use filesync_tests::world::TempDir;
+use filesync_tests::world::{TempDir, behind};
 
+use super::chaos::clock::{HOUR, Library};
 use super::disk::{BALLAST, Disk};
 use super::*;
 use crate::crash::has_strace;
@@ -214,5 +215,35 @@ fn cluster_clones_that_are_killed_go_on() {
         world.ok(&["fsck"]);
     }
     assert!(killed >= CALLS.len(), "killed only {killed} times");
+    daemon.end();
+}
+
+/// A clock that was ahead once ends no invite that is made afterwards; and whose clock is off is told.
+#[test]
+fn cluster_clocks_that_are_wrong() {
+    let library = Library::new();
+    let clock = library.clock(1);
+    let by_clock = |command: Command| {
+        let words = clock.words();
+        behind(&words.each_ref().map(String::as_str), &command)
+    };
+    let one = founder();
+    let at = address();
+    clock.set(31 * 24 * HOUR);
+    let daemon = Daemon::spawn(by_clock(one.command(&["serve", "--listen", &at])));
+    sync(&one);
+    daemon.end();
+    let daemon = Daemon::start(&one, &at);
+    let (two, _) = join(one.ok(&["invite", "--expires", "1h"]).trim(), "two");
+    let other = Daemon::spawn(by_clock(two.command(&["serve", "--listen", &address()])));
+    let peers = || one.json(&["peers"]);
+    let offset =
+        |name: &str| peers().iter().find(|peer| peer["name"] == name).and_then(|it| it["clock_offset"].as_f64());
+    until("its clock is looked at", || offset("two").is_some_and(|off| off > 30.0 * 24.0 * 3_600.0));
+    assert!(offset("one").is_some_and(|off| off.abs() < 60.0));
+    let shown = one.ok(&["peers"]);
+    assert!(shown.lines().any(|line| line.contains("two") && line.contains("its clock is ")), "{shown}");
+    assert!(shown.lines().all(|line| !line.contains(" one ") || !line.contains("its clock is ")), "{shown}");
+    other.end();
     daemon.end();
 }
