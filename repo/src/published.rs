@@ -34,7 +34,8 @@ impl<'a> Published<'a> {
         let next = remote.and_then(|remote| remote.step);
         let mut published = Self { source, unknown: HashSet::new(), next, current: None, as_of };
         let last = published.step()?;
-        if start != last {
+        // Where nothing was ever published, all of it is unknown anyhow.
+        if last.is_some() && start != last {
             published.unknown = apart(source, start, last)?.0.into_iter().collect();
         }
         Ok(published)
