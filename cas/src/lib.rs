@@ -75,6 +75,8 @@ pub mod rows;
 pub mod small_file;
 pub mod store;
 pub mod testing;
+#[cfg(test)]
+mod vectors;
 pub mod vfs;
 
 pub use chunker::Chunker;

@@ -17,6 +17,8 @@ pub fn start(settings: &LogSettings, verbose: u8) {
     let others = if verbose > 1 { level } else { level.min(LevelFilter::WARN) };
     let filter = Targets::new().with_default(others).with_target("filesync", level);
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false);
+    // Where a line cannot be written, nor can it be said that it cannot: that would end whoever wanted to log.
+    let builder = builder.log_internal_errors(false);
     // Somebody else has begun already: then it is his.
     let _ = if settings.json {
         builder.json().finish().with(filter).try_init()

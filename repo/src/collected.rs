@@ -15,7 +15,8 @@ use crate::cluster::member;
 use crate::error::Error;
 use crate::small_file;
 
-const PATH: &str = "collected";
+/// Its name in `.filesync`.
+pub const PATH: &str = "collected";
 const TITLE: &str = "filesync collected 1";
 const LEN_MAX: u64 = 64 << 20;
 
@@ -51,7 +52,8 @@ pub fn read(vfs: &dyn Vfs) -> Result<BTreeSet<PackName>, Error> {
     Ok(small_file::read(vfs, PATH, LEN_MAX, decode)?.unwrap_or_default())
 }
 
-fn write(vfs: &dyn Vfs, packs: &BTreeSet<PackName>) -> Result<(), Error> {
+/// Makes it durable.
+pub fn write(vfs: &dyn Vfs, packs: &BTreeSet<PackName>) -> Result<(), Error> {
     small_file::write(vfs, PATH, &encode(packs))
 }
 

@@ -60,9 +60,37 @@ impl Expired {
 
 #[cfg(test)]
 mod tests {
-    use filesync_cas::testing::LossVfs;
+    use std::sync::Arc;
+
+    use filesync_cas::testing::{Fault, FaultVfs, LossVfs, Op, Plan, Scope, crash_states};
 
     use super::*;
+
+    fn list(numbers: &[u8]) -> Expired {
+        Expired(numbers.iter().map(|n| CommitId::from_bytes([*n; 32])).collect())
+    }
+
+    /// What there may be before: no list, and one that grows.
+    fn before() -> [(LossVfs, Expired); 2] {
+        [list(&[]), list(&[1, 5])].map(|old| {
+            let vfs = LossVfs::new();
+            if !old.0.is_empty() {
+                old.write(&vfs).unwrap();
+            }
+            vfs.sync_all_files().unwrap();
+            (vfs, old)
+        })
+    }
+
+    /// What stands there, which is the old list or, for sure if it was told to be done, the new one; and it can be written
+    /// again. True if it was the new one.
+    fn check(left: &LossVfs, old: &Expired, new: &Expired, told: &Result<(), Error>, when: &str) -> bool {
+        let found = Expired::read(left).unwrap();
+        assert!(found == *new || (told.is_err() && found == *old), "{when}: {told:?}: {found:?}");
+        new.write(left).unwrap();
+        assert_eq!(Expired::read(left).unwrap(), *new, "{when}: written again");
+        found == *new
+    }
 
     #[test]
     fn what_is_written_is_read() {
@@ -90,5 +118,60 @@ mod tests {
         let mut file = Builder::new(TITLE);
         file.line("commit 12");
         assert!(Expired::decode(&file.finish()).is_err());
+    }
+
+    #[test]
+    fn power_cuts_leave_the_old_or_the_new() {
+        let new = list(&[1, 3, 5]);
+        for (start, old) in before() {
+            let states = crash_states(
+                &start,
+                0..60,
+                |vfs| new.write(&*vfs),
+                |point, told, left| _ = check(&left, &old, &new, told, &format!("{point:?}")),
+            );
+            assert!(states > 60 * 4, "{states} states");
+        }
+    }
+
+    #[test]
+    fn kills_and_errors_leave_the_old_or_the_new() {
+        let new = list(&[1, 3, 5]);
+        let errors = [5, 28, 24].into_iter().flat_map(|errno| [Fault::ErrorOnce(errno), Fault::ErrorFrom(errno)]);
+        for fault in errors.chain([Fault::Kill]) {
+            for (start, old) in before() {
+                let (mut kept, mut replaced) = (0, 0);
+                for at in 1.. {
+                    let inner = start.fork();
+                    let plan = Plan { scope: Scope::Mutating, at, fault };
+                    let vfs = FaultVfs::with_plan(Arc::new(inner.clone()), plan);
+                    let told = new.write(&vfs);
+                    if !vfs.hit() {
+                        told.unwrap();
+                        break;
+                    }
+                    let error = told.as_ref().expect_err("a call failed").to_string();
+                    assert!(error.starts_with("cannot write: expired: "), "{fault:?} at {at}: {error}");
+                    match check(&inner, &old, &new, &told, &format!("{fault:?} at {at}")) {
+                        true => replaced += 1,
+                        false => kept += 1,
+                    }
+                }
+                // The directory's sync comes after the name.
+                assert!(kept >= 4 && replaced == 1, "{fault:?}: {kept} {replaced}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_writes_are_continued() {
+        let new = list(&[1, 3, 5]);
+        for fault in [Fault::ShortWrite, Fault::ShortFrom] {
+            let vfs =
+                FaultVfs::with_plan(Arc::new(LossVfs::new()), Plan { scope: Scope::Only(Op::WriteAt), at: 1, fault });
+            new.write(&vfs).unwrap();
+            vfs.assert_hit();
+            assert_eq!(Expired::read(&vfs).unwrap(), new);
+        }
     }
 }

@@ -18,6 +18,7 @@ use filesync_merkle::{
 };
 
 use crate::cluster::member;
+use crate::collected;
 use crate::daemon;
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
@@ -276,6 +277,7 @@ fn small_files(repo: &Repo, findings: &mut Vec<String>) {
     check(Expired::read(vfs).map(drop).map_err(|error| error.to_string()));
     check(member::read(vfs).map(drop).map_err(|error| error.to_string()));
     check(Wishes::read(vfs).map(drop).map_err(|error| error.to_string()));
+    check(collected::read(vfs).map(drop).map_err(|error| error.to_string()));
     check(filesync_cas::pin::all(vfs).map(drop).map_err(|error| error.to_string()));
 }
 

@@ -33,14 +33,14 @@ pub(crate) fn fuzz(samples: &[Vec<u8>]) -> Fuzz<'_> {
     Fuzz::new(samples, peak)
 }
 
-/// A file system with an empty directory for tags.
-fn empty() -> LossVfs {
+/// A file system with empty directories for tags and pins.
+pub(crate) fn empty() -> LossVfs {
     let vfs = LossVfs::new();
-    ["refs", "refs/tags"].iter().for_each(|dir| vfs.mkdir(Path::new(dir), 0o755).expect("memory takes it"));
+    ["refs", "refs/tags", "pins"].iter().for_each(|dir| vfs.mkdir(Path::new(dir), 0o755).expect("memory takes it"));
     vfs
 }
 
-fn content(vfs: &dyn Vfs, path: &str) -> Vec<u8> {
+pub(crate) fn content(vfs: &dyn Vfs, path: &str) -> Vec<u8> {
     read_to_end(vfs, Path::new(path), 1 << 20).expect("it is there")
 }
 
@@ -52,7 +52,7 @@ fn written(path: &str, write: impl FnOnce(&dyn Vfs)) -> Vec<u8> {
 }
 
 /// The file system with these bytes at `path`.
-fn holding(path: &str, bytes: &[u8]) -> LossVfs {
+pub(crate) fn holding(path: &str, bytes: &[u8]) -> LossVfs {
     let vfs = empty();
     let file = vfs.open(Path::new(path), Open::Create { mode: 0o644 }).expect("memory takes it");
     write_all_at(&*file, bytes, 0).expect("memory takes it");

@@ -53,6 +53,8 @@ pub mod stat_cache;
 mod status;
 mod tags;
 mod upgrade;
+#[cfg(test)]
+mod vectors;
 mod worktree;
 
 pub use daemon::carry_out;

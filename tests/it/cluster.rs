@@ -192,8 +192,17 @@ fn cluster_of_three_survives_its_leader() {
         assert_eq!((status["ahead"].as_u64(), status["behind"].as_u64()), (Some(0), Some(0)), "{status}");
         assert_eq!(status["head"], status["main"]);
     }
+    // What the cluster shows is a revision, on every node and also when nobody is asked.
+    let before = writer.ok(&["cat", "main~1:text/a"]);
     daemons.into_iter().flatten().for_each(Daemon::end);
     for voter in voters.iter().chain([&writer]) {
+        let log = voter.json(&["log", "main"]);
+        assert_eq!(voter.json(&["log", "main~1"]), log[1..], "from one before what the cluster shows");
+        let parent = log[1]["commit"].as_str().expect("an id");
+        assert_eq!(voter.restored("main~1"), voter.restored(parent));
+        assert_eq!(voter.ok(&["diff", "main~1", "main", "--name-status"]), "A\ttext/b\n");
+        assert_eq!((before.as_str(), voter.ok(&["cat", "main~1:text/a"]).as_str()), ("second\n", "second\n"));
+        voter.fails(1, &["show", &format!("main~{}", log.len())]);
         voter.ok(&["fsck"]);
         assert_same(&expected, &voter.restored("main"), "main");
     }

@@ -74,14 +74,14 @@ fn found(world: &World) {
     assert!(synced.status.success(), "{}", String::from_utf8_lossy(&synced.stderr));
 }
 
-/// Sealed and open packs of both classes, a tag, a pin, a commit that has expired, a list of damage, a restore that was cut
-/// off, what a member knows of its cluster, and three commits.
+/// Sealed and open packs of both classes, a tag, a pin, a commit that has expired and whose files were collected, a list of
+/// damage, a restore that was cut off, what a member knows of its cluster, and three commits.
 fn template() -> Template {
     let world = World::repository();
     let mut commits = Vec::new();
     let mut rng = Rng::new(5);
-    world.write("a/0", "of a commit that is to expire");
-    world.ok(&["commit", "-m", "x"]);
+    world.write("a/0", rng.bytes(400_000));
+    world.ok(&["commit", "-m", "to expire"]);
     for n in 0..6 {
         world.write(format!("a/{n}"), rng.bytes(1000 * (n + 1)));
     }
@@ -90,6 +90,8 @@ fn template() -> Template {
     // What is published does not expire.
     world.ok(&["forget", "--keep-last", "1"]);
     found(&world);
+    // Of a node that takes part in the log it is noted what goes.
+    assert_ne!(world.object(0, &["gc"])["packs_rewritten"], 0);
     packs(&world).iter().for_each(|pack| seal(pack));
     world.write("b/text", "text ".repeat(3000));
     world.write("a/0", "another");
@@ -120,6 +122,27 @@ fn template() -> Template {
     Template { world, older, commits }
 }
 
+/// A clone of `part` alone, whose giver is gone.
+fn partial() -> Template {
+    let (one, mut rng) = (World::repository(), Rng::new(6));
+    one.write("part/large", rng.bytes(300_000));
+    one.write("part/text", "text ".repeat(3000));
+    one.write("elsewhere", rng.bytes(300_000));
+    one.ok(&["commit", "-m", "x"]);
+    one.ok(&["serve", "--detach", "--listen", &address()]);
+    let synced = one.run(&["sync", "--timeout", "120s"]);
+    let invite = one.run(&["invite", "--role", "writer"]);
+    let line = String::from_utf8(invite.stdout).expect("UTF-8");
+    let (world, older) = (World::empty(), World::empty());
+    let cloned = world.run(&["clone", line.trim(), ".", "--path", "part", "--timeout", "120s"]);
+    one.ok(&["stop"]);
+    assert!(synced.status.success() && cloned.status.success(), "{synced:?} {cloned:?}");
+    let commits = vec![(world.head().unwrap(), read_tree(world.root()))];
+    let fsck = World::copy_of(world.root()).sane(&["fsck"]);
+    assert_eq!((fsck.status, fsck.err.as_str()), (Some(0), ""), "{fsck:?}");
+    Template { world, older, commits }
+}
+
 fn files(template: &Template) -> Vec<(PathBuf, Part)> {
     let root = template.world.path(".filesync");
     let mut files = Vec::new();
@@ -128,8 +151,8 @@ fn files(template: &Template) -> Vec<(PathBuf, Part)> {
         let part = match path.as_str() {
             // The log has tests of its own, in `raft-log`.
             path if path.starts_with("raft/") => continue,
-            "format" | "HEAD" | "identity" | "remote" => Part::Small,
-            "refs/tags/x" | "expired" | "outbox" | "member" | "refs.local" => Part::Optional,
+            "format" | "HEAD" | "identity" | "remote" | "parts" => Part::Small,
+            "refs/tags/x" | "expired" | "outbox" | "member" | "refs.local" | "collected" => Part::Optional,
             path if path.starts_with("pins/") => Part::Optional,
             "config.toml" => Part::Config,
             "damaged" | "journal" => Part::Spare,
@@ -256,17 +279,31 @@ fn check(template: &Template, path: &Path, part: Part, harmed: Harm) -> bool {
     let fsck = world.sane(&["fsck"]);
     world.sane(&["status"]);
     let what = format!("{what}: {fsck:?}");
+    check_fsck(template, &world, (path, part, harmed), &fsck, &what);
+    if part == Part::Pack {
+        // What is bad may be a copy of something that is good elsewhere, or of what nobody needs.
+        assert!(names_a_path(&fsck, template) || is_whole(&world, template), "{what}: no path is named");
+    }
+    check_commit(template, &world, part, &working, &what);
+    true
+}
+
+/// That `fsck` ends as it should where a file was harmed.
+fn check_fsck(template: &Template, world: &World, harm: (&Path, Part, Harm), fsck: &Ran, what: &str) {
+    let (path, part, harmed) = harm;
     let expected: &[i32] = match part {
         Part::Index => &[0],
         // An older copy is a sound one. An open pack may be as long as it was.
         Part::Small if matches!(harmed, Harm::Older) => &[0, 1, 5],
         Part::Optional | Part::Spare if matches!(harmed, Harm::Older) => &[0],
+        // What was collected of a commit that has not expired, for all that anybody can tell, is missing.
+        Part::Optional if matches!(harmed, Harm::Delete) && path == Path::new("expired") => &[5],
         // What is gone was never there, for all that anybody can tell.
         Part::Optional | Part::Spare if matches!(harmed, Harm::Delete) => &[0],
         Part::Small if hits_the_version(template, path, harmed) => &[1, 5],
         Part::Small => &[5],
         Part::Optional | Part::Spare => {
-            assert!(is_told(&world, path, part, &fsck), "{what}: nobody tells");
+            assert!(is_told(world, path, part, fsck), "{what}: nobody tells");
             &[0, 5]
         }
         // Whatever people make of it, it is no damage of the store.
@@ -275,19 +312,18 @@ fn check(template: &Template, path: &Path, part: Part, harmed: Harm) -> bool {
         Part::Pack => &[5],
     };
     assert!(expected.contains(&fsck.status.unwrap()), "{what}");
-    if part == Part::Pack {
-        // What is bad may be a copy of something that is good elsewhere, or of what nobody needs.
-        assert!(names_a_path(&fsck, template) || is_whole(&world, template), "{what}: no path is named");
-    }
-    // What is still in the working copy is stored again.
+}
+
+/// What is still in the working copy is stored again, and what can be derived is there again.
+fn check_commit(template: &Template, world: &World, part: Part, working: &Tree, what: &str) {
     let commit = world.sane(&["commit", "--no-cache", "--allow-empty", "-m", "again"]);
-    assert_same(&working, &read_tree(world.root()), &what);
+    assert_same(working, &read_tree(world.root()), what);
     if part == Part::Index {
         assert_eq!(commit.status, Some(0), "{what}: {commit:?}");
     }
     if commit.status == Some(0) {
         let head = world.head().unwrap();
-        check_reads(&world, &head, &working, &what);
+        check_reads(world, &head, working, what);
         if matches!(part, Part::Index | Part::Spare | Part::Idle) {
             for (id, tree) in &template.commits {
                 if let Some(difference) = difference(tree, &world.restored(id), false) {
@@ -298,7 +334,36 @@ fn check(template: &Template, path: &Path, part: Part, harmed: Harm) -> bool {
             assert_eq!(fsck.status, Some(0), "{what}: afterwards {fsck:?}");
         }
     }
-    true
+}
+
+/// The same of a partial copy: what it has is right, or damage; nothing that it should have is taken for absent.
+fn check_partial(template: &Template, path: &Path, part: Part, harmed: Harm) {
+    let world = World::copy_of(template.world.root());
+    if !harm(&world, &template.older, path, harmed) {
+        return;
+    }
+    let what = format!("partial: {path:?} {harmed:?}");
+    println!("{what}");
+    let (_, tree) = &template.commits[0];
+    for name in ["part/large", "part/text"] {
+        let cat = world.sane(&["cat", &format!("HEAD:{name}")]);
+        let Some(Item::File(_, _, bytes)) = tree.get(name.as_bytes()) else { panic!("{name} is a file") };
+        assert!(bytes.starts_with(&cat.out), "{what}: cat {name} gives wrong bytes");
+        assert!(cat.status != Some(0) || cat.out == *bytes, "{what}: cat {name} is short");
+        assert!(!cat.err.contains("not in this partial copy"), "{what}: {cat:?}");
+    }
+    let fsck = world.sane(&["fsck"]);
+    let what = format!("{what}: {fsck:?}");
+    check_fsck(template, &world, (path, part, harmed), &fsck, &what);
+    if path == Path::new("parts") {
+        // Without it nobody can tell what is missing from what never was here.
+        for args in [["status"].as_slice(), &["log"], &["commit", "--allow-empty"], &["gc"], &["restore"], &["fsck"]] {
+            let ran = world.sane(args);
+            let is_named = ran.err.starts_with("filesync: parts: ") && ran.err.contains("clone it again");
+            assert!(ran.status == Some(5) && is_named, "{what}: {args:?}: {ran:?}");
+        }
+    }
+    assert_same(tree, &read_tree(world.root()), &what);
 }
 
 #[test]
@@ -308,7 +373,7 @@ fn damage_of_any_file_hands_out_nothing_wrong() {
     let mut done = 0;
     let files = files(&template);
     let names = ["format", "HEAD", "expired", "member", "remote", "outbox", "refs.local", "damaged", "journal", "pins"];
-    for name in names {
+    for name in names.into_iter().chain(["collected"]) {
         assert!(files.iter().any(|(path, _)| path.starts_with(name)), "{name} is among {files:?}");
     }
     for (path, part) in files {
@@ -339,6 +404,26 @@ fn damage_of_any_file_hands_out_nothing_wrong() {
     }
     println!("{done} damages");
     assert!(done > 40, "{done} damages");
+}
+
+#[test]
+fn damage_of_a_partial_copy_hands_out_nothing_wrong() {
+    let template = partial();
+    let mut rng = Rng::new(seed(22));
+    let files = files(&template);
+    assert!(files.iter().any(|(path, _)| path == Path::new("parts")), "parts is among {files:?}");
+    for (path, part) in files {
+        let all = [
+            Harm::Delete,
+            Harm::Flip(rng.below(1000), 2),
+            Harm::Truncate(rng.below(1000)),
+            Harm::Zero(rng.below(1000)),
+            Harm::Flip(999, 7),
+        ];
+        let wanted = if is_long() || part == Part::Small { all.len() } else { 1 };
+        let start = if wanted == all.len() { 0 } else { rng.index(all.len()) };
+        all.iter().skip(start).take(wanted).for_each(|harmed| check_partial(&template, &path, part, *harmed));
+    }
 }
 
 /// A chunk goes bad; its file is still there: a commit after fsck stores it again, and all reads are well.

@@ -2,6 +2,8 @@
 //! functions over byte slices, everything in memory, no index, no damage tolerated. If it and the program disagree,
 //! one of the program and the page is wrong.
 
+mod small;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -1130,19 +1132,17 @@ fn file_vectors() -> Vec<(&'static str, Vec<u8>)> {
         open.len()
     );
     let expired = format!("filesync expired 1\ncommit {}\ncommit {}\n", hex(&[0x55; 32]), hex(&[0x66; 32]));
-    let secret = format!("filesync identity 1\nsecret {}\n", hex(&[0x44; 32]));
     let sealed = [header(1, 1, &data), first.clone(), second.clone(), end].concat();
-    vec![
-        ("format", lines(&format)),
-        ("HEAD", lines(&head)),
-        ("identity", lines(&secret)),
-        ("expired", lines(&expired)),
+    let mut all = vec![("format", lines(&format)), ("HEAD", lines(&head)), ("expired", lines(&expired))];
+    all.extend(small::vectors().into_iter().map(|(name, body)| (name, lines(&body))));
+    all.extend([
         ("pack header", header(1, 1, &data)),
         ("frame, raw", first),
         ("frame, zstd", second),
         ("open pack, metadata", open),
         ("sealed pack, data", sealed),
-    ]
+    ]);
+    all
 }
 
 const ZSTD_PAYLOAD: &str = "28b52ffd60dc046d0000186161620200f04015e32b8005";
@@ -1253,18 +1253,27 @@ fn vectors_of_files_are_understood() {
     let text = std::fs::read_to_string(vectors_path()).unwrap();
     assert!(lines.iter().all(|line| text.contains(line)), "the vectors are not what the page says");
 
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md");
+    let page = std::fs::read_to_string(page).expect("docs/format.md can be read");
+    let table = page.lines().skip_while(|line| *line != "| file | lines |").skip(2);
+    let rows = table.map_while(|line| line.strip_prefix("| `")?.split('`').next()).collect::<Vec<_>>();
+    assert!(rows.len() >= 14, "the files of section 3: {rows:?}");
+    for row in rows {
+        assert!(file_vectors().iter().any(|(what, _)| *what == row), "{row} has no vector");
+    }
+
     let repository = [0x11; 32];
     for (what, bytes) in file_vectors() {
         let read = |bytes: &[u8]| -> Read<()> {
             match what {
                 "format" => format_file(bytes).map(drop),
                 "HEAD" => head_file(bytes).map(drop),
-                "identity" => small_file(bytes, "filesync identity 1").map(drop),
                 "expired" => expired_file(bytes).map(drop),
                 "pack header" => pack_header(&mut &*bytes).map(drop),
                 "frame, raw" | "frame, zstd" => frame(&mut &*bytes, 1, 0).map(drop),
                 "open pack, metadata" => pack(bytes, &"33".repeat(16), &repository, Some((2, 189))).map(drop),
-                _ => pack(bytes, &"22".repeat(16), &repository, None).map(drop),
+                "sealed pack, data" => pack(bytes, &"22".repeat(16), &repository, None).map(drop),
+                name => small::read(name, bytes).unwrap_or_else(|| panic!("{name}: what is it?")),
             }
         };
         read(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -37,7 +37,13 @@ fn house_a_stopped_writer_ends_whole() {
         std::thread::yield_now();
     }
     assert!(stop(writer), "it ended too soon");
-    for args in [&["gc"][..], &["forget", "--keep-last", "1"], &["fsck", "--repair"], &["upgrade"]] {
+    for args in [
+        &["gc"][..],
+        &["forget", "--keep-last", "1"],
+        &["fsck", "--repair"],
+        &["upgrade"],
+        &["config", "set", "node.name", "x"],
+    ] {
         let err = world.fails(1, &[args, &["--lock-timeout", "50ms"]].concat());
         assert!(err.contains(&format!("store is busy: commit, pid {}", writer.id())), "{err}");
     }
@@ -115,6 +121,7 @@ fn check_beside(world: &World, task: &Task, busy: &str, what: &str) {
         &["gc"],
         &["forget", "--keep-last", "5"],
         &["fsck", "--repair"],
+        &["config", "set", "node.name", "x"],
     ] {
         let err = world.fails(1, &[args, &["--lock-timeout", "50ms"]].concat());
         assert!(err.contains(busy), "{what}: {args:?}: {err}");

@@ -2,6 +2,7 @@
 
 mod beside;
 mod files;
+mod full;
 mod limits;
 mod race;
 mod shape;

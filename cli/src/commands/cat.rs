@@ -18,7 +18,8 @@ Examples:
   filesync cat HEAD:README.md
   filesync cat v1.0:disk.img --offset 1GiB --length 64KiB | xxd")]
 pub struct CatArgs {
-    /// Which; PATH is from the root of the repository
+    /// REV is HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N;
+    /// PATH is from the root of the repository
     #[arg(value_name = "REV:PATH")]
     target: OsString,
     /// Skip so many bytes

@@ -27,7 +27,8 @@ Examples:
 
 With --exit-code: 0 is equal, 1 differs, 2 or more failed (3: something could not be read).")]
 pub struct DiffArgs {
-    /// Revisions: from the first to the second or, if there is none, to the working copy [default: HEAD]
+    /// Revisions, from the first to the second or, if there is none, to the working copy: HEAD, main (what the cluster
+    /// shows), a tag, a commit or the start of its id, each with ~N [default: HEAD]
     #[arg(value_name = "REV", num_args = 0..=2)]
     revs: Vec<OsString>,
     #[command(flatten)]

@@ -22,7 +22,8 @@ Examples:
   filesync du -d 1 v1.0 | sort -n   which directory is it?
   filesync du HEAD:docs -H")]
 pub struct DuArgs {
-    /// Which [default: the root of HEAD]
+    /// Which; REV is HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N
+    /// [default: the root of HEAD]
     #[arg(value_name = "REV[:PATH]")]
     target: Option<OsString>,
     /// The target alone

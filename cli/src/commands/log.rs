@@ -23,7 +23,8 @@ Examples:
   filesync log v1.0 -- src docs/index.md
   filesync log --json | jq -r .commit")]
 pub struct LogArgs {
-    /// Where to begin: HEAD, a tag, a commit or the start of its id, each with ~N [default: HEAD]
+    /// Where to begin: HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N
+    /// [default: HEAD]
     #[arg(value_name = "REV")]
     rev: Option<OsString>,
     /// At most N commits

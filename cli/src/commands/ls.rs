@@ -20,7 +20,8 @@ Examples:
   filesync ls -l HEAD~2:docs
   filesync ls -r --json | jq -r 'select(.kind == \"file\") | .path'")]
 pub struct LsArgs {
-    /// Which [default: the root of HEAD]
+    /// Which; REV is HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N
+    /// [default: the root of HEAD]
     #[arg(value_name = "REV[:PATH]")]
     target: Option<OsString>,
     /// Everything below, too

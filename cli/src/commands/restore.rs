@@ -23,7 +23,8 @@ Examples:
   filesync restore v1.0 --delete            make everything as it was, newer files gone
   filesync restore v1.0 --to /tmp/v1        a copy elsewhere; the working copy is not touched")]
 pub struct RestoreArgs {
-    /// What to restore [default: HEAD]
+    /// What to restore: HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N
+    /// [default: HEAD]
     #[arg(value_name = "REV")]
     rev: Option<OsString>,
     /// Write a copy into DIR, which must be new or empty

@@ -23,7 +23,7 @@ Examples:
   filesync show HEAD -- src
   filesync show HEAD~2 --json | jq -r '.changes[].path'")]
 pub struct ShowArgs {
-    /// HEAD, a tag, a commit or the start of its id, each with ~N [default: HEAD]
+    /// HEAD, main (what the cluster shows), a tag, a commit or the start of its id, each with ~N [default: HEAD]
     #[arg(value_name = "REV")]
     rev: Option<OsString>,
     #[command(flatten)]

@@ -491,7 +491,7 @@ fn tracked_files_as_git_has_them() {
 
 #[test]
 fn as_git_on_random_trees() {
-    let seeds = Mutex::new(seeds(1, 300, 5000));
+    let seeds = Mutex::new(seeds(1, 1000, 5000));
     let next = || seeds.lock().unwrap().next();
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -10,6 +10,7 @@ use filesync_tests::model::read_tree;
 use filesync_tests::world::{World, is_root, skipped};
 use serde_json::Value;
 
+use super::json::commands;
 use super::{has_fields, is_an_error, text};
 
 #[test]
@@ -57,10 +58,14 @@ fn usage_is_two() {
     for args in [["--help"], ["-h"], ["--version"], ["version"]] {
         assert!(!world.ok(&args).is_empty());
     }
-    let commands = ["init", "commit", "status", "log", "ls", "cat", "restore", "tag", "fsck", "check-ignore", "config"];
-    for command in commands.into_iter().chain(["version"]) {
-        assert!(world.ok(&[command, "--help"]).contains("Usage:"), "{command}");
-        assert!(world.ok(&[command, "-h"]).contains("Usage:"), "{command}");
+    let commands = commands();
+    assert!(commands.len() >= 25, "all of them: {commands:?}");
+    for command in &commands {
+        for help in ["--help", "-h"] {
+            let shown = world.ok(&[command, help]);
+            let usage = shown.lines().find(|line| line.starts_with("Usage: ")).unwrap_or_default();
+            assert!(usage.contains(&format!(" {command} ")) || usage.ends_with(command), "{command} {help}: {shown}");
+        }
     }
     assert_eq!(world.object(0, &["version"])["v"], 1);
 }

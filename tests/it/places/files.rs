@@ -8,7 +8,7 @@ use std::path::Path;
 
 use filesync_tests::model::{assert_same, difference, read_tree};
 use filesync_tests::world::{World, skipped};
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, getxattr, setxattr};
 
 use super::{make_fifo, set_mtime};
 
@@ -149,12 +149,22 @@ fn special_files_are_skipped_with_a_warning() {
     make_fifo(&world.path("fifo"));
     std::fs::create_dir(world.path("d")).expect("it can be made");
     let _socket = UnixListener::bind(world.path("d/socket")).expect("it can be bound");
+    let mut special = vec!["fifo", "d/socket"];
+    // Of what would never end, and of a disk.
+    for (name, kind, device) in [("zero", FileType::CharacterDevice, (1, 5)), ("d/loop", FileType::BlockDevice, (7, 0))]
+    {
+        let device = rustix::fs::makedev(device.0, device.1);
+        match rustix::fs::mknodat(CWD, world.path(name), kind, Mode::from_raw_mode(0o644), device) {
+            Ok(()) => special.push(name),
+            Err(error) => skipped(&format!("devices cannot be made here: {error}")),
+        }
+    }
     for args in [["status"], ["commit"]] {
         let output = world.run(&args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         let err = String::from_utf8_lossy(&output.stderr);
-        assert!(err.contains("fifo") && err.contains("d/socket"), "{args:?}: {err}");
-        assert_eq!(err.lines().count(), 2, "{args:?}: {err}");
+        assert!(special.iter().all(|name| err.contains(name)), "{args:?}: {special:?}: {err}");
+        assert_eq!(err.lines().count(), special.len(), "{args:?}: {err}");
     }
     assert_eq!(world.ok(&["ls", "-r"]), "a\nd\n");
     assert!(world.run(&["-q", "status"]).stderr.is_empty());

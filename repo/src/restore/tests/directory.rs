@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use filesync_cas::testing::{Fault, FaultVfs, Plan, Rng, Scope, seeds};
+use filesync_cas::testing::{Fault, FaultVfs, Op, Plan, Rng, Scope, seeds};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
 
@@ -222,10 +222,22 @@ fn a_missing_directory_leaves_the_rest() {
 fn build(fixture: &Fixture, link: TreeLink, vfs: Arc<dyn Vfs>) -> Result<(), crate::Error> {
     let ctx = fixture.ctx();
     let temp = Path::new(".filesync-tmp-00000000000000000000000000000000");
-    vfs.mkdir(temp, 0o777).map_err(crate::Error::from)?;
+    vfs.mkdir(temp, 0o777).map_err(|error| crate::Error::path("cannot make", temp, &error))?;
     let to = Path::new("copy");
     let build = Build { ctx: &ctx, target: link, paths: &[], to, vfs, root: None, fsync: true };
     build.beside(temp, Path::new("copy"), None).map(drop)
+}
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+
+/// Faults, the calls that they hit, and how many of these there are at least.
+fn faults() -> impl Iterator<Item = (Fault, Scope, u64)> {
+    let errors = [EIO, EMFILE, ENOSPC].into_iter().flat_map(|errno| [Fault::ErrorOnce(errno), Fault::ErrorFrom(errno)]);
+    let changes = errors.chain([Fault::Kill]).map(|fault| (fault, Scope::Mutating, 50));
+    let shorts = [Fault::ShortWrite, Fault::ShortFrom];
+    changes.chain(shorts.map(|fault| (fault, Scope::Only(Op::WriteAt), 15)))
 }
 
 #[test]
@@ -233,27 +245,33 @@ fn cut_off_anywhere_it_is_whole_or_not_there() {
     let fixture = Fixture::new();
     let tree = random(&mut Rng::new(11), 30);
     let (_, link) = fixture.commit(&tree);
-    for fault in [Fault::Kill, Fault::ErrorOnce(28), Fault::ErrorFrom(5)] {
-        let mut at = 1;
-        loop {
+    for (fault, scope, calls_min) in faults() {
+        for at in 1.. {
+            let when = format!("{fault:?} at {at}");
             let out = TempDir::new();
             let real: Arc<dyn Vfs> = Arc::new(RealVfs::open(out.root()).unwrap());
-            let faulty = FaultVfs::with_plan(real, Plan { scope: Scope::Mutating, at, fault });
+            let faulty = FaultVfs::with_plan(real, Plan { scope, at, fault });
             let done = build(&fixture, link, Arc::new(faulty.clone()));
             let names: Vec<_> = fs::read_dir(out.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            match done {
-                Ok(()) => assert_eq!(read_dir(&out.path("copy")), tree),
-                Err(_) if out.path("copy").exists() => assert_eq!(read_dir(&out.path("copy")), tree),
-                Err(_) => assert!(names.iter().all(|name| name.to_str().unwrap().starts_with(TEMP_PREFIX))),
+            if done.is_ok() || out.path("copy").exists() {
+                assert_eq!(read_dir(&out.path("copy")), tree, "{when}");
+            } else {
+                assert!(names.iter().all(|name| name.to_str().unwrap().starts_with(TEMP_PREFIX)), "{when}: {names:?}");
             }
             if matches!(fault, Fault::ErrorOnce(_)) {
-                assert!(names.iter().all(|name| name == "copy"), "at {at}: {names:?}");
+                assert!(names.iter().all(|name| name == "copy"), "{when}: {names:?}");
+            }
+            let is_short = matches!(fault, Fault::ShortWrite | Fault::ShortFrom);
+            if is_short || !faulty.hit() {
+                done.as_ref().unwrap_or_else(|error| panic!("{when}: {error}"));
+            }
+            if let Err(error) = done {
+                assert!(error.to_string().contains("cannot"), "{when}: {error}");
             }
             if !faulty.hit() {
-                assert!(at > 50);
+                assert!(at > calls_min, "{fault:?}: only {at} calls");
                 break;
             }
-            at += 1;
         }
     }
 }
