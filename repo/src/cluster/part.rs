@@ -189,7 +189,7 @@ impl Node {
     /// Carries out what its user asks for.
     pub fn carry_out(&self, request: &ClusterRequest, observer: &dyn Observer) -> Result<ClusterAnswer, Error> {
         Ok(match request {
-            ClusterRequest::Sync(request) => ClusterAnswer::Sync(sync::sync(self, request, observer)?),
+            ClusterRequest::Sync(request) => ClusterAnswer::Sync(Box::new(sync::sync(self, request, observer)?)),
             ClusterRequest::Invite(request) => ClusterAnswer::Invited(members::invite(self, request)?),
             ClusterRequest::Invites(timeout) => ClusterAnswer::Invites(members::invites(self, *timeout)?),
             ClusterRequest::Revoke(id, timeout) => ClusterAnswer::Revoked(members::revoke(self, id, *timeout)?),

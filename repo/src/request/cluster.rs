@@ -326,7 +326,7 @@ pub struct SnapshotInfo {
 #[serde(rename_all = "snake_case")]
 pub enum ClusterAnswer {
     /// Of [`ClusterRequest::Sync`].
-    Sync(SyncResult),
+    Sync(Box<SyncResult>),
     /// Of [`ClusterRequest::Invite`].
     Invited(Invited),
     /// Of [`ClusterRequest::Invites`].
