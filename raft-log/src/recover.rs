@@ -45,7 +45,8 @@ pub fn recover(
     replaced.map(Some).map_err(io)
 }
 
-/// The state with one voter: who voted or was to vote is a member no more, and comes back with a new identity.
+/// The state with one voter: nobody else is a member any more, since nobody of another epoch is spoken to. Who comes back has a
+/// new identity.
 fn leave_alone(state: &mut State, survivor: NodeId, held: Held) {
     for (name, id) in held.refs {
         match id {
@@ -64,7 +65,7 @@ fn leave_alone(state: &mut State, survivor: NodeId, held: Held) {
     for (node, member) in &mut state.members {
         if *node == survivor {
             (member.role, member.is_deficient) = (Role::Candidate, false);
-        } else if member.role == Role::Candidate && !member.is_removed {
+        } else if !member.is_removed {
             member.is_removed = true;
             member.addresses.clear();
             removed.insert(*node);

@@ -13,7 +13,7 @@ use super::{Inner, Object, SharedIndex, Store, lock};
 use crate::hash::{ContentHash, Kind};
 use crate::index::memory::MemoryIndex;
 use crate::index::{Index, Location};
-use crate::pack::{Class, read_frame_table};
+use crate::pack::{Class, PackName, read_frame_table};
 use crate::rows::RowError;
 
 /// Objects that an index may not know before it is called wrong as a whole.
@@ -132,6 +132,9 @@ impl Inner {
     /// Every copy of an object that the index does not lead to.
     fn find_elsewhere(&self) -> Option<Elsewhere> {
         let survey = self.survey_now().ok()?;
+        // A writer may have appended since the index was opened: what it is to know ends where it says.
+        let known: HashMap<PackName, u64> =
+            self.look_up(|index| index.packs()).ok()?.into_iter().map(|pack| (pack.name, pack.len)).collect();
         let mut elsewhere = Elsewhere::new();
         let mut packs: Vec<&PackFile> = survey.packs.iter().collect();
         packs.sort_by_cached_key(|pack| recover::header(&*self.place.vfs, pack.name).ok().flatten().map(|h| h.serial));
@@ -142,6 +145,9 @@ impl Inner {
                 pack,
                 0,
                 &mut |frame| {
+                    if known.get(&pack.name).is_none_or(|len| frame.offset >= *len) {
+                        return Ok(());
+                    }
                     for (id, location) in locations(number, &frame) {
                         let indexed = self.look_up(|index| index.lookup(&id)).map_err(std::io::Error::other)?;
                         if indexed != Some(location) {

@@ -86,6 +86,7 @@ pub fn run(args: CloneArgs, context: &mut Context) -> Result<Exit, Failure> {
 /// A path behind `--path`; a slash at its end says nothing.
 fn part(word: &OsStr) -> Result<Vec<u8>, Failure> {
     let bytes = word.as_encoded_bytes();
+    let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let end = bytes.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
     match end {
         0 => Err(Failure::usage(format!("clone: --path {}: names nothing below the root", quote::name(bytes)))),

@@ -15,7 +15,7 @@ use crate::{json, patch, quote};
 /// Show what differs between two commits, or from one to the working copy
 ///
 /// Without REV the head is compared with the working copy, with one REV that one. The text is a patch as git has it, and
-/// `git apply -p1` takes it. A file that is gone and a new one of the same content are a rename.
+/// `git apply -p1` takes it, but for files that are not text: of these it only says that they differ. A file that is gone and a new one of the same content are a rename.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

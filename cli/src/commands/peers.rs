@@ -141,7 +141,10 @@ fn line(peer: &Peer, newest: u64) -> String {
         (false, _) => "not reachable".to_owned(),
         (true, Some(true)) => format!("holds the head{leader}"),
         (true, _) if peer.is_partial => "a partial copy".to_owned(),
-        (true, _) => format!("behind, at entry {} of {newest}{leader}", peer.applied_index.unwrap_or(0)),
+        (true, _) => match peer.applied_index.filter(|index| *index < newest) {
+            Some(index) => format!("behind, at entry {index} of {newest}{leader}"),
+            None => format!("does not hold the head yet{leader}"),
+        },
     };
     let clock = match peer.clock_off {
         Some(off) if off.unsigned_abs() > CLOCK_OFF_MAX => {

@@ -83,7 +83,7 @@ pub fn run(args: RestoreArgs, context: &mut Context) -> Result<Exit, Failure> {
         records(&result, dry_run, &mut context.output)
     } else {
         let chatty = context.is_chatty();
-        show(&result, dry_run, chatty, &mut context.output)
+        show(&result, Told { dry_run, force, chatty }, &mut context.output)
     }
     .map_err(Failure::Output)?;
     Ok(verdict(&result))
@@ -111,7 +111,16 @@ fn records(result: &RestoreResult, dry_run: bool, out: &mut impl Write) -> io::R
     skipped.iter().try_for_each(|path| record("skipped", path))
 }
 
-fn show(result: &RestoreResult, dry_run: bool, chatty: bool, out: &mut impl Write) -> io::Result<()> {
+/// What was asked for, as far as the words depend on it.
+#[derive(Clone, Copy)]
+struct Told {
+    dry_run: bool,
+    force: bool,
+    chatty: bool,
+}
+
+fn show(result: &RestoreResult, told: Told, out: &mut impl Write) -> io::Result<()> {
+    let Told { dry_run, force, chatty } = told;
     if dry_run {
         for step in &result.plan {
             writeln!(out, "{} {}", step.action, quote::name(&step.path))?;
@@ -138,6 +147,9 @@ fn show(result: &RestoreResult, dry_run: bool, chatty: bool, out: &mut impl Writ
     }
     match result.skipped.len() {
         0 => writeln!(out),
+        number if force => {
+            writeln!(out, ", {number} skipped: in no commit, and in the way (--delete removes them), or not readable")
+        }
         number => writeln!(out, ", {number} skipped since no commit has their content (--force replaces them)"),
     }
 }
@@ -150,7 +162,7 @@ mod tests {
 
     fn shown(result: &RestoreResult, dry_run: bool, chatty: bool) -> String {
         let mut out = Vec::new();
-        show(result, dry_run, chatty, &mut out).unwrap();
+        show(result, Told { dry_run, force: false, chatty }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -37,7 +37,7 @@ pub struct SyncArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t = How::Copies, hide_possible_values = true)]
     strategy: How,
     /// Commit uncommitted changes first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     commit: bool,
     /// How long to wait for a quorum, or for bytes that do not come
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "60s")]

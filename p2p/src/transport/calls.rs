@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::inner::{Inner, lock, stopped};
 use super::link::{LinkError, READ_LEN, open, write_all};
-use crate::error::WireError;
+use crate::ask::AskError;
+use crate::error::{Refusal, WireError};
 use crate::message::{Message, Side, Status, body_max};
 use crate::peer::{Class, PeerKey};
 
@@ -25,6 +26,9 @@ pub enum CallError {
     /// There is no connection, or the peer does not let us in: it was not heard.
     #[error("cannot reach the peer: {0}")]
     Unreachable(String),
+    /// The peer does not take us for one whom it answers: it was not heard.
+    #[error("refused: {0}")]
+    Refused(Refusal),
     /// No answer in time.
     #[error("no answer in time")]
     TimedOut,
@@ -100,9 +104,15 @@ async fn run(inner: Arc<Inner>, peer: PeerKey, class: Class, mut requests: mpsc:
             if error.is_breach() {
                 inner.strike(&peer);
             }
+            let failure = match error {
+                LinkError::Ask(AskError::Refused(
+                    refusal @ (Refusal::Repository | Refusal::Epoch | Refusal::Stranger),
+                )) => CallError::Refused(refusal),
+                error => CallError::Unreachable(error.to_string()),
+            };
             requests.close();
             while let Ok(request) = requests.try_recv() {
-                drop(request.done.send(Err(CallError::Unreachable(error.to_string()))));
+                drop(request.done.send(Err(failure.clone())));
             }
             return;
         }

@@ -52,7 +52,7 @@ fn answers_that_are_none() {
             assert_eq!(hello.len(), 66);
             raw.send(&mut stream, &[welcome(), lie].concat());
             let answer = call.join().expect("it does not panic");
-            let is_none = matches!(answer, Err(CallError::Broken | CallError::Unreachable(_)));
+            let is_none = matches!(answer, Err(CallError::Broken | CallError::Refused(_) | CallError::Unreachable(_)));
             assert!(is_none, "{what}: {answer:?}");
             until(what, || !raw.is_connected());
         });

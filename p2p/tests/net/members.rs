@@ -12,7 +12,10 @@ fn strangers_and_impostors() {
     let (result, _) = here.fetch(head, &[there.key()], &mut |_| ());
     assert!(matches!(result, Err(FetchError::NoPeers { .. })), "{result:?}");
     let refused = here.net().call_and_wait(there.key(), Class::Call, PUBLISH, vec![], WAIT);
-    assert!(matches!(refused, Err(CallError::Unreachable(_) | CallError::Broken)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(CallError::Refused(_) | CallError::Unreachable(_) | CallError::Broken)),
+        "{refused:?}"
+    );
 
     let other = Node::new(3);
     let impostor = here.net().connect(other.key(), &[there.addr()]);
@@ -54,7 +57,10 @@ fn joining_and_being_removed() {
     let call = |class, topic, body: &[u8]| net.call_and_wait(to, class, topic, body.to_vec(), WAIT);
     let is_shut_out = |class, topic| {
         let answer = call(class, topic, b"");
-        assert!(matches!(answer, Err(CallError::Unreachable(_) | CallError::Broken)), "{answer:?}");
+        assert!(
+            matches!(answer, Err(CallError::Refused(_) | CallError::Unreachable(_) | CallError::Broken)),
+            "{answer:?}"
+        );
     };
 
     drop(net.connect(to, &[there.addr()]));

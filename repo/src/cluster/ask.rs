@@ -28,6 +28,8 @@ const HEDGE: Duration = Duration::from_millis(150);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long one is not asked again that named a leader who says nothing: he may be at work, or gone.
 const NAMED: Duration = Duration::from_millis(500);
+/// How long all of them may say that they do not know this node: one that has just joined may not be known everywhere yet.
+const NOT_KNOWN: Duration = Duration::from_secs(3);
 /// The longest that one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -35,8 +37,10 @@ impl Core {
     /// Asks whoever leads, until somebody does and answers, or the time is over. What may have been heard is asked again: each
     /// call can be.
     pub async fn ask_leader(self: &Arc<Self>, call: &Call, within: Duration) -> Result<Answer, Error> {
-        let until = Instant::now() + within;
+        let (began, until) = (Instant::now(), Instant::now() + within);
         let mut last = "no voter is known".to_owned();
+        // Who does not take this node for a member, by what he said last.
+        let mut refusing = BTreeSet::new();
         let mut asking = FuturesUnordered::new();
         // Asked, and not answered yet: they are not asked again meanwhile. Nor are, for a while, those who named one of them.
         let mut silent = BTreeSet::new();
@@ -60,6 +64,7 @@ impl Core {
                 };
                 let Some((node, answer)) = answered else { break };
                 silent.remove(&node);
+                refusing.remove(&node);
                 match answer {
                     Ok(Answer::NotLeader(leader)) => {
                         last = "no node leads".to_owned();
@@ -80,9 +85,19 @@ impl Core {
                         self.led.store(node.0, Ordering::Relaxed);
                         return Ok(answer);
                     }
-                    Err(CallFailure::Refused) => last = CallFailure::Refused.to_string(),
+                    Err(failure @ CallFailure::Refused(_)) => {
+                        last = failure.to_string();
+                        refusing.insert(node);
+                    }
                     Err(error) => last = format!("node {node}: {error}"),
                 }
+            }
+            let others: BTreeSet<NodeId> = self.to_ask().into_iter().filter(|node| *node != self.number).collect();
+            if !others.is_empty() && others.is_subset(&refusing) && began.elapsed() > NOT_KNOWN {
+                let error = Error::new(ErrorKind::Refused, "no voter takes this node for a member any more");
+                return Err(error.with_hint(
+                    "it was removed, or they began a new epoch: clone with a new invite, into another directory",
+                ));
             }
             if Instant::now() + ASK_AGAIN >= until || self.is_stopping() {
                 return Err(Error::new(ErrorKind::NoQuorum, format!("no answer from the cluster: {last}")));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use filesync_cas::Session;
 use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
+use filesync_p2p::error::Refusal;
 use filesync_p2p::fetch::FetchStats;
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
@@ -89,8 +90,8 @@ pub struct Core {
 pub enum CallFailure {
     /// It was not heard.
     Unreachable(String),
-    /// It does not answer us.
-    Refused,
+    /// It does not answer us; why, where it says so.
+    Refused(Option<Refusal>),
     /// Perhaps it was heard.
     Silent(String),
 }
@@ -99,7 +100,8 @@ impl std::fmt::Display for CallFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable(cause) | Self::Silent(cause) => f.write_str(cause),
-            Self::Refused => f.write_str("it refuses to answer: is this node still a member?"),
+            Self::Refused(Some(why)) => write!(f, "refused: {why}"),
+            Self::Refused(None) => f.write_str("it refuses to answer: is this node still a member?"),
         }
     }
 }
@@ -196,7 +198,8 @@ impl Core {
         match called {
             Ok((Status::Done, body)) => decode(&body).map_err(CallFailure::Silent),
             Ok((Status::Busy, _)) => Err(CallFailure::Unreachable("it is busy".to_owned())),
-            Ok((Status::Refused, _)) => Err(CallFailure::Refused),
+            Ok((Status::Refused, _)) => Err(CallFailure::Refused(None)),
+            Err(CallError::Refused(why)) => Err(CallFailure::Refused(Some(why))),
             Ok((status, _)) => Err(CallFailure::Silent(format!("it answered {status:?}"))),
             Err(error @ (CallError::Unreachable(_) | CallError::TooLong(_) | CallError::Closed)) => {
                 Err(CallFailure::Unreachable(error.to_string()))

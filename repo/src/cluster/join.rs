@@ -148,7 +148,7 @@ async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Durat
                     return Err(Error::new(ErrorKind::Refused, format!("cannot join: {refusal}")));
                 }
                 // Where no invite is open, strangers are not heard at all.
-                Err(CallFailure::Refused) => {
+                Err(CallFailure::Refused(_)) => {
                     last = "refused: the invite has expired, or is used up or revoked".to_owned()
                 }
                 Ok(Answer::NotLeader(_)) => last = "no node leads".to_owned(),

@@ -19,6 +19,8 @@ use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 
 /// How long to wait for who leads before all is shown by what was known last.
 const LIST: Duration = Duration::from_secs(5);
+/// How long to wait for one that is to be promoted, and was started just now.
+const COME: Duration = Duration::from_secs(10);
 /// How long to try to take a change back.
 const CANCEL: Duration = Duration::from_secs(10);
 /// How long to wait between looks at a change of voters.
@@ -117,13 +119,21 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
                 Ok(_) => Err(error),
                 Err(_) => Ok(()),
             })?;
+            if wanted == core.number {
+                // Nobody tells it of the others any more.
+                return Ok(Vec::new());
+            }
         }
         PeersRequest::Promote { node: word, even } => {
             let state = facts(core, timeout)?;
             let wanted = find(&state, word)?;
-            let here = list(core, timeout)?.into_iter().filter(|peer| peer.is_reachable);
-            let here: BTreeSet<NodeId> = here.map(|peer| NodeId(peer.node)).collect();
+            let here = who_answers(core, wanted, timeout)?;
             let target = with(&state, wanted, *even, &here)?;
+            if !here.contains(&wanted) {
+                let message =
+                    format!("cannot promote node {wanted}: it does not answer, and has to get what is published");
+                return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync serve --listen` there"));
+            }
             change_voters(core, target, *even, timeout)?;
         }
         PeersRequest::Demote { node: word, role } => {
@@ -168,6 +178,20 @@ fn find(state: &State, word: &str) -> Result<NodeId, Error> {
             let message = format!("cannot tell which member {word} is: several go by it");
             Err(Error::new(ErrorKind::NotFound, message).with_hint("`filesync peers` shows their numbers"))
         }
+    }
+}
+
+/// Who can be reached. One that is wanted may be about to start.
+fn who_answers(core: &Arc<Core>, wanted: NodeId, timeout: Duration) -> Result<BTreeSet<NodeId>, Error> {
+    let until = Instant::now() + timeout.min(COME);
+    loop {
+        let here = list(core, timeout)?.into_iter().filter(|peer| peer.is_reachable);
+        let here: BTreeSet<NodeId> = here.map(|peer| NodeId(peer.node)).collect();
+        let is_candidate = |it: &filesync_raft_log::state::Member| it.role == Role::Candidate;
+        if here.contains(&wanted) || Instant::now() >= until || !core.state().member(wanted).is_ok_and(is_candidate) {
+            return Ok(here);
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use filesync_merkle::ancestry::apart;
 use serde_json::Value;
 
 use super::node::{Node, NodeOptions};
+use super::remote::Remote;
 use super::{bring, heal, member, members, recover, sync};
 use crate::cancel;
 use crate::daemon::{Client, Daemon, Part, PartOptions, Running, Turns};
 use crate::error::{Error, ErrorKind};
 use crate::repo::{OpenOptions, Repo, STORE_DIR};
-use crate::request::{ClusterAnswer, ClusterRequest, Event, Observer, PeersRequest, Warning};
+use crate::request::{ClusterAnswer, ClusterRequest, Event, Observer, PeersRequest, SyncResult, Warning};
 
 /// What requests to the node go by on the control socket.
 const NAME: &str = "cluster";
@@ -112,6 +114,13 @@ impl RunningNode {
             }
             _ => None,
         };
+        let running = lock(&self.node).is_some();
+        if let Some(repo) = lock(&self.repo).clone().filter(|_| !running)
+            && belongs_nowhere(&repo)?
+            && !founds(&request)
+        {
+            return serde_json::to_value(&without_cluster(&repo, &request, observer)?).map_err(failed);
+        }
         let answer = self.node()?.carry_out(&request, observer)?;
         serde_json::to_value(&answer).map_err(failed)
     }
@@ -234,6 +243,9 @@ pub fn carry_out(
                 if is_recovery(request) {
                     recover::recover(&repo)?;
                 }
+                if belongs_nowhere(&repo)? && !founds(request) {
+                    return without_cluster(&repo, request, observer);
+                }
                 let node = match Node::start(Arc::clone(&repo), &NodeOptions::default(), Arc::new(|_| {})) {
                     Ok(node) => node,
                     Err(error) => return without_node(&repo, request, error, observer),
@@ -251,6 +263,32 @@ pub fn carry_out(
 
 fn is_recovery(request: &ClusterRequest) -> bool {
     matches!(request, ClusterRequest::Peers(PeersRequest::Recover, _))
+}
+
+/// Whether this repository neither founded a cluster nor began to join one.
+fn belongs_nowhere(repo: &Repo) -> Result<bool, Error> {
+    let vfs = &**repo.store.vfs();
+    Ok(member::read(vfs)?.is_none() && Remote::read(vfs)?.is_none())
+}
+
+/// Whether it is a wish for a cluster of one's own, where there is none yet: nobody founds one by looking.
+fn founds(request: &ClusterRequest) -> bool {
+    matches!(request, ClusterRequest::Sync(request) if !request.dry_run)
+}
+
+/// What there is to say where there is no cluster.
+fn without_cluster(repo: &Repo, request: &ClusterRequest, observer: &dyn Observer) -> Result<ClusterAnswer, Error> {
+    match request {
+        ClusterRequest::Sync(_) => {
+            let published = apart(repo.node_source(), repo.head(), None)?.0;
+            Ok(ClusterAnswer::Sync(Box::new(SyncResult { published, head: repo.head(), ..SyncResult::default() })))
+        }
+        ClusterRequest::Fsck(request) => Ok(ClusterAnswer::Fsck(repo.fsck(request, observer)?)),
+        _ => {
+            let error = Error::new(ErrorKind::Failed, "this repository belongs to no cluster yet");
+            Err(error.with_hint("`filesync sync` founds one, and `filesync clone` joins another's"))
+        }
+    }
 }
 
 /// A node that cannot start can still repair from what it has itself.

@@ -12,9 +12,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use filesync_cas::vfs::{RealVfs, Rename, Vfs, temp_name};
+use filesync_cas::ContentHash;
+use filesync_cas::hash::hex;
+use filesync_cas::vfs::{RealVfs, Rename, TEMP_PREFIX, Vfs, temp_name};
 use filesync_merkle::{DirCursor, Entry, Mode, RepoPath, TreeLink, WalkError};
-use rustix::fs::{Mode as Bits, OFlags};
+use rustix::fs::{FlockOperation, Mode as Bits, OFlags};
 
 use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
 use super::select::{Part, Selection};
@@ -40,9 +42,8 @@ pub fn to_directory(
     };
     if let Place::Beside { parent, name, existing } = &place {
         let build = open(parent)?;
-        let temp = PathBuf::from(temp_name()?);
-        match build.vfs.mkdir(&temp, 0o777) {
-            Ok(()) => return build.beside(&temp, name, *existing),
+        match Temporary::make(&*build.vfs, parent, name) {
+            Ok(temp) => return build.beside(&temp.path, name, *existing),
             Err(error) if existing.is_none() => return Err(failed(to, &error)),
             // The directory may allow what its parent forbids.
             Err(_) => {}
@@ -50,6 +51,48 @@ pub fn to_directory(
     }
     let dir = std::fs::canonicalize(to).map_err(|error| failed(to, &error))?;
     open(&dir)?.inside()
+}
+
+/// The directory that a copy is built in, beside its place. Its name depends on that place, so that who comes after a crash finds
+/// what was left; the lock tells that from one that is being built.
+struct Temporary {
+    path: PathBuf,
+    _lock: Option<OwnedFd>,
+}
+
+impl Temporary {
+    fn make(vfs: &dyn Vfs, parent: &Path, name: &Path) -> io::Result<Self> {
+        let path = temporary_of(name);
+        match vfs.mkdir(&path, 0o777) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| Self { _lock: lock(&parent.join(&path)), path }),
+        }
+        if lock(&parent.join(&path)).is_some() {
+            // Left by one that was killed.
+            worktree::remove_tree(vfs, &path)?;
+        }
+        let path = match vfs.mkdir(&path, 0o777) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let another = PathBuf::from(temp_name()?);
+                vfs.mkdir(&another, 0o777)?;
+                another
+            }
+            made => made.map(|()| path)?,
+        };
+        Ok(Self { _lock: lock(&parent.join(&path)), path })
+    }
+}
+
+pub(super) fn temporary_of(name: &Path) -> PathBuf {
+    let id = ContentHash::of_metadata("filesync temporary copy v1", name.as_os_str().as_bytes());
+    PathBuf::from(format!("{TEMP_PREFIX}{}", hex(&id.as_bytes()[..16])))
+}
+
+/// Holds a directory as long as the descriptor is open; none if somebody else does, or it cannot be held.
+pub(super) fn lock(dir: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Bits::empty()).ok()?;
+    rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).ok().map(|()| dir)
 }
 
 /// Fails where [`to_directory`] would refuse to begin.

@@ -247,3 +247,25 @@ fn cluster_clocks_that_are_wrong() {
     other.end();
     daemon.end();
 }
+
+/// A cluster is founded by the first sync, and not by who only looks.
+#[test]
+fn cluster_is_not_founded_by_looking() {
+    let world = founder();
+    let before = read_tree(&world.path(".filesync"));
+    for args in [["peers"].as_slice(), &["invite"], &["invite", "list"], &["snapshot"]] {
+        let err = world.fails(1, args);
+        assert!(err.contains("belongs to no cluster") && err.contains("hint: "), "{args:?}: {err}");
+    }
+    let would = world.object(0, &["sync", "--dry-run"]);
+    assert_eq!(would["published"], serde_json::json!([world.head()]));
+    let derived: [&[u8]; 4] = [b"index", b"lock", b"readers", b"stamp"];
+    let counts = |mut tree: filesync_tests::model::Tree| {
+        tree.retain(|path, _| !derived.iter().any(|name| path.starts_with(name)));
+        tree
+    };
+    assert!(counts(before) == counts(read_tree(&world.path(".filesync"))), "looking changed something");
+    assert_eq!(world.run(&["sync", "--commit", "--dry-run"]).status.code(), Some(2));
+    sync(&world);
+    assert_eq!(world.json(&["peers"]).len(), 1);
+}

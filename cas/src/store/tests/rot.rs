@@ -412,6 +412,20 @@ fn an_index_that_lacks_rows_is_found_wrong_by_the_packs() {
     assert!(store.take_warnings()[0].contains("`filesync fsck --repair` builds it again"));
 }
 
+/// What a writer appends is none of what an index lacks that was opened before.
+#[test]
+fn an_index_is_not_wrong_for_what_came_after_it() {
+    let base = base();
+    let world = base.fork();
+    let reader = world.reader();
+    for n in 60..63 {
+        let planned = plan(33, n, Some(base.head), SMALL);
+        run(&world.writer(), &planned).expect("stored");
+    }
+    assert!(!reader.check_index());
+    assert_eq!(reader.take_warnings(), Vec::<String>::new());
+}
+
 /// Of two copies the good one is handed out, also if the younger is bad.
 #[test]
 fn any_good_copy_will_do() {

@@ -96,6 +96,24 @@ fn a_door_that_has_not_heard_of_an_invite() {
     [one, two].into_iter().for_each(Node::shutdown);
 }
 
+/// Who was removed is told so, and not that nobody answers; one who removes himself is asked for nothing more.
+#[test]
+fn who_was_removed_is_told() {
+    let (_dir, one) = published();
+    let [two, three] = ["two", "three"].map(|name| join(invite(&one, Role::Writer), name));
+    members::peers(&one, &PeersRequest::Remove { node: "two".to_owned() }, TIME).unwrap();
+    let synced = client(&two.0.join("repo"), sync_now);
+    let error = synced.error.unwrap();
+    assert_eq!((synced.outcome, error.kind()), (SyncOutcome::Refused, crate::ErrorKind::Refused), "{error}");
+    assert!(error.to_string().contains("member any more"), "{error}");
+    let removed = client(&three.0.join("repo"), |three| {
+        members::peers(three, &PeersRequest::Remove { node: "three".to_owned() }, TIME)
+    });
+    assert_eq!(removed.unwrap().len(), 0);
+    assert_eq!(peers(&one).len(), 1);
+    one.shutdown();
+}
+
 /// Who is not let in has no repository left, in which a sync would found another cluster.
 #[test]
 fn who_is_not_let_in_leaves_nothing() {

@@ -123,7 +123,7 @@ fn an_invite_that_was_overheard() {
     let place = Dir::new();
     let stranger = Liar::stranger(&open_line, &place, &one);
     let ask = |admit: Admit| stranger.say(&Call::Join(admit));
-    assert_eq!(ask(said_by_two.clone()), Err(CallFailure::Refused), "in another's name");
+    assert_eq!(ask(said_by_two.clone()), Err(CallFailure::Refused(None)), "in another's name");
     let mine = Admit { peer: stranger.key(), ..said_by_two.clone() };
     assert_eq!(ask(mine), refused(Refusal::InviteMismatch), "what was signed for another");
     let admit = |line: &InviteLine| line.admit(stranger.key(), "stranger", Vec::new(), false);
@@ -206,7 +206,7 @@ fn roles_are_not_taken() {
     let id = TryId { client: me, leader: LeaderId { term: 1, node: me }, nonce: 1 };
     let change = RefChange { name: RefName::new("main").unwrap(), expected: Some(commit), new: Some(commit) };
     for call in [Call::Publish { seq: 1, change }, Call::Hold { id, commit }, Call::Wanted(id)] {
-        assert_eq!(liar.say(&call), Err(CallFailure::Refused), "{call:?}");
+        assert_eq!(liar.say(&call), Err(CallFailure::Refused(None)), "{call:?}");
         // Nor under the topic of something that it may ask.
         assert_eq!(liar.send(Class::Call, topics::READ_INDEX, encode(&call)), Ok((Status::Failed, Vec::new())));
     }
@@ -236,7 +236,7 @@ fn roles_are_not_taken() {
         assert!(matches!(answer, Ok(Answer::Failed(_))), "{command:?}: {answer:?}");
     }
     let raft = liar.send(Class::Raft, topics::RAFT, vec![1; 100]);
-    assert!(matches!(raft, Err(CallError::Unreachable(_) | CallError::Broken)), "{raft:?}");
+    assert!(matches!(raft, Err(CallError::Refused(_) | CallError::Unreachable(_) | CallError::Broken)), "{raft:?}");
     assert_eq!(what_counts(&one), before);
     liar.node.shutdown();
     one.shutdown();

@@ -60,7 +60,7 @@ fn a_survivor_goes_on_alone() {
     let old = serve_at(&dir.0, at);
     assert_refused(&old, "member");
     old.shutdown();
-    client(&writer.0.join("repo"), |node| assert_refused(node, "epoch"));
+    client(&writer.0.join("repo"), |node| assert_refused(node, "member"));
     three.shutdown();
 }
 

@@ -8,7 +8,7 @@ use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
 
 use crate::objects::SessionNodes;
-use crate::restore::directory::Build;
+use crate::restore::directory::{Build, lock, temporary_of};
 use crate::restore::testing::*;
 use crate::restore::to_directory;
 use crate::scan::testing::TempDir;
@@ -274,4 +274,28 @@ fn cut_off_anywhere_it_is_whole_or_not_there() {
             }
         }
     }
+}
+
+/// What was left by one that was killed goes; what another builds stays.
+#[test]
+fn what_a_killed_one_left_is_removed() {
+    let fixture = Fixture::new();
+    let link = fixture.commit(&model([("n", file("new"))])).1;
+    let out = TempDir::new();
+    let copy = out.path("copy");
+    let temp = out.root().join(temporary_of(Path::new("copy")));
+    let leave = || {
+        fs::create_dir(&temp).unwrap();
+        fs::write(temp.join("half"), "half").unwrap();
+    };
+    leave();
+    to_directory(&fixture.ctx(), link, &[], &copy, false).unwrap();
+    assert!(copy.join("n").exists() && !copy.join("half").exists());
+    assert_eq!(fs::read_dir(out.root()).unwrap().count(), 1);
+    fs::remove_dir_all(&copy).unwrap();
+    leave();
+    let held = lock(&temp).unwrap();
+    to_directory(&fixture.ctx(), link, &[], &copy, false).unwrap();
+    assert!(copy.join("n").exists() && temp.join("half").exists());
+    drop(held);
 }
