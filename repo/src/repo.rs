@@ -84,6 +84,15 @@ impl Repo {
         Self::open(root, options, observer, |place| Store::open_writer(place, Arc::new(MerkleSchema), command, timeout))
     }
 
+    /// As [`Self::open_writer`], on a disk that is put before the real one.
+    #[cfg(test)]
+    pub(crate) fn open_writer_on(root: &Path, disk: Arc<dyn Vfs>) -> Result<Self, Error> {
+        let (options, schema) = (OpenOptions::default(), Arc::new(MerkleSchema));
+        Self::open(root, &options, &crate::request::Silent, |place| {
+            Store::open_writer(Place { vfs: disk, ..place }, schema, "test", options.lock_timeout)
+        })
+    }
+
     fn open(
         root: &Path,
         options: &OpenOptions,

@@ -28,7 +28,11 @@ impl Store {
     pub fn check_index(&self) -> bool {
         let inner = &self.inner;
         let index = inner.index();
-        let Some(elsewhere) = inner.elsewhere() else { return false };
+        // A writer may have appended since the index was opened: what it is to know ends where it says.
+        let Ok(known) = inner.look_up(|index| index.packs()) else { return false };
+        let known: HashMap<PackName, u64> = known.into_iter().map(|pack| (pack.name, pack.len)).collect();
+        let is_meant = |pack: PackName, offset: u64| known.get(&pack).is_some_and(|len| offset < *len);
+        let Some(elsewhere) = inner.find_elsewhere(&is_meant) else { return false };
         let is_known = |id: &ContentHash| matches!(index.lookup(id), Ok(Some(_)));
         if !elsewhere.keys().all(is_known) {
             inner.replace_index(&index, "it does not know all that the packs hold");
@@ -124,17 +128,14 @@ impl Inner {
     fn elsewhere(&self) -> Option<Arc<Elsewhere>> {
         let mut kept = lock(&self.elsewhere);
         if kept.is_none() {
-            *kept = self.find_elsewhere().map(Arc::new);
+            *kept = self.find_elsewhere(&|_, _| true).map(Arc::new);
         }
         kept.clone()
     }
 
-    /// Every copy of an object that the index does not lead to.
-    fn find_elsewhere(&self) -> Option<Elsewhere> {
+    /// Every copy of an object that the index does not lead to, in the frames that are meant.
+    fn find_elsewhere(&self, is_meant: &dyn Fn(PackName, u64) -> bool) -> Option<Elsewhere> {
         let survey = self.survey_now().ok()?;
-        // A writer may have appended since the index was opened: what it is to know ends where it says.
-        let known: HashMap<PackName, u64> =
-            self.look_up(|index| index.packs()).ok()?.into_iter().map(|pack| (pack.name, pack.len)).collect();
         let mut elsewhere = Elsewhere::new();
         let mut packs: Vec<&PackFile> = survey.packs.iter().collect();
         packs.sort_by_cached_key(|pack| recover::header(&*self.place.vfs, pack.name).ok().flatten().map(|h| h.serial));
@@ -145,7 +146,7 @@ impl Inner {
                 pack,
                 0,
                 &mut |frame| {
-                    if known.get(&pack.name).is_none_or(|len| frame.offset >= *len) {
+                    if !is_meant(pack.name, frame.offset) {
                         return Ok(());
                     }
                     for (id, location) in locations(number, &frame) {
