@@ -54,33 +54,40 @@ pub fn to_directory(
 }
 
 /// The directory that a copy is built in, beside its place. Its name depends on that place, so that who comes after a crash finds
-/// what was left; the lock tells that from one that is being built.
-struct Temporary {
-    path: PathBuf,
+/// what was left; the lock tells that from one that is being built. It is held before anybody can see that name.
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
     _lock: Option<OwnedFd>,
 }
 
 impl Temporary {
-    fn make(vfs: &dyn Vfs, parent: &Path, name: &Path) -> io::Result<Self> {
-        let path = temporary_of(name);
-        match vfs.mkdir(&path, 0o777) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|()| Self { _lock: lock(&parent.join(&path)), path }),
-        }
-        if lock(&parent.join(&path)).is_some() {
-            // Left by one that was killed.
-            worktree::remove_tree(vfs, &path)?;
-        }
-        let path = match vfs.mkdir(&path, 0o777) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let another = PathBuf::from(temp_name()?);
-                vfs.mkdir(&another, 0o777)?;
-                another
+    pub(super) fn make(vfs: &dyn Vfs, parent: &Path, name: &Path) -> io::Result<Self> {
+        let path = PathBuf::from(temp_name()?);
+        vfs.mkdir(&path, 0o777)?;
+        let held = lock(&parent.join(&path));
+        let known = temporary_of(name);
+        if held.is_some() {
+            // What cannot be removed is in nobody's way.
+            drop(remove_left(vfs, parent, &known));
+            if vfs.rename(&path, &known, Rename::NoReplace).is_ok() {
+                return Ok(Self { path: known, _lock: held });
             }
-            made => made.map(|()| path)?,
-        };
-        Ok(Self { _lock: lock(&parent.join(&path)), path })
+        }
+        Ok(Self { path, _lock: held })
     }
+}
+
+/// Removes what one that was killed left. What somebody holds is being built.
+fn remove_left(vfs: &dyn Vfs, parent: &Path, known: &Path) -> io::Result<()> {
+    let Some(held) = lock(&parent.join(known)) else { return Ok(()) };
+    // Who held it before may have taken it away, and another have put his own there.
+    let (there, mine) = (vfs.stat(known)?, rustix::fs::fstat(&held)?);
+    if (there.dev, there.ino) != (mine.st_dev, mine.st_ino) {
+        return Ok(());
+    }
+    let away = PathBuf::from(temp_name()?);
+    vfs.rename(known, &away, Rename::NoReplace)?;
+    worktree::remove_tree(vfs, &away)
 }
 
 pub(super) fn temporary_of(name: &Path) -> PathBuf {

@@ -52,10 +52,6 @@ impl Run<'_> {
             return Ok(());
         }
         let repo = &self.core.repo;
-        // What is to be committed first is in nobody's way.
-        if self.request.dry_run && self.request.commit {
-            return Ok(());
-        }
         let paths = self.look_for_edits(target)?;
         if self.request.dry_run {
             return Ok(());

@@ -8,7 +8,7 @@ use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
 use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
 
 use crate::objects::SessionNodes;
-use crate::restore::directory::{Build, lock, temporary_of};
+use crate::restore::directory::{Build, Temporary, lock, temporary_of};
 use crate::restore::testing::*;
 use crate::restore::to_directory;
 use crate::scan::testing::TempDir;
@@ -298,4 +298,36 @@ fn what_a_killed_one_left_is_removed() {
     to_directory(&fixture.ctx(), link, &[], &copy, false).unwrap();
     assert!(copy.join("n").exists() && temp.join("half").exists());
     drop(held);
+}
+
+/// Whoever builds at the same time has a directory of his own, whatever was left.
+#[test]
+fn copies_at_the_same_time_are_not_mixed() {
+    let out = TempDir::new();
+    let (root, name) = (out.root(), Path::new("copy"));
+    let left = root.join(temporary_of(name));
+    let mut known = 0;
+    for round in 0..300 {
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("half"), "half").unwrap();
+        let build = |number: u32| {
+            let vfs = RealVfs::open(root).unwrap();
+            let temp = Temporary::make(&vfs, root, name).unwrap();
+            let path = root.join(&temp.path);
+            fs::write(path.join(number.to_string()), "mine").unwrap();
+            // The others are at it meanwhile.
+            std::thread::yield_now();
+            let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, [number.to_string().as_str()], "{round}");
+            crate::worktree::remove_tree(&vfs, &temp.path).unwrap();
+            temp.path == temporary_of(name)
+        };
+        let built: Vec<bool> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || build(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        known += built.iter().filter(|known| **known).count();
+        assert_eq!(fs::read_dir(root).unwrap().count(), 0, "{round}: something is left");
+    }
+    assert!(known > 0, "nobody had the name that the next one finds");
 }
