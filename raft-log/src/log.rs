@@ -19,6 +19,7 @@ use crate::network::{Incoming, Links, Network, Receiver, Sender};
 use crate::reads::{Reader, Rounds};
 use crate::state::StepId;
 use crate::store::{Db, Header, LogStore, Machine, Memory, Mode, Note, UnwrittenStep};
+use crate::testing::Plugged;
 use crate::tries::{Tries, Try};
 use crate::types::{Raft, RaftNode, TypeConfig, encode};
 
@@ -94,6 +95,15 @@ impl Log {
         let db = Db::open(dir, Header { repository: parts.repository, node: parts.node }, mode)?;
         let started = Self::start(db, config, parts, |machine| machine).await;
         started.map_err(|cause| OpenError::Damaged { dir: dir.to_owned(), cause })
+    }
+
+    /// As [`Log::open`], on a disk in memory.
+    pub async fn open_on(disk: Plugged, mode: Mode, parts: Parts) -> Result<Self, OpenError> {
+        let config = parts.options.config()?;
+        let header = Header { repository: parts.repository, node: parts.node };
+        let db = Db::simulated(Box::new(disk), header, mode)?;
+        let started = Self::start(db, config, parts, |machine| machine).await;
+        started.map_err(|cause| OpenError::Damaged { dir: "simulated".into(), cause })
     }
 
     /// Runs what a database holds. Tests put something of their own around the state machine.

@@ -18,7 +18,6 @@ mod rocks;
 mod tests;
 
 pub use db::{Db, Header, Mode, Note};
-#[cfg(test)]
 pub use disk::{Change, Changes, Disk, Pair};
 pub use log::LogStore;
 pub use machine::{Machine, Memory, UnwrittenStep};

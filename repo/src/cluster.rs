@@ -10,6 +10,7 @@ mod bring;
 mod calls;
 mod clocks;
 mod core;
+mod env;
 mod follow;
 #[cfg(test)]
 mod fuzz;
@@ -19,6 +20,7 @@ mod invite;
 mod jobs;
 mod join;
 mod lead;
+mod led;
 pub(crate) mod member;
 mod members;
 mod node;

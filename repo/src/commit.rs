@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use filesync_cas::rows::RowBatch;
 use filesync_cas::store::FrameWriter;
@@ -197,7 +197,11 @@ fn outside(paths: &[RepoPath], copied: &Copied) -> Option<Error> {
 
 /// The time of a commit that is made now.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    time_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The time of a commit that is made so long after the beginning of 1970.
+pub fn time_at(since: Duration) -> Timestamp {
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos()).unwrap_or_default()
 }
 

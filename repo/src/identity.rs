@@ -28,6 +28,12 @@ impl Identity {
         Ok(Self(SigningKey::from_bytes(&seed)))
     }
 
+    /// The key that a seed makes.
+    #[cfg(test)]
+    pub fn of_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
     /// Reads the key of a repository.
     pub fn load(vfs: &dyn Vfs) -> Result<Self, Error> {
         let bytes =

@@ -67,6 +67,11 @@ impl Sessions {
         }
     }
 
+    /// How many have not ended.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.live).heads.len()
+    }
+
     /// What those that have not ended began on.
     pub(crate) fn heads(&self) -> Vec<ContentHash> {
         lock(&self.live).heads.values().flatten().copied().collect()

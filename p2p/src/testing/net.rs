@@ -99,7 +99,12 @@ pub struct Honest {
 impl Honest {
     /// Answers `asker` from a store.
     pub fn new(shared: Arc<Shared>, store: Arc<Store>, asker: PeerKey) -> Self {
-        Self { serving: Serving::new(shared, asker, Class::Bulk, Duration::ZERO), store, waits: None }
+        Self::at(Duration::ZERO, shared, store, asker)
+    }
+
+    /// As [`Honest::new`], at some time.
+    pub fn at(now: Moment, shared: Arc<Shared>, store: Arc<Store>, asker: PeerKey) -> Self {
+        Self { serving: Serving::new(shared, asker, Class::Bulk, now), store, waits: None }
     }
 }
 
@@ -198,14 +203,19 @@ impl std::fmt::Debug for Net {
 impl Net {
     /// Nobody is there.
     pub fn new(me: Me, seed: u64) -> Self {
+        Self::at(Duration::ZERO, me, seed)
+    }
+
+    /// As [`Net::new`], at some time.
+    pub fn at(now: Moment, me: Me, seed: u64) -> Self {
         Self {
-            now: Duration::ZERO,
+            now,
             me,
             rng: Rng::new(seed),
             wires: BTreeMap::new(),
             blamed: Vec::new(),
             lost: Vec::new(),
-            time_max: Duration::from_secs(3600),
+            time_max: now + Duration::from_secs(3600),
         }
     }
 
@@ -230,6 +240,16 @@ impl Net {
 
     /// Runs a fetch to its end, over all lines that are open.
     pub fn run(&mut self, fetch: &mut Fetch<'_>, session: &Session<'_>) -> Result<(), FetchError> {
+        self.run_beside(fetch, session, &mut |_| Ok(Vec::new()))
+    }
+
+    /// As [`Net::run`], beside something else that happens while time passes: it is told how much does, and tells whose lines break.
+    pub fn run_beside(
+        &mut self,
+        fetch: &mut Fetch<'_>,
+        session: &Session<'_>,
+        pass: &mut dyn FnMut(Duration) -> Result<Vec<PeerKey>, FetchError>,
+    ) -> Result<(), FetchError> {
         let open: Vec<PeerKey> = self.wires.iter().filter(|(_, wire)| wire.is_open).map(|(peer, _)| *peer).collect();
         open.iter().for_each(|peer| fetch.join(*peer, self.now));
         while !fetch.is_done() {
@@ -239,7 +259,11 @@ impl Net {
                 break;
             }
             if !moved {
+                let before = self.now;
                 self.sleep(fetch)?;
+                for peer in pass(self.now - before)? {
+                    self.cut(&peer, fetch)?;
+                }
             }
         }
         Ok(())
@@ -352,6 +376,15 @@ impl Net {
             }
         }
         Ok(moved)
+    }
+
+    /// Breaks a line.
+    fn cut(&mut self, peer: &PeerKey, fetch: &mut Fetch<'_>) -> Result<(), FetchError> {
+        let Some(wire) = self.wires.get_mut(peer).filter(|wire| wire.is_open) else { return Ok(()) };
+        wire.is_open = false;
+        let why = "the line is cut";
+        self.lost.push((*peer, why.to_owned()));
+        fetch.leave(peer, why)
     }
 
     /// Lets time pass until something happens.

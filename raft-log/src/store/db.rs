@@ -104,7 +104,6 @@ impl Db {
     }
 
     /// Opens what is on a disk that is simulated, in a place that is always the same.
-    #[cfg(test)]
     pub fn simulated(disk: Box<dyn Disk>, header: Header, mode: Mode) -> Result<Self, OpenError> {
         let (dir, place) = (Path::new("simulated"), Place::default());
         match mode {

@@ -13,7 +13,6 @@ use filesync_raft_log::{Log, Sender, State, TryStatus};
 
 use super::calls::{About, Answer, Call, TryState, decode, encode};
 use super::core::Core;
-use super::node::now_millis;
 use super::{hold, lead};
 
 /// How long the log may take to decide something.
@@ -28,7 +27,7 @@ impl Answers for Answering {
         Box::pin(async move {
             let Some(core) = core.filter(|core| !core.is_stopping()) else { return (Status::Busy, Vec::new()) };
             // On the runtime of the log, whose timers and tasks it needs.
-            let runtime = core.runtime.clone();
+            let runtime = core.env.runtime().clone();
             let answering = runtime.spawn(async move { answer(&core, caller, topic, &body).await });
             answering.await.unwrap_or((Status::Failed, Vec::new()))
         })
@@ -182,7 +181,7 @@ fn about(core: &Core) -> About {
     // Of what it has in part it holds nothing.
     let holds = core.repo.copied.is_whole() && core.check_whole().is_ok();
     let held = core.remote().held.filter(|_| holds).map(|id| ids::Id(*id.0.as_bytes()));
-    About { applied, held, leader: log.and_then(Log::leader), clock: now_millis() }
+    About { applied, held, leader: log.and_then(Log::leader), clock: core.env.millis() }
 }
 
 pub fn read_failed(error: ReadError) -> Answer {

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_raft_log::ids::NodeId;
+use tokio::time::Instant;
 
 use super::calls::{About, Answer, Call};
 use super::core::Core;
-use super::node::now_millis;
 
 /// How long what a clock showed is good for.
 const FRESH: Duration = Duration::from_secs(600);
@@ -48,12 +48,12 @@ impl Core {
     /// Milliseconds since 1970, by the voters' clocks.
     pub fn cluster_millis(&self) -> u64 {
         let voters = self.view.read(|state| state.voters.iter().flatten().copied().collect());
-        now_millis().saturating_add_signed(self.clocks.off(self.number, &voters))
+        self.env.millis().saturating_add_signed(self.clocks.off(self.number, &voters))
     }
 
     /// Asks another member how it is. Its clock is looked at by the way: half of the time on the way is as good a guess as any.
     pub async fn how_is(self: &Arc<Self>, node: NodeId) -> Option<About> {
-        let (asked, began) = (now_millis(), Instant::now());
+        let (asked, began) = (self.env.millis(), Instant::now());
         let Ok(Answer::About(about)) = self.call(node, &Call::About, HOW_ARE_YOU).await else { return None };
         let half = u64::try_from(began.elapsed().as_millis() / 2).unwrap_or(0);
         let here = asked.saturating_add(half);

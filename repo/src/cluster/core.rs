@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use filesync_cas::Session;
 use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
+use filesync_p2p::Net;
 use filesync_p2p::error::Refusal;
 use filesync_p2p::fetch::FetchStats;
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
-use filesync_p2p::transport::Transport;
 use filesync_raft_log::command::{Role, TryId};
 use filesync_raft_log::error::SendError;
 use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::{Log, Network, Recipient, Sending, State};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::calls::{Answer, Call, decode, encode};
 use super::clocks::Clocks;
+use super::env::Env;
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
 use super::record::Record;
@@ -52,9 +52,9 @@ pub struct Core {
     /// Its part in the log, if it has one.
     pub log: OnceLock<Log>,
     /// The network.
-    pub transport: OnceLock<Transport>,
-    /// Where its tasks run.
-    pub runtime: Handle,
+    pub transport: OnceLock<Box<dyn Net>>,
+    /// The world around it.
+    pub env: Arc<dyn Env>,
     /// What is durable of what it knows.
     pub remote: Mutex<Remote>,
     /// As of which index everything live is held here: never later than what is true.
@@ -142,7 +142,7 @@ impl Core {
     /// Waits for something on a thread of one's own; fails as soon as everything is to end.
     pub fn wait<F: Future>(&self, future: F) -> Result<F::Output, Error> {
         let mut stop = self.stop.subscribe();
-        self.runtime.block_on(async {
+        self.env.wait(async {
             tokio::select! {
                 biased;
                 output = future => Ok(output),
@@ -162,8 +162,11 @@ impl Core {
     }
 
     /// The network; there is one from the start on.
-    pub fn transport(&self) -> Result<&Transport, CallFailure> {
-        self.transport.get().ok_or_else(|| CallFailure::Unreachable("the network is not up".to_owned()))
+    pub fn transport(&self) -> Result<&dyn Net, CallFailure> {
+        self.transport
+            .get()
+            .map(|net| &**net)
+            .ok_or_else(|| CallFailure::Unreachable("the network is not up".to_owned()))
     }
 
     /// Makes sure that there is a connection with a peer.

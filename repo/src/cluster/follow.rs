@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_cas::{ContentHash, Session};
 use filesync_merkle::{CommitId, Pub, PubId};
@@ -12,6 +12,7 @@ use filesync_raft_log::command::{Command, Ready};
 use filesync_raft_log::ids::{Id, LogIndex, NodeId};
 use filesync_raft_log::state::{Step, majority};
 use filesync_raft_log::{Driven, Log, State, UnwrittenStep};
+use tokio::time::Instant;
 
 use super::answer::DECIDE;
 use super::calls::{Answer, Call};

@@ -8,13 +8,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_cas::Session;
 use filesync_merkle::PubId;
 use filesync_raft_log::command::Command;
 use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::{Log, Reason, State};
+use tokio::time::Instant;
 
 use super::answer::DECIDE;
 use super::calls::Call;

@@ -64,16 +64,17 @@ pub async fn hold(core: &Arc<Core>, asked: Asked, sources: Vec<NodeId>) -> Answe
     let begin = |progress: Progress| {
         let core = Arc::clone(core);
         async move {
-            let holding = tokio::task::spawn_blocking(move || {
+            let env = Arc::clone(&core.env);
+            let holding = env.blocking(move || {
                 core.check_whole()?;
                 hold_now(&core, &asked, &sources, &progress, || ())?;
                 // Nor is attested what was found bad meanwhile.
                 core.check_whole()
             });
             match holding.await {
-                Ok(Ok(())) => Answer::Held,
-                Ok(Err(error)) => Answer::Failed(error.to_string()),
-                Err(_) => Answer::Failed("the node is shutting down".to_owned()),
+                Some(Ok(())) => Answer::Held,
+                Some(Err(error)) => Answer::Failed(error.to_string()),
+                None => Answer::Failed("the node is shutting down".to_owned()),
             }
         }
     };
@@ -98,17 +99,13 @@ pub fn hold_now(
     came();
     session.keep()?;
     // Both rely on the packs, and neither on the other.
-    std::thread::scope(|scope| {
-        let pinned = scope.spawn(|| core.repo.store.pin(&asked.pin()));
+    let record = || match core.log.get().filter(|_| core.check_whole().is_ok()) {
+        Some(log) => core.record.keep(&core.repo.store, log),
         // Who lacks what was on record must not have it forgotten.
-        if let Some(log) = core.log.get().filter(|_| core.check_whole().is_ok()) {
-            core.record.keep(&core.repo.store, log)?;
-        }
-        match pinned.join() {
-            Ok(pinned) => Ok(pinned?),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+        None => Ok(()),
+    };
+    let (recorded, pinned) = core.env.both(record, || core.repo.store.pin(&asked.pin()));
+    recorded.and(Ok(pinned?))
 }
 
 /// Whether a commit is part of what is held here whole, and so needs nothing.

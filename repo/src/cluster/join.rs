@@ -5,19 +5,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_cas::vfs::RealVfs;
 use filesync_p2p::peer::PeerKey;
 use filesync_raft_log::command::{Outcome, Role};
 use filesync_raft_log::ids::{self, NodeId};
 use filesync_raft_log::{State, state::Member};
+use tokio::time::Instant;
 
 use super::calls::{Answer, Call};
 use super::core::{CallFailure, Core};
 use super::invite::InviteLine;
 use super::member::{self, Membership};
-use super::node::Node;
+use super::node::{Node, Place, here};
 use super::remote::Remote;
 use super::sync;
 use crate::config;
@@ -47,7 +48,7 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
     let repo = Arc::new(Repo::open_writer(&root, "clone", options, observer)?);
     let node = match member::read(&**repo.store.vfs())? {
         Some(_) => Node::start(Arc::clone(&repo), &super::NodeOptions::default(), Arc::new(|_| {}))?,
-        None => match join(&repo, &line, request.timeout) {
+        None => match join(&here, &repo, &line, request.timeout) {
             // Who is not let in has nothing.
             Err(error) if is_new && error.kind() == ErrorKind::Refused => {
                 drop(repo);
@@ -100,7 +101,12 @@ fn prepare(
 }
 
 /// Asks the members that the invite names to let this node in; what it then is, is durable.
-fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, Error> {
+pub(super) fn join(
+    place: &dyn Fn() -> Result<Place, Error>,
+    repo: &Arc<Repo>,
+    line: &InviteLine,
+    timeout: Duration,
+) -> Result<Node, Error> {
     let vfs = Arc::clone(repo.store.vfs());
     let identity = Identity::load(&*vfs)?;
     let name = config::Config::load(&*vfs)?.node_name();
@@ -115,7 +121,7 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     let remote = Remote::new(state);
     // Before anybody is asked: cut off or refused, this is a clone that has not joined, and founds no cluster of its own.
     remote.write(&*vfs)?;
-    let knocking = Node::assemble(Arc::clone(repo), NodeId(0), remote, &[])?;
+    let knocking = Node::assemble(place()?, Arc::clone(repo), NodeId(0), remote, &[])?;
     let core = Arc::clone(&knocking.core);
     let asked = core.wait(ask_to_join(&core, line, &Call::Join(admit), timeout));
     drop(core);
@@ -124,7 +130,7 @@ fn join(repo: &Arc<Repo>, line: &InviteLine, timeout: Duration) -> Result<Node, 
     let remote = Remote::new(state);
     remote.write(&*vfs)?;
     member::write(&*vfs, Membership { node: number, has_log: false, is_partial })?;
-    Node::assemble(Arc::clone(repo), number, remote, &[])
+    Node::assemble(place()?, Arc::clone(repo), number, remote, &[])
 }
 
 async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Duration) -> Result<(NodeId, State), Error> {
@@ -142,7 +148,7 @@ async fn ask_to_join(core: &Core, line: &InviteLine, call: &Call, timeout: Durat
                 core.call_peer(peer, call, ANSWER).await
             };
             let late = || CallFailure::Unreachable("it did not answer in time".to_owned());
-            match tokio::time::timeout_at(until.into(), ask).await.unwrap_or_else(|_| Err(late())) {
+            match tokio::time::timeout_at(until, ask).await.unwrap_or_else(|_| Err(late())) {
                 Ok(Answer::Joined(number, state)) => return Ok((number, *state)),
                 Ok(Answer::Outcome(Outcome::Refused(refusal))) => {
                     return Err(Error::new(ErrorKind::Refused, format!("cannot join: {refusal}")));

@@ -156,15 +156,15 @@ async fn propose(
 /// The history goes on: what was published is never left behind.
 async fn check_descent(core: &Arc<Core>, old: Id, new: Id) -> Result<(), Answer> {
     let here = Arc::clone(core);
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = core.env.blocking(move || {
         let (old, new) = (CommitId::from_bytes(old.0), CommitId::from_bytes(new.0));
         is_ancestor(here.repo.node_source(), old, new)
     });
     match looked.await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(Answer::Refused("the commit does not build on what is published".to_owned())),
-        Ok(Err(error)) => Err(Answer::Failed(error.to_string())),
-        Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
+        Some(Ok(true)) => Ok(()),
+        Some(Ok(false)) => Err(Answer::Refused("the commit does not build on what is published".to_owned())),
+        Some(Err(error)) => Err(Answer::Failed(error.to_string())),
+        None => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
 }
 
@@ -207,18 +207,18 @@ async fn hold_here(
     let tell = move || {
         let _ = came.send(());
     };
-    let held = tokio::task::spawn_blocking(move || {
+    let held = core.env.blocking(move || {
         let held = hold::hold_now(&here, &wanted, &sources, &by, tell);
         let stands_back = held.is_err() && here.log.get().is_some_and(|log| room::look_after(&here, log));
         (held, stands_back)
     });
     match held.await {
-        Ok((_, true)) => Err(Answer::NotLeader(log.leader())),
-        Ok((Ok(()), _)) => Ok(()),
+        Some((_, true)) => Err(Answer::NotLeader(log.leader())),
+        Some((Ok(()), _)) => Ok(()),
         // What is wrong with the commit stays so.
-        Ok((Err(error), _)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
-        Ok((Err(error), _)) => Err(Answer::Failed(error.to_string())),
-        Err(_) => Err(Answer::Unknown("the leader is shutting down".to_owned())),
+        Some((Err(error), _)) if error.kind() == ErrorKind::Usage => Err(Answer::Refused(error.to_string())),
+        Some((Err(error), _)) => Err(Answer::Failed(error.to_string())),
+        None => Err(Answer::Unknown("the leader is shutting down".to_owned())),
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_raft_log::State;
 use filesync_raft_log::command::{Command, Intent, Invite, Outcome, Role};
 use filesync_raft_log::ids::{InviteKey, Millis, NodeId};
+use tokio::time::Instant;
 
 use super::calls::{About, Answer, Call};
 use super::clocks::median;
 use super::core::Core;
 use super::invite::{Door, InviteLine};
 use super::join::decided;
-use super::node::{Node, now_millis};
+use super::node::Node;
 use crate::error::{Error, ErrorKind};
 use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 
@@ -31,7 +32,7 @@ pub fn invite(node: &Node, request: &InviteRequest) -> Result<Invited, Error> {
     let core = &node.core;
     let state = facts(core, request.timeout)?;
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    core.env.random(&mut seed)?;
     let doors: Vec<Door> = doors(&state);
     if doors.is_empty() {
         let error = Error::new(ErrorKind::Failed, "cannot invite: no voter says where it is reached");
@@ -48,7 +49,7 @@ pub fn invite(node: &Node, request: &InviteRequest) -> Result<Invited, Error> {
     };
     let lives = request.expires.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
     // The time of the log never goes back, and it is what the invite is held against.
-    let expires = lives.map(|lives| Millis(now_millis().max(state.now.0).saturating_add(lives)));
+    let expires = lives.map(|lives| Millis(core.env.millis().max(state.now.0).saturating_add(lives)));
     let invite = Invite { key: line.public(), role: request.role, uses: request.uses, expires, by: core.number };
     propose(core, Command::Invite(invite), request.timeout)?;
     let id = line.public().to_string();
@@ -191,7 +192,7 @@ fn who_answers(core: &Arc<Core>, wanted: NodeId, timeout: Duration) -> Result<BT
         if here.contains(&wanted) || Instant::now() >= until || !core.state().member(wanted).is_ok_and(is_candidate) {
             return Ok(here);
         }
-        std::thread::sleep(LOOK);
+        core.wait(tokio::time::sleep(LOOK))?;
     }
 }
 
@@ -248,7 +249,12 @@ fn give_up_change(core: &Arc<Core>, state: &State, node: NodeId, timeout: Durati
 }
 
 /// Says what voters are wanted, and waits until they vote.
-fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, timeout: Duration) -> Result<(), Error> {
+pub(super) fn change_voters(
+    core: &Arc<Core>,
+    target: BTreeSet<NodeId>,
+    is_even: bool,
+    timeout: Duration,
+) -> Result<(), Error> {
     let until = Instant::now() + timeout;
     let under_way = facts(core, timeout)?.change.filter(|change| change.target == target);
     let intended = match under_way {
@@ -277,7 +283,7 @@ fn change_voters(core: &Arc<Core>, target: BTreeSet<NodeId>, is_even: bool, time
             };
             return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync peers` shows how far it is"));
         }
-        std::thread::sleep(LOOK);
+        core.wait(tokio::time::sleep(LOOK))?;
     }
 }
 

@@ -4,16 +4,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use filesync_cas::vfs::{FileKind, Vfs};
 use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::peer::{Access, PeerKey};
 use filesync_p2p::serve::{Me, Shared};
-use filesync_p2p::transport::{Answers, Config as NetConfig, Traffic, Transport};
+use filesync_p2p::transport::{Answers, Config as NetConfig, Traffic};
 use filesync_raft_log::command::{Command, Founder, Role};
 use filesync_raft_log::error::OpenError;
 use filesync_raft_log::ids::{self, Millis, NodeId, RepositoryId};
@@ -23,6 +22,7 @@ use super::answer::Answering;
 use super::calls::Call;
 use super::clocks::Clocks;
 use super::core::{Core, RaftNetwork};
+use super::env::{Env, Join, Process};
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
 use super::member::{self, Membership};
@@ -30,7 +30,7 @@ use super::record::Record;
 use super::remote::Remote;
 use super::turn::Turn;
 use super::view::View;
-use super::{follow, join};
+use super::{follow, join, led};
 use crate::cancel::Token;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
@@ -61,8 +61,19 @@ pub type Told = Arc<dyn Fn(&Error) + Send + Sync>;
 /// A node that runs. Dropped, it ends; [`Node::shutdown`] takes leave first.
 pub struct Node {
     pub(super) core: Arc<Core>,
+    /// What it has for itself alone.
     runtime: Option<tokio::runtime::Runtime>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Join>,
+    is_over: bool,
+}
+
+/// Where a node runs: the world around it, and the runtime that ends with it.
+pub type Place = (Arc<dyn Env>, Option<tokio::runtime::Runtime>);
+
+/// A place in this process.
+pub fn here() -> Result<Place, Error> {
+    let (process, runtime) = Process::new()?;
+    Ok((Arc::new(process), Some(runtime)))
 }
 
 impl std::fmt::Debug for Node {
@@ -74,6 +85,11 @@ impl std::fmt::Debug for Node {
 impl Node {
     /// Starts, and founds a cluster of one if this repository never belonged to any. The repository is open for writing.
     pub fn start(repo: Arc<Repo>, options: &NodeOptions, told: Told) -> Result<Self, Error> {
+        Self::start_in(here()?, repo, options, told)
+    }
+
+    /// As [`Node::start`], in another world maybe.
+    pub(super) fn start_in(place: Place, repo: Arc<Repo>, options: &NodeOptions, told: Told) -> Result<Self, Error> {
         let vfs = Arc::clone(repo.store.vfs());
         let membership = member::read(&*vfs)?;
         let remote = Remote::read(&*vfs)?;
@@ -95,28 +111,23 @@ impl Node {
         if repo.store.has_damage() && !heal::is_alone(number, &remote.state) {
             (remote.held, remote.held_index) = (None, 0);
         }
-        let node = Self::assemble(Arc::clone(&repo), number, remote, &options.listen)?;
+        let node = Self::assemble(place, Arc::clone(&repo), number, remote, &options.listen)?;
         node.open_log(membership, options)?.run(told)
     }
 
     /// A node with a network, and with no part in a log yet.
     pub(super) fn assemble(
+        (env, runtime): Place,
         repo: Arc<Repo>,
         number: NodeId,
         remote: Remote,
         listen: &[SocketAddr],
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("cannot start: {error}"));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cluster")
-            .enable_all()
-            .build()
-            .map_err(|error| failed(&error))?;
         let identity = Identity::load(&**repo.store.vfs())?;
         let view = Arc::new(View::new(StoreNodes(Arc::clone(&repo.store)), remote.state.clone()));
         let access: Arc<dyn Access> = Arc::clone(&view) as Arc<dyn Access>;
-        let me = Me { repository: *repo.repository(), epoch: remote.state.epoch, nonce: nonce()? };
+        let me = Me { repository: *repo.repository(), epoch: remote.state.epoch, nonce: nonce(&*env)? };
         let shared = Arc::new(Shared { me, access, guard: Mutex::new(Guard::new(Limits::default())) });
         let held_as_of = AtomicU64::new(remote.held_index);
         let core = Arc::new(Core {
@@ -125,7 +136,7 @@ impl Node {
             view,
             log: OnceLock::new(),
             transport: OnceLock::new(),
-            runtime: runtime.handle().clone(),
+            env,
             remote: Mutex::new(remote),
             held_as_of,
             bringing: tokio::sync::Mutex::default(),
@@ -133,7 +144,7 @@ impl Node {
             healing: Mutex::default(),
             record: Record::default(),
             clocks: Clocks::default(),
-            led: AtomicU64::new(0),
+            led: AtomicU64::new(led::read(&**repo.store.vfs()).map_or(0, |node| node.0)),
             publishes: Jobs::default(),
             turn: Turn::default(),
             holds: Jobs::default(),
@@ -147,9 +158,9 @@ impl Node {
         config.mdns = !listen.is_empty() && Config::load(&**core.repo.store.vfs())?.service().mdns;
         let answers: Arc<dyn Answers> = Arc::new(Answering(Arc::downgrade(&core)));
         let store = Arc::clone(&core.repo.store);
-        let transport = Transport::start(&config, shared, store, answers).map_err(|error| failed(&error))?;
-        drop(core.transport.set(transport));
-        Ok(Self { core, runtime: Some(runtime), threads: Vec::new() })
+        let net = core.env.start_network(&config, shared, store, answers).map_err(|error| failed(&error))?;
+        drop(core.transport.set(net));
+        Ok(Self { core, runtime, threads: Vec::new(), is_over: false })
     }
 
     fn open_log(self, membership: Option<Membership>, options: &NodeOptions) -> Result<Self, Error> {
@@ -203,7 +214,9 @@ impl Node {
             let network = Arc::new(RaftNetwork(Arc::downgrade(core)));
             let repository = RepositoryId(*core.repo.repository().as_bytes());
             let here = Arc::downgrade(core);
-            let clock = Arc::new(move || Millis(here.upgrade().map_or_else(now_millis, |core| core.cluster_millis())));
+            let env = Arc::clone(&core.env);
+            let clock =
+                Arc::new(move || Millis(here.upgrade().map_or_else(|| env.millis(), |core| core.cluster_millis())));
             let parts = Parts {
                 repository,
                 node: core.number,
@@ -211,7 +224,7 @@ impl Node {
                 step_id: follow::step_id,
                 options: Options::new(clock),
             };
-            core.runtime.block_on(Log::open(&dir, mode, parts))
+            core.env.wait(core.env.open_log(&dir, mode, parts))
         };
         let opened = match (has_log, moved) {
             (true, false) => open(Mode::Open),
@@ -259,8 +272,8 @@ impl Node {
         type Work = fn(&Arc<Core>, &dyn Fn(&Error));
         for (name, work) in [("follow", follow::follow as Work), ("drive", follow::drive), ("heal", heal::heal)] {
             let (core, told) = (Arc::clone(&self.core), Arc::clone(&told));
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            self.threads.push(thread.spawn(move || work(&core, &*told)).map_err(failed)?);
+            let env = Arc::clone(&core.env);
+            self.threads.push(env.spawn(name, Box::new(move || work(&core, &*told))).map_err(failed)?);
         }
         Ok(self)
     }
@@ -277,9 +290,8 @@ impl Node {
                 _ => {}
             }
         };
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(watch);
         let failed = |error: std::io::Error| Error::new(ErrorKind::Failed, format!("cannot start a thread: {error}"));
-        thread.map(drop).map_err(failed)
+        self.core.env.spawn("log", Box::new(watch)).map(drop).map_err(failed)
     }
 
     /// Has everything that is under way end soon.
@@ -367,7 +379,7 @@ impl Node {
 
     /// Where it listens.
     pub fn listening(&self) -> Vec<SocketAddr> {
-        self.core.transport.get().map(|it| it.listening().to_vec()).unwrap_or_default()
+        self.core.transport.get().map(|it| it.listening()).unwrap_or_default()
     }
 
     /// Where others reach it: where it listens, and if that is everywhere, by the addresses of this machine.
@@ -426,15 +438,22 @@ impl Node {
     fn end(&mut self) {
         self.core.stop();
         for thread in self.threads.drain(..) {
-            drop(thread.join());
+            thread();
+        }
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let (vfs, led) = (self.core.repo.store.vfs(), NodeId(self.core.led.load(Ordering::Relaxed)));
+        if led.0 != 0 && led::read(&**vfs) != Some(led) {
+            led::note(&**vfs, led);
+        }
+        if let Some(log) = self.core.log.get() {
+            let _ = self.core.env.wait(async { tokio::time::timeout(LEAVE, log.shut_down()).await });
+        }
+        if let Some(transport) = self.core.transport.get() {
+            transport.shutdown(LEAVE);
         }
         if let Some(runtime) = self.runtime.take() {
-            if let Some(log) = self.core.log.get() {
-                let _ = runtime.block_on(async { tokio::time::timeout(LEAVE, log.shut_down()).await });
-            }
-            if let Some(transport) = self.core.transport.get() {
-                transport.shutdown(LEAVE);
-            }
             runtime.shutdown_timeout(LEAVE);
         }
     }
@@ -459,17 +478,10 @@ fn own_ip(from: &str, to: &str) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Milliseconds since 1970.
-pub fn now_millis() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Tells one process from another.
-fn nonce() -> Result<u64, Error> {
+fn nonce(env: &dyn Env) -> Result<u64, Error> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::new(ErrorKind::Failed, format!("no random numbers: {error}")))?;
+    env.random(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes) | 1)
 }
 

@@ -10,13 +10,14 @@ pub mod tags;
 mod write;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_cas::Session;
 use filesync_merkle::ancestry::{apart, is_ancestor};
 use filesync_merkle::{CommitId, PubId, RepoPath};
 use filesync_raft_log::State;
 use filesync_raft_log::command::Role;
+use tokio::time::Instant;
 
 use super::core::Core;
 use super::members::facts;

@@ -23,6 +23,7 @@ mod liars;
 mod partial;
 mod recover;
 mod room;
+mod sim;
 mod tags;
 
 const TIME: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{CommitId, NodeSource, Pub, PubId, is_ancestor};
@@ -11,6 +11,7 @@ use filesync_p2p::message::topics;
 use filesync_p2p::peer::{Access, PeerKey, Role, Root, Scope};
 use filesync_raft_log::ids::{self, NodeId};
 use filesync_raft_log::{State, command};
+use tokio::time::Instant;
 
 use super::remote::index_of;
 use crate::objects::StoreNodes;

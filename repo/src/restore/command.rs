@@ -115,14 +115,14 @@ pub fn finish_journal_if_free(repo: &Repo, observer: &dyn Observer) -> Result<()
     }
 }
 
-/// What conflict copies are called by: this node, and now.
-pub fn conflict_names(repo: &Repo) -> (String, String) {
+/// What conflict copies are called by that are made so long after the beginning of 1970: this node, and the date.
+pub fn conflict_names(repo: &Repo, now: Duration) -> (String, String) {
     let vfs = &**repo.store.vfs();
     let name = Config::load(vfs).ok().map(|config| config.node_name());
     // Neither is needed to restore; a copy can be named without.
     let id = || Identity::load(vfs).ok().map(|identity| filesync_cas::hash::hex(&identity.node()[..4]));
     let node = name.or_else(id).unwrap_or_else(|| "local".to_owned());
-    (node, date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()))
+    (node, date(now.as_secs()))
 }
 
 fn with_context<T>(
@@ -130,7 +130,7 @@ fn with_context<T>(
     observer: &dyn Observer,
     run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (node, date) = conflict_names(repo);
+    let (node, date) = conflict_names(repo, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let fd = repo.work_fd()?;
     let head_tree = match repo.head_tree() {
         Ok(tree) => tree,

@@ -7,7 +7,6 @@
 
 mod bugs;
 mod client;
-mod disk;
 mod hold;
 mod lead;
 mod machine;

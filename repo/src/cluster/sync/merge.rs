@@ -38,7 +38,7 @@ impl Run<'_> {
         let tree = |id: CommitId| read_commit(source, &id).map(|commit| commit.tree);
         let base = merge_base(source, ours, theirs)?.map(tree).transpose()?;
         let (mine, published) = (tree(ours)?, tree(theirs)?);
-        let (node, date) = restore::conflict_names(repo);
+        let (node, date) = restore::conflict_names(repo, self.core.env.now());
         let tag = ConflictTag { node: &node, date: &date };
         let strategy = match self.request.strategy {
             Strategy::Copies => merge::Strategy::Copies,
@@ -75,7 +75,7 @@ impl Run<'_> {
         let mut commit = Commit {
             parents,
             tree,
-            time: commit::now(),
+            time: commit::time_at(self.core.env.now()),
             author: commit::author(repo, &CommitRequest::default())?,
             message: "merge".to_owned(),
             node: [0; 32],

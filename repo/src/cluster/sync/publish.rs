@@ -1,6 +1,6 @@
 //! Publishing, as the one does it whose commit it is: durable before it is sent, asked for until it is decided.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filesync_merkle::ancestry::apart;
 use filesync_merkle::history::read_commit;
@@ -9,6 +9,7 @@ use filesync_p2p::transport::Traffic;
 use filesync_raft_log::State;
 use filesync_raft_log::command::{Outcome, RefChange, Role};
 use filesync_raft_log::ids::{Id, RefName};
+use tokio::time::{Instant, sleep};
 
 use super::Run;
 use crate::cluster::calls::{Answer, Call};
@@ -106,12 +107,8 @@ impl Run<'_> {
             match answer {
                 Answer::Outcome(Outcome::Published { index, .. }) => {
                     // It is decided whether both are written or none is: asked again, the answer is the same.
-                    std::thread::scope(|scope| {
-                        let settled = scope.spawn(settled);
-                        self.note_published(sending, index.0)?;
-                        settled.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    })?;
-                    return Ok(true);
+                    let (noted, settled) = core.env.both(|| self.note_published(sending, index.0), settled);
+                    return noted.and(settled).map(|()| true);
                 }
                 Answer::Outcome(Outcome::Lost { .. }) => {
                     settled()?;
@@ -133,9 +130,9 @@ impl Run<'_> {
                 // Not by this try; an earlier one may still be decided.
                 Answer::Failed(cause) => {
                     last = cause;
-                    std::thread::sleep(Duration::from_millis(200));
+                    core.wait(sleep(Duration::from_millis(200)))?;
                 }
-                _ => std::thread::sleep(Duration::from_millis(50)),
+                _ => core.wait(sleep(Duration::from_millis(50)))?,
             }
             if Instant::now() >= until {
                 return Err(unknown(&last));

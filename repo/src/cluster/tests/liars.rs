@@ -52,7 +52,8 @@ impl Liar {
         for door in &line.doors {
             state.members.insert(door.node, Member::known(door.key, door.addresses.clone()));
         }
-        Self::new(Node::assemble(open(&path), NodeId(0), Remote::new(state), &[]).unwrap(), to)
+        let place = crate::cluster::node::here().unwrap();
+        Self::new(Node::assemble(place, open(&path), NodeId(0), Remote::new(state), &[]).unwrap(), to)
     }
 
     fn connect(&self) -> Result<(), CallFailure> {
@@ -70,7 +71,8 @@ impl Liar {
     }
 
     fn send(&self, class: Class, topic: u16, body: Vec<u8>) -> Result<(Status, Vec<u8>), CallError> {
-        self.node.core.transport().unwrap().call_and_wait(self.to, class, topic, body, TIME)
+        let core = &self.node.core;
+        core.wait(core.transport().unwrap().call(self.to, class, topic, body, TIME)).unwrap()
     }
 
     /// Asks to publish until that is decided.

@@ -4,6 +4,7 @@ use super::record::Broken;
 use super::record::Promise::{self, Ends, GoesOn, Held, Kept, Once, OneOrder};
 use super::settings::Settings;
 use super::{BUG_SEEDS, run, tail};
+use crate::testing::Lie;
 
 /// A mistake, in what follows the rules of `docs/model.md` otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +52,13 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Whether it is the disk that lies.
-    pub fn is_of_disk(self) -> bool {
-        matches!(self, Self::VoteUnsynced | Self::AppendUnsynced)
+    /// What the disk says that is not so.
+    pub fn lie(self) -> Option<Lie> {
+        match self {
+            Self::VoteUnsynced => Some(Lie::Votes),
+            Self::AppendUnsynced => Some(Lie::Entries),
+            _ => None,
+        }
     }
 
     /// What a run is like in which it may show.

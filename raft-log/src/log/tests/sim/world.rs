@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bugs::Bug;
-use super::disk::FakeDisk;
 use super::machine::Watched;
 use super::net::{End, Net};
 use super::node;
@@ -20,7 +19,7 @@ use crate::ids::{Id, LogIndex, Millis, NodeId};
 use crate::log::{Log, Options, Parts};
 use crate::state::State;
 use crate::store::{Db, Header, Mode};
-use crate::testing::{Numbers, REPOSITORY, step_id};
+use crate::testing::{FakeDisk, Numbers, REPOSITORY, step_id};
 
 mod look;
 
@@ -85,7 +84,7 @@ impl World {
         let mut numbers = Numbers(seed).fork();
         let settings = Bug::settings(bug, Settings::draw(&mut numbers));
         let node = |numbers: &mut Numbers| Node {
-            disk: FakeDisk::new(numbers.fork(), bug),
+            disk: FakeDisk::new(numbers.fork(), bug.and_then(Bug::lie)),
             store: Store::default(),
             life: None,
             lives: 0,

@@ -8,11 +8,19 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bugs::Bug;
+use super::Numbers;
 use crate::store::{Change, Changes, Disk, Pair};
-use crate::testing::Numbers;
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a disk says that is not so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// That votes are synced.
+    Votes,
+    /// That entries are.
+    Entries,
+}
 
 /// A disk. It outlives those who write to it.
 #[derive(Debug)]
@@ -21,7 +29,7 @@ pub struct FakeDisk(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     numbers: Numbers,
-    bug: Option<Bug>,
+    lie: Option<Lie>,
     /// What a power cut leaves.
     synced: Pairs,
     /// What is read.
@@ -55,10 +63,10 @@ pub struct Plugged {
 
 impl FakeDisk {
     /// An empty one.
-    pub fn new(numbers: Numbers, bug: Option<Bug>) -> Arc<Self> {
+    pub fn new(numbers: Numbers, lie: Option<Lie>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inner {
             numbers,
-            bug,
+            lie,
             synced: Pairs::new(),
             now: Pairs::new(),
             unsynced: Vec::new(),
@@ -126,7 +134,7 @@ impl Inner {
         if self.numbers.happens(500) {
             self.counted.any = self.counting.any;
         }
-        if self.bug.is_some_and(|bug| bug.is_of_disk()) {
+        if self.lie.is_some() {
             // Nobody is to notice but by what follows.
             self.counted = Counts::default();
         }
@@ -136,10 +144,10 @@ impl Inner {
 
     /// Whether it says that something is synced which is not.
     fn lies(&self, changes: &Changes) -> bool {
-        match self.bug {
-            Some(Bug::VoteUnsynced) => writes(changes, VOTE),
-            Some(Bug::AppendUnsynced) => writes(changes, ENTRY),
-            _ => false,
+        match self.lie {
+            Some(Lie::Votes) => writes(changes, VOTE),
+            Some(Lie::Entries) => writes(changes, ENTRY),
+            None => false,
         }
     }
 
