@@ -55,6 +55,27 @@ prepare_build() {
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/filesync/target}
 }
 
+# Why the cluster under faults cannot run here: nothing if it can.
+chaos_lacks() {
+    ((EUID == 0)) || { say "network namespaces and mounts are for root"; return; }
+    unshare --net ip link set lo up 2>/dev/null || { say "no network namespace can be made here"; return; }
+    local dir
+    dir=$(mktemp -d)
+    if mkdir "$dir/at" && truncate -s 16M "$dir/image" && mkfs.ext4 -q -F "$dir/image" &&
+        mount -o loop "$dir/image" "$dir/at" 2>/dev/null; then
+        umount "$dir/at"
+    else
+        say "no file system can be mounted here"
+    fi
+    rm -rf "$dir"
+}
+
+# The cluster under faults, by the tests that are built already. It is to have the machine for itself.
+run_chaos() {
+    FILESYNC_BIN=$CARGO_TARGET_DIR/debug/filesync cargo test --workspace --locked --test it -- --ignored --nocapture \
+        --exact cluster::chaos::cluster_of_processes_keeps_its_promises_whatever_happens
+}
+
 rust_wanted() { sed -n 's/^rust-version = "\(.*\)"/Rust \1/p' "$root/Cargo.toml"; }
 
 # Builds the program as a user gets it and names it in $filesync.

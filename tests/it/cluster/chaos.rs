@@ -167,7 +167,7 @@ impl Drop for Report<'_> {
 }
 
 #[test]
-#[ignore = "takes minutes: scripts/chaos runs it"]
+#[ignore = "takes minutes, and the machine for itself: scripts/chaos runs it, and scripts/test behind the others"]
 fn cluster_of_processes_keeps_its_promises_whatever_happens() {
     let began = SystemTime::now();
     let seed = seed(1);

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use filesync_tests::world::TempDir;
+use filesync_tests::world::{TempDir, skipped};
 use rustix::fs::{FallocateFlags, fallocate};
 
 /// Its size: a run needs a fraction of it.
@@ -29,7 +29,7 @@ impl Disk {
         let is_there = run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))
             && run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at));
         if !is_there {
-            println!("skipped: file systems cannot be made and mounted here");
+            skipped("file systems cannot be made and mounted here");
             return None;
         }
         std::fs::remove_dir(at.join("lost+found")).expect("it is empty");
