@@ -12,6 +12,7 @@ use crate::frame::{COUNT_MAX, Contents, Encoder, Frame, HEADER_LEN, Header, RAW_
 use crate::hash::{ContentHash, Kind, Schema};
 use crate::pack::Class;
 use crate::params::Codec;
+use crate::testing::mistake;
 
 /// The longest that a frame can be.
 pub const FRAME_LEN_MAX: usize = HEADER_LEN + COUNT_MAX * SLOT_LEN + RAW_MAX;
@@ -61,7 +62,7 @@ impl StoredFrame {
     pub fn verify(self, schema: &dyn Schema) -> Result<VerifiedFrame, String> {
         let payload = &self.bytes[HEADER_LEN + self.header.table_len()..];
         let frame = Frame::decode(&self.header, self.slots, payload)?;
-        match (0..frame.slots().len()).find(|&slot| !frame.verify(slot, schema)) {
+        match (0..frame.slots().len()).find(|&slot| !frame.verify(slot, schema) && !mistake("a hash that is trusted")) {
             Some(slot) => Err(format!("object {} does not have its hash", frame.slots()[slot].id)),
             None => Ok(VerifiedFrame { bytes: self.bytes, frame }),
         }

@@ -2,17 +2,22 @@
 //!
 //! [`FaultVfs`] counts calls and makes one of them fail, or ends the "process" at it. [`LossVfs`] is a file system in
 //! memory that knows what was synced, and shows what a power cut may leave. [`Fuzz`] hands decoders what is nearly right.
+//! [`mistake`] is what the product is told to do wrong, behind the feature `testing` alone.
 //! Nothing here draws on the system's randomness, or decides anything by a clock: whatever is random comes from an [`Rng`]
 //! whose seed the test prints.
 
 mod fault;
 mod fuzz;
 mod loss;
+mod mistakes;
 mod rng;
 
 pub use fault::{CountingVfs, Counts, Fault, FaultVfs, Op, Plan, Scope};
 pub use fuzz::{Fuzz, Peak, SMALL_FILE_WORDS, Seal, Tally, seal_small_file};
 pub use loss::{CrashPoint, Loss, LossVfs, crash_states};
+#[cfg(any(test, feature = "testing"))]
+pub use mistakes::assert_caught;
+pub use mistakes::mistake;
 pub use rng::Rng;
 
 use std::error::Error;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use filesync_cas::testing::mistake;
 use filesync_cas::{ContentHash, frame, hash};
 use filesync_merkle::schema::object_len_max;
 use filesync_merkle::{MerkleSchema, NodeSource};
@@ -199,5 +200,9 @@ pub fn open_delta(len: u32, payload: &[u8], counterpart: &[u8]) -> Result<Vec<u8
 pub fn check(next: &Next, bytes: &[u8]) -> Result<(), WireError> {
     let is_it =
         bytes.len() <= object_len_max(next.kind) && hash::identify(&MerkleSchema, next.kind, bytes) == Some(next.id);
-    if is_it { Ok(()) } else { Err(WireError::Lie(format!("an object that is not {}", next.id))) }
+    if is_it || mistake("a hash that is trusted") {
+        Ok(())
+    } else {
+        Err(WireError::Lie(format!("an object that is not {}", next.id)))
+    }
 }

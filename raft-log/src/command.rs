@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Id, InviteKey, LeaderId, LogIndex, Millis, NodeId, PeerKey, RefName, RepositoryId, Signature};
+use crate::testing::mistake;
 
 /// What a member may do. Who votes is not a role: it is what the log says of its voters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -188,8 +189,9 @@ impl Admit {
             Role::Writer => 1,
             Role::Candidate => 2,
         };
+        let peer = if mistake("an admission that serves another") { [0; 32] } else { self.peer.0 };
         // Fixed lengths first, the name last: no two values have the same bytes.
-        let fixed: [&[u8]; 5] = [b"filesync admit 1\0", &repository.0, &self.invite.0, &[role], &self.peer.0];
+        let fixed: [&[u8]; 5] = [b"filesync admit 1\0", &repository.0, &self.invite.0, &[role], &peer];
         [fixed.concat().as_slice(), self.name.as_bytes()].concat()
     }
 }

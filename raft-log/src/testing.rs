@@ -13,3 +13,12 @@ pub use net::FakeNet;
 pub use numbers::Numbers;
 #[cfg(test)]
 pub use seeded::Seeded;
+
+#[cfg(test)]
+pub(crate) use filesync_cas::testing::mistake;
+
+/// Whether a mistake is made on purpose: in tests alone, as in the crates that share this switch.
+#[cfg(not(test))]
+pub(crate) const fn mistake(_name: &str) -> bool {
+    false
+}

@@ -313,11 +313,44 @@ fn is_known(name: &str, tests: &BTreeSet<String>) -> bool {
 
 #[test]
 fn every_guarantee_has_its_test() {
-    let named = named_tests(&read("docs/guarantees.md"));
-    assert!(named.len() > 20, "docs/guarantees.md names only {} tests", named.len());
     let tests = all_tests();
-    let missing: Vec<_> = named.into_iter().filter(|name| !is_known(name, &tests)).collect();
-    assert!(missing.is_empty(), "docs/guarantees.md names tests that are not there: {missing:#?}");
+    for (path, least) in [("docs/guarantees.md", 100), ("docs/simulation.md", 15)] {
+        let named = named_tests(&read(path));
+        assert!(named.len() > least, "{path} names only {} tests", named.len());
+        let missing: Vec<_> = named.into_iter().filter(|name| !is_known(name, &tests)).collect();
+        assert!(missing.is_empty(), "{path} names tests that are not there: {missing:#?}");
+    }
+}
+
+/// A script that asks for a test by a name that none has would pass.
+#[test]
+fn scripts_name_tests_that_are_there() {
+    let script = read("scripts/lib.sh");
+    let named: Vec<&str> =
+        script.split("--exact ").skip(1).filter_map(|rest| rest.split_ascii_whitespace().next()).collect();
+    let tests = all_tests();
+    assert!(!named.is_empty() && named.iter().all(|name| tests.contains(*name)), "{named:?}");
+}
+
+/// What ships can be told to make no mistake that no test looks for. (That a test looks for none that cannot be made it sees
+/// itself.)
+#[test]
+fn every_mistake_is_looked_for() {
+    let list = read("docs/simulation.md");
+    let mut tests = String::new();
+    for dir in ["cas/src", "p2p/tests", "raft-log/src", "repo/src"] {
+        files(dir, ".rs").iter().filter(|path| is_test(path)).for_each(|path| tests += &read(path));
+    }
+    let mut seen = 0;
+    for (path, at, line) in ["cas", "merkle", "p2p", "raft-log", "repo", "cli"].into_iter().flat_map(code) {
+        for rest in line.split("mistake(\"").skip(1) {
+            let name = rest.split('"').next().unwrap_or_default();
+            assert!(tests.contains(&format!("\"{name}\"")), "{path}:{at}: {name}: no test looks for it");
+            assert!(list.contains(&format!("| {name} |")), "{path}:{at}: {name}: not in docs/simulation.md");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen} mistakes");
 }
 
 /// Who looks for something finds its file in the code map.

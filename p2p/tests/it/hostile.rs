@@ -7,7 +7,7 @@ use std::time::Duration;
 use filesync_cas::frame::{HEADER_LEN, SLOT_LEN};
 use filesync_cas::hash::check16;
 use filesync_cas::relay::{FramePacker, StoredFrame};
-use filesync_cas::testing::seeds;
+use filesync_cas::testing::{assert_caught, seeds};
 use filesync_cas::{Codec, ContentHash, Kind};
 use filesync_merkle::testing::raw;
 use filesync_merkle::{COMMIT, Commit, TREE, Timestamp, Totals, TreeId, TreeLink};
@@ -114,6 +114,13 @@ fn forged(frame: &[u8]) -> Vec<u8> {
         packer.push(slot.id, slot.kind, &vec![b'x'; slot.len as usize]);
     }
     packer.finish().expect("encodes")
+}
+
+#[test]
+fn a_hash_that_is_trusted() {
+    let mistake = "a hash that is trusted";
+    assert_caught(mistake, "hostile::chunks_that_are_not_what_was_asked_for", "forged: Ok(");
+    assert_caught(mistake, "hostile::flipped_bits_anywhere", "its bytes do not have its hash");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use filesync_cas::Session;
+use filesync_cas::testing::mistake;
 use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
 use filesync_p2p::Net;
 use filesync_p2p::error::Refusal;
@@ -126,6 +127,9 @@ impl Core {
     pub fn check_whole(&self) -> Result<(), Error> {
         let has_others = || self.log.get().is_none_or(|log| log.read(|state| !heal::is_alone(self.number, state)));
         if self.condition() != Condition::Lacking && !(self.repo.store.has_damage() && has_others()) {
+            return Ok(());
+        }
+        if mistake("a complete mark that damage leaves") {
             return Ok(());
         }
         let message = "this node lacks data that it should have, and is getting it from the others";

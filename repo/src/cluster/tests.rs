@@ -20,6 +20,7 @@ mod access;
 mod heal;
 mod late;
 mod liars;
+mod mistakes;
 mod partial;
 mod recover;
 mod room;

@@ -1,3 +1,5 @@
+use filesync_cas::testing::assert_caught;
+
 use super::*;
 
 fn refused(refusal: Refusal) -> Outcome {
@@ -67,6 +69,12 @@ fn only_the_invites_key_signs() {
     let forged_line = Command::SetAddresses { node: NodeId(1), addresses: vec!["10.0.0.1:1\n2".to_owned()] };
     assert!(matches!(world.apply(forged_line), Outcome::Refused(Refusal::TooMuch(_))));
     assert_eq!(world.apply(Command::Admit(good)), Outcome::Admitted(NodeId(2)));
+}
+
+#[test]
+fn an_admission_that_serves_another() {
+    let test = "state::tests::members::only_the_invites_key_signs";
+    assert_caught("an admission that serves another", test, "left: Admitted(NodeId(2))");
 }
 
 #[test]
