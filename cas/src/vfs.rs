@@ -78,6 +78,10 @@ pub trait Vfs: Send + Sync + fmt::Debug {
 
     /// The entries of a directory without `.` and `..`, in no particular order.
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>>;
+
+    /// Bytes that the file system which holds the root has room for, as far as it says: others write there too, and what it
+    /// promises may be more than it keeps.
+    fn free(&self) -> io::Result<u64>;
 }
 
 /// An open regular file. It stays the same file when its name is moved or removed.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Killed;
 use crate::vfs::{FileKind, FileStat, Open, Rename, Vfs, VfsFile};
 
-/// What was called. One variant a method of [`Vfs`] and [`VfsFile`], but for the three ways to open.
+/// What was called. One variant a method of [`Vfs`] and [`VfsFile`], but for the three ways to open; and for
+/// [`Vfs::free`], which touches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "named as the calls are")]
 pub enum Op {
@@ -356,6 +357,10 @@ impl Vfs for FaultVfs {
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         self.pass(Op::List)?;
         self.inner.list(path)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        self.inner.free()
     }
 }
 

@@ -300,6 +300,11 @@ impl Vfs for RealVfs {
         }
         Ok(entries)
     }
+
+    fn free(&self) -> io::Result<u64> {
+        let stat = sys::fstatvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 #[derive(Debug)]

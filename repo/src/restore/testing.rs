@@ -161,6 +161,9 @@ impl Vfs for Sub {
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         self.0.list(&self.at(path))
     }
+    fn free(&self) -> io::Result<u64> {
+        self.0.free()
+    }
 }
 
 /// A repository in a temporary directory.

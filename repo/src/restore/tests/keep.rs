@@ -451,6 +451,9 @@ impl Vfs for Meddling {
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         self.pass().list(path)
     }
+    fn free(&self) -> io::Result<u64> {
+        self.pass().free()
+    }
 }
 
 /// What the run of a case came to, for a look at what the test tests.

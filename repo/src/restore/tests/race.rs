@@ -76,6 +76,9 @@ impl Vfs for Meddling {
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         self.inner.list(path)
     }
+    fn free(&self) -> io::Result<u64> {
+        self.inner.free()
+    }
 }
 
 /// A restore that deletes `gone`, replaces `a.txt` and adds `n`, while somebody does a deed.
@@ -398,6 +401,9 @@ impl Vfs for Folding {
     }
     fn list(&self, path: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         self.0.list(&Self::fold(path))
+    }
+    fn free(&self) -> io::Result<u64> {
+        self.0.free()
     }
 }
 
