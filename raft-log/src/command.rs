@@ -88,6 +88,15 @@ pub enum Command {
         /// Which: they speak for themselves.
         node: NodeId,
     },
+    /// Objects that nobody has any more: from here on nobody has to have them. It cannot be taken back.
+    Lost {
+        /// Which voter says so, who should have them: they speak for themselves.
+        node: NodeId,
+        /// Whom it has asked, and who has answered that he does not have them. Itself too.
+        asked: BTreeSet<NodeId>,
+        /// Which objects.
+        objects: BTreeSet<Id>,
+    },
 }
 
 /// The first member of all. Only he needs no invite.
@@ -335,4 +344,10 @@ pub enum Refusal {
     /// Who may come to vote has everything.
     #[error("a partial copy cannot come to vote")]
     IsPartial,
+    /// Nothing is lost as long as a voter was not asked for it.
+    #[error("node {0} was not asked")]
+    NotAsked(NodeId),
+    /// It has said that it lacks nothing.
+    #[error("node {0} lacks nothing")]
+    LacksNothing(NodeId),
 }

@@ -99,6 +99,7 @@ pub(crate) fn commands() -> Vec<Command> {
         Command::Cancel { intent: IntentId(1) },
         Command::Deficient { node },
         Command::Whole { node },
+        Command::Lost { node, asked: nodes_of(&[1, 2, 3]), objects: [Id([1; 32]), Id([2; 32])].into() },
     ]
 }
 
@@ -138,6 +139,7 @@ pub(crate) fn state() -> State {
     state.invites.insert(InviteKey([5; 32]), invite);
     state.voters = vec![nodes_of(&[1, 2, 3])];
     state.intents = 1;
+    state.lost = [Id([7; 32]), Id([8; 32])].into();
     state.change = Some(Change { id: IntentId(1), index: LogIndex(4), target: nodes_of(&[1, 2]), is_ready: false });
     state
 }

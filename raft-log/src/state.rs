@@ -4,6 +4,8 @@
 //! So every node that has applied the same entries has the same state.
 
 mod change;
+mod encoding;
+mod lost;
 mod members;
 mod publish;
 mod room;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Batch, Command, IntentId, Outcome, RefChange, Refusal, Role, TryId};
 use crate::ids::{Id, InviteKey, LeaderId, LogIndex, Millis, NodeId, PeerKey, Position, RefName, RepositoryId};
 
+pub use lost::{LOST_MAX, LOST_MAX_OF_ENTRY};
 pub use room::{LEN_MAX, LEN_MAX_OF_OTHERS};
 
 /// One step in the order of publishes: the fields of the object that every node writes.
@@ -33,8 +36,8 @@ pub struct Step {
 /// Gives the id of a step's object. Its bytes are another crate's business; the id must depend on the step alone.
 pub type StepId = fn(&Step) -> Id;
 
-/// What all nodes agree on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What all nodes agree on. How it is written: `encoding.rs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Which repository.
     pub repository: RepositoryId,
@@ -60,6 +63,9 @@ pub struct State {
     pub change: Option<Change>,
     /// Intents there were.
     pub intents: u64,
+    /// Objects that were lost: at some time no voter had them. They are no part of what is to be held, though some may have come
+    /// back. Nothing goes from here.
+    pub lost: BTreeSet<Id>,
 }
 
 /// A row of the table of members.
@@ -140,6 +146,7 @@ impl State {
             voters: Vec::new(),
             change: None,
             intents: 0,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -172,6 +179,7 @@ impl State {
             Command::Cancel { intent } => self.cancel(*intent),
             Command::Deficient { node } => self.set_deficient(*node, true),
             Command::Whole { node } => self.set_deficient(*node, false),
+            Command::Lost { node, asked, objects } => self.lose(*node, asked, objects),
         };
         Applied { outcome: outcome.unwrap_or_else(Outcome::Refused), step: None }
     }

@@ -7,7 +7,7 @@ use super::{Member, State};
 use crate::command::{Refusal, Role};
 use crate::ids::RefName;
 
-/// The most that members, invites and refs may take together, in bytes: less than an answer of 1 MiB by what else is told.
+/// The most that members, invites, refs and what is lost may take together, in bytes: less than an answer of 1 MiB by what else is told.
 pub const LEN_MAX: usize = 960 << 10;
 /// As much of that as tags may fill, and members who were let in by one who does not vote.
 pub const LEN_MAX_OF_OTHERS: usize = 512 << 10;
@@ -20,13 +20,15 @@ const PUBLISH_LEN: usize = 400;
 pub(super) const INVITE_LEN: usize = 64;
 /// A ref, without its name.
 const REF_LEN: usize = 36;
+/// An object that is lost.
+pub(super) const LOST_LEN: usize = 32;
 
 impl State {
-    /// What members, invites and refs take at most when they are written, whatever members publish from here on.
+    /// What members, invites, refs and the record of what is lost take at most when they are written, whatever members publish from here on.
     pub fn len_at_most(&self) -> usize {
         let members = self.members.values().map(member_len).sum::<usize>();
         let refs = self.refs.keys().map(ref_len).sum::<usize>();
-        members + refs + self.invites.len() * INVITE_LEN
+        members + refs + self.invites.len() * INVITE_LEN + self.lost.len() * LOST_LEN
     }
 
     /// Fails unless there is room for so much more: all of the room where a voter stands behind it, and else half.
@@ -35,7 +37,8 @@ impl State {
         if self.len_at_most() + more <= max {
             return Ok(());
         }
-        Err(Refusal::TooMuch("the cluster has as many members, invites and tags as it can tell of".to_owned()))
+        let what = "members, invites, tags and lost objects";
+        Err(Refusal::TooMuch(format!("the cluster has as many {what} as it can tell of")))
     }
 
     /// Fails unless there is room for a ref of this name that is not there yet.

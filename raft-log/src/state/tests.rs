@@ -1,6 +1,7 @@
 //! Tables of commands and outcomes, and random sequences of them.
 
 mod change;
+mod lost;
 mod members;
 mod publish;
 mod random;

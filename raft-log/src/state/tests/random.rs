@@ -35,6 +35,7 @@ fn run(seed: u64, steps: u64) {
                 let command =
                     [Command::Deficient { node }, Command::Whole { node }][usize::from(numbers.below(3) > 0)].clone();
                 world.apply(command);
+                lose(&mut world, &mut numbers);
             }
         }
         check(&world.state);
@@ -95,6 +96,21 @@ fn random_publish(world: &mut World, numbers: &mut Numbers, history: &mut Histor
         other => panic!("{other:?} is no answer to a publish"),
     }
     history.answers.insert((publish.client, publish.seq), (publish.change, outcome));
+}
+
+/// Somebody says that something is lost, whether or not he may.
+fn lose(world: &mut World, numbers: &mut Numbers) {
+    let (node, asked) = (NodeId(1 + numbers.below(8)), nodes(&numbers.some_of(7)));
+    let before = world.state.clone();
+    let new = id(u8::try_from(numbers.below(20)).expect("small"));
+    let outcome = world.apply(Command::Lost { node, asked: asked.clone(), objects: [new].into() });
+    assert!(before.lost.is_subset(&world.state.lost), "nothing goes");
+    if outcome != Outcome::Done {
+        return assert_eq!(before.lost, world.state.lost);
+    }
+    let target = before.change.as_ref().map(|change| &change.target);
+    assert!(before.voters.iter().chain(target).flatten().all(|voter| asked.contains(voter)), "each was asked");
+    assert!(before.is_voter(node) && world.state.lost.contains(&new));
 }
 
 /// What the leader makes of a change that is ready, and of two sets that vote.
