@@ -65,6 +65,9 @@ pub struct Roots {
     pub shallow: HashSet<ContentHash>,
     /// What may be missing: where the index does not know it, nothing is looked for below it.
     pub absent: HashSet<ContentHash>,
+    /// What is known to be lost for good: where it is missing or bad, what only it leads to goes with it. What is left of it
+    /// stays, and where it is good it is followed as ever.
+    pub lost: HashSet<ContentHash>,
 }
 
 /// What a collection did.

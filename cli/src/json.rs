@@ -168,6 +168,7 @@ pub struct Status {
     conflicts_bytes: Option<Vec<Option<String>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<Partial>,
+    lost: u64,
     clean: bool,
 }
 
@@ -206,6 +207,7 @@ impl Status {
             conflicts,
             conflicts_bytes,
             partial: result.partial.as_ref().map(Partial::new),
+            lost: result.lost,
             clean: result.is_clean(),
         }
     }
@@ -353,6 +355,8 @@ pub struct Fsck {
     objects: u64,
     bytes: u64,
     damaged: Vec<Damaged>,
+    lost: Vec<Damaged>,
+    lost_recorded: u64,
     findings: Vec<String>,
     notes: Vec<String>,
     repaired: u64,
@@ -379,6 +383,8 @@ impl Fsck {
             objects: result.objects,
             bytes: result.bytes,
             damaged: result.damaged.iter().map(damaged).collect(),
+            lost: result.lost.iter().map(damaged).collect(),
+            lost_recorded: result.lost_recorded,
             findings: result.findings.clone(),
             notes: result.notes.clone(),
             repaired: result.repaired,

@@ -14,7 +14,7 @@ use filesync_p2p::message::topics::RAFT;
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::testing::{Everything, Repo, tree};
 use filesync_p2p::transport::{Answer, Answers, Caller, Config, Transport};
-use filesync_p2p::{Class, PeerKey, Root, Status, Walk};
+use filesync_p2p::{Class, PeerKey, Root, Status, Walk, Without};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::swarm::{SwarmEvent, dial_opts::DialOpts};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder};
@@ -134,7 +134,8 @@ fn fetched(there: &Repo, head: CommitId) -> (f64, u64) {
             }
             times
         });
-        let (result, stats) = client.fetch(&session, &here.store, walk, &[server.key()], &never, &mut |_| ());
+        let (result, stats) =
+            client.fetch(&session, &here.store, walk, Without::Nothing, &[server.key()], &never, &mut |_| ());
         running.store(false, Ordering::Relaxed);
         (result, stats, calls.join().expect("every call is answered"))
     });

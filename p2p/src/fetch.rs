@@ -4,16 +4,20 @@
 //! Whatever has arrived is verified and stored, so that the same fetch, begun again, goes on where it stopped. What it
 //! relies on is claimed by the session; the base must be a root of the caller's own as long as that lives. Nothing
 //! becomes a root by a fetch: that is the caller's business, after a walk over the closure.
+//!
+//! What nobody has ends a fetch, unless the caller says that it may be done [`Without`]. Then all peers are asked first; that
+//! none of them has it is what they say, and no proof.
 
 mod spool;
 mod walking;
+mod without;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use filesync_cas::relay::StoredFrame;
 use filesync_cas::store::Accepted;
-use filesync_cas::{PutError, Session, Store};
+use filesync_cas::{ContentHash, Kind, PutError, Session, Store};
 use filesync_merkle::MerkleSchema;
 
 use crate::error::{FetchError, Refusal};
@@ -25,6 +29,7 @@ use crate::tour::Tour;
 use crate::wants::WantedChildren;
 use crate::wire::Moment;
 use walking::Walking;
+pub use without::Without;
 
 /// The least time to wait for before looking again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -103,6 +108,8 @@ pub struct FetchStats {
     pub walks: u64,
     /// Requests for objects.
     pub gets: u64,
+    /// What nobody who was asked had, and was done without.
+    pub lacking: Vec<(Kind, ContentHash)>,
 }
 
 /// What came from one peer.
@@ -129,6 +136,9 @@ pub struct Fetch<'s> {
     store: &'s Store,
     session: &'s Session<'s>,
     walk: Walk,
+    without: Without,
+    /// Nodes that were done without, and chunks.
+    given_up: HashMap<ContentHash, Kind>,
     phase: Phase<'s>,
     swarm: Swarm,
     /// Who can be asked. What comes of others came too late.
@@ -156,6 +166,8 @@ impl<'s> Fetch<'s> {
             session,
             phase: Phase::Walking(Box::new(Walking::new(store, session, &walk))),
             walk,
+            without: Without::Nothing,
+            given_up: HashMap::new(),
             swarm: Swarm::default(),
             peers: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -166,6 +178,16 @@ impl<'s> Fetch<'s> {
         };
         fetch.restart()?;
         Ok(fetch)
+    }
+
+    /// Says what may be done without. Before anybody joins.
+    #[must_use]
+    pub fn without(mut self, without: Without) -> Self {
+        if let Phase::Walking(walking) = &mut self.phase {
+            walking.without(without.clone());
+        }
+        self.without = without;
+        self
     }
 
     /// A stream to this peer is open and welcome.
@@ -208,7 +230,10 @@ impl<'s> Fetch<'s> {
 
     /// What has been done so far.
     pub fn stats(&self) -> FetchStats {
-        self.stats.clone()
+        // Some may have come by another request.
+        let is_missing = |id: &ContentHash| !self.session.holds(id).unwrap_or(false);
+        let lacking = self.given_up.iter().filter(|(id, _)| self.is_done() && is_missing(id));
+        FetchStats { lacking: lacking.map(|(id, kind)| (*kind, *id)).collect(), ..self.stats.clone() }
     }
 
     /// Goes over what is here, from the beginning; asks for a walk from there, or goes on to the chunks.
@@ -222,7 +247,11 @@ impl<'s> Fetch<'s> {
     }
 
     fn begin_getting(&mut self) {
-        self.phase = Phase::Getting { tour: Box::new(Tour::new(&self.walk)), all_offered: false };
+        if let Phase::Walking(walking) = &mut self.phase {
+            (self.walk.base, self.given_up) = (walking.base(), walking.take_given_up());
+        }
+        let tour = Tour::new(&self.walk).again(self.without.again());
+        self.phase = Phase::Getting { tour: Box::new(tour), all_offered: false };
     }
 
     /// A message came from a peer.
@@ -266,10 +295,6 @@ impl<'s> Fetch<'s> {
                 Ok(())
             }
             walking::Then::Restart => self.restart(),
-            walking::Then::Base(base) => {
-                self.walk.base = base;
-                self.restart()
-            }
             walking::Then::Drop(why) => self.drop_peer(peer, why, true),
         }
     }
@@ -318,6 +343,8 @@ impl<'s> Fetch<'s> {
                 asked.map(|(peer, walk)| (peer, Message::Walk(walk)))
             }
             Phase::Getting { .. } => {
+                let without = &self.without;
+                self.given_up.extend(self.swarm.give_up(|kind, id| without.allows(kind, id)));
                 self.fill()?;
                 let session = self.session;
                 let asked = self.swarm.ask(now, |id| session.holds(id))?;
@@ -360,6 +387,10 @@ impl<'s> Fetch<'s> {
                 *all_offered = true;
                 return Ok(());
             };
+            if self.given_up.contains_key(&next.id) {
+                tour.skip()?;
+                continue;
+            }
             let bytes = filesync_merkle::NodeSource::get(&source, next.kind, &next.id)?;
             let mut wants = tour.give(&bytes, &source)?;
             let mut here = Vec::with_capacity(wants.len());
@@ -406,7 +437,7 @@ impl<'s> Fetch<'s> {
         Some(next.max(now + LOOK_AGAIN))
     }
 
-    /// The request that is being followed; its base is gone if no peer had it.
+    /// The request that is being followed; once nodes are here, its base is gone if no peer had it.
     pub fn request(&self) -> &Walk {
         &self.walk
     }

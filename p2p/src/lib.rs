@@ -29,7 +29,7 @@ pub mod wants;
 pub mod wire;
 
 pub use error::{FetchError, Refusal, WireError};
-pub use fetch::{Fetch, FetchStats, FromPeer};
+pub use fetch::{Fetch, FetchStats, FromPeer, Without};
 pub use message::{Message, Status, Walk};
 pub use net::Net;
 pub use peer::{Access, Class, PeerKey, Role, Root, Scope};

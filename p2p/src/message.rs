@@ -193,6 +193,8 @@ pub mod topics {
     pub const CLUSTER: u16 = 22;
     /// A change of membership.
     pub const MEMBERS: u16 = 23;
+    /// Whether the answerer has some objects.
+    pub const FIND: u16 = 24;
 
     /// Whether a topic belongs on streams of a class.
     pub fn belong(class: Class, topic: u16) -> bool {

@@ -151,6 +151,25 @@ impl Swarm {
         self.sources.values().any(|source| !source.asked.is_empty())
     }
 
+    /// Takes out what nobody who can be asked has, where `may` says that it may be done without. It is not taken up again.
+    pub fn give_up(&mut self, may: impl Fn(Kind, &ContentHash) -> bool) -> Vec<(ContentHash, Kind)> {
+        let mut given_up = Vec::new();
+        if self.sources.is_empty() {
+            return given_up;
+        }
+        for share in &mut self.queue {
+            if self.sources.keys().all(|peer| share.lacking.contains(peer)) {
+                share.retain(|want| {
+                    let is_given_up = may(want.kind, &want.id);
+                    given_up.extend(is_given_up.then_some((want.id, want.kind)));
+                    !is_given_up
+                });
+            }
+        }
+        self.queue.retain(|share| !share.nodes.is_empty());
+        given_up
+    }
+
     /// One of those that are queued, where nothing is owed: nobody who is left has it.
     pub fn stuck_on(&self) -> Option<ContentHash> {
         let first = self.queue.front().filter(|_| !self.is_waiting())?;

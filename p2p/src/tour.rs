@@ -9,6 +9,7 @@ mod expand;
 mod seen;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use filesync_cas::{ContentHash, Kind};
 use filesync_merkle::{CommitId, Name, NodeSource, Parts, PubId, Totals, Way};
@@ -112,6 +113,8 @@ pub struct Tour {
     pending: Option<Pending>,
     /// What was left out because it was not there: no counterpart of anything.
     absent: HashSet<ContentHash>,
+    /// Chunks that are wanted though a counterpart has them.
+    again: Arc<HashSet<ContentHash>>,
     count: u64,
 }
 
@@ -134,8 +137,16 @@ impl Tour {
             at: walk.root,
             pending: None,
             absent: HashSet::new(),
+            again: Arc::default(),
             count: 0,
         }
+    }
+
+    /// Wants these chunks wherever it meets them. The order is the same.
+    #[must_use]
+    pub fn again(mut self, chunks: Arc<HashSet<ContentHash>>) -> Self {
+        self.again = chunks;
+        self
     }
 
     /// How many objects were given or skipped.

@@ -31,7 +31,7 @@ use libp2p::identity::{Keypair, ed25519};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::error::FetchError;
-use crate::fetch::FetchStats;
+use crate::fetch::{FetchStats, Without};
 use crate::message::{Status, Walk};
 use crate::peer::{Class, PeerKey};
 use crate::serve::Shared;
@@ -218,11 +218,13 @@ impl Transport {
 
     /// Fetches the closure of a root from connected peers into the session; see [`crate::fetch`]. Uses threads of its own to verify,
     /// and must not be called on a runtime. What had come is kept if it fails; the statistics tell.
+    #[allow(clippy::too_many_arguments)]
     pub fn fetch(
         &self,
         session: &Session<'_>,
         store: &Store,
         walk: Walk,
+        without: Without,
         peers: &[PeerKey],
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(&FetchStats),
@@ -230,7 +232,7 @@ impl Transport {
         let Some(runtime) = self.runtime() else {
             return (Err(FetchError::NoPeers { last: None }), FetchStats::default());
         };
-        fetching::run(&self.inner, &runtime, session, store, walk, peers, cancel, progress)
+        fetching::run(&self.inner, &runtime, session, store, walk, without, peers, cancel, progress)
     }
 
     /// Takes leave: no new streams, those that are open get up to `time` to end, then connections are closed. Afterwards it does

@@ -1,10 +1,12 @@
 //! `fsck`: every byte of every pack, every object against its hash, every tree against its rules; and who is affected.
 //!
-//! What counts is what something refers to. The trees of commits that have expired are not looked for, and what is wrong
+//! What counts is what something refers to. What the cluster has recorded as lost is no damage: it is told apart, for ever. The trees of commits that have expired are not looked for, and what is wrong
 //! with garbage, or with a copy of something that is good elsewhere, is told and is no damage.
 
 mod files;
 mod repair;
+
+pub use repair::store_from_working_copy;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use filesync_merkle::{
     RepoPath, TreeLink, Walk, WalkError, WalkVisitor,
 };
 
-use crate::cluster::member;
+use crate::cluster::{lost, member};
 use crate::collected;
 use crate::daemon;
 use crate::error::{Error, ErrorKind};
@@ -73,7 +75,9 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     let step = crate::gc::step(observer);
     let advance = |bytes, items| step(items, bytes);
     let (bad, seen, claims) = (BTreeMap::new(), repo.store.seen()?, HashSet::new());
-    let mut found = Findings { repo, bad, seen, claims, files: None, failed: None };
+    // What cannot be read of it shows by the roots.
+    let lost = lost::recorded(repo).unwrap_or_default();
+    let mut found = Findings { repo, bad, lost, seen, claims, files: None, failed: None };
     let mut result = FsckResult::default();
     small_files(repo, &mut result.findings);
     let mut walk = |found: &mut Findings<'_>| {
@@ -104,12 +108,16 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     (result.objects, result.bytes) = (packs.objects, packs.bytes);
     let hurt_packs = packs.findings.iter().map(|finding| finding.pack).collect();
     let hurt = Hurt { spare: found.judge(packs.bad)?, packs: hurt_packs };
-    result.tell(packs.findings, &found.bad);
     if !found.bad.is_empty() {
         name_paths(repo, &trees, &mut found)?;
         record(repo, found.bad.keys().copied());
     }
-    result.damaged = found.bad.into_iter().map(|(id, bad)| bad.describe(id)).collect();
+    let Findings { bad, lost, .. } = found;
+    result.lost_recorded = lost.len() as u64;
+    let (lost, damaged): (BTreeMap<_, _>, BTreeMap<_, _>) = bad.into_iter().partition(|(id, _)| lost.contains(id));
+    result.tell(packs.findings, &damaged);
+    result.damaged = damaged.into_iter().map(|(id, bad)| bad.describe(id)).collect();
+    result.lost = lost.into_iter().map(|(id, bad)| bad.describe(id)).collect();
     Ok((result, hurt))
 }
 
@@ -178,6 +186,8 @@ impl Bad {
 struct Findings<'a> {
     repo: &'a Repo,
     bad: BTreeMap<ContentHash, Bad>,
+    /// What is recorded as lost, bad or not.
+    lost: HashSet<ContentHash>,
     /// Objects that something refers to.
     seen: Seen<'a>,
     /// What has been claimed about nodes.
@@ -197,8 +207,8 @@ impl Findings<'_> {
     /// Takes objects of which a copy is bad for damaged, if they are needed and there is no other copy. Those that have
     /// one in a place that the index does not give are spare.
     fn judge(&mut self, bad: Vec<BadObject>) -> Result<Vec<(Kind, ContentHash)>, Error> {
-        // Behind a tree that cannot be read, nobody knows what is needed.
-        let is_known = self.bad.values().all(|bad| bad.kind.is_chunk());
+        // Behind a tree that cannot be read, nobody knows what is needed; unless it is lost, with all that only it leads to.
+        let is_known = self.bad.iter().all(|(id, bad)| bad.kind.is_chunk() || self.lost.contains(id));
         let mut spare = BTreeSet::new();
         for BadObject { id, kind, cause } in bad {
             if self.bad.contains_key(&id) || (is_known && !self.seen.has(&id)?) {

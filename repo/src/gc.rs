@@ -23,6 +23,7 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
     let mut gc = repo.store.gc()?;
     // After it has begun: what becomes a root from now on has been claimed.
     let roots = Roots::read(repo)?.for_collection(repo).map_err(failed_closed)?;
+    let lost = roots.lost.clone();
     gc.mark(roots, &step).map_err(|error| failed_closed(error.into()))?;
     let plan = gc.plan();
     let mut result = GcResult { live_bytes: plan.live_bytes(), ..GcResult::default() };
@@ -38,6 +39,7 @@ pub fn gc(repo: &Repo, request: &GcRequest, observer: &dyn Observer) -> Result<G
         result.freed_bytes = unlinked_bytes.saturating_sub(copied_bytes);
         (result.packs_rewritten, result.packs_removed) = (packs_rewritten, packs_removed);
         (result.waiting_bytes, result.damaged) = (waiting_bytes, bad);
+        result.damaged.retain(|id| !lost.contains(id));
     }
     result.elapsed = began.elapsed();
     Ok(result)

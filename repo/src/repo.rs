@@ -11,6 +11,7 @@ use filesync_cas::{ContentHash, Place, Store};
 use filesync_merkle::{Commit, CommitId, MerkleSchema, NodeSource, RepoPath, TreeLink};
 use rustix::fs::{Mode, OFlags};
 
+use crate::cluster::lost;
 use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
 use crate::parts::Copied;
@@ -164,12 +165,12 @@ impl Repo {
 
     /// Entries of a directory of a commit.
     pub fn ls(&self, request: &LsRequest, visit: &mut dyn FnMut(LsEntry) -> Result<(), Error>) -> Result<(), Error> {
-        ls::ls(self, request, visit)
+        ls::ls(self, request, visit).map_err(|error| lost::explain(self, error))
     }
 
     /// Bytes of a file of a commit, each verified before it is written.
     pub fn cat(&self, request: &CatRequest, out: &mut dyn std::io::Write) -> Result<(), Error> {
-        cat::cat(self, request, out)
+        cat::cat(self, request, out).map_err(|error| lost::explain(self, error))
     }
 
     /// Lists tags, makes one, or removes one: all of them, or the one. Making and removing need a writer.
@@ -194,7 +195,11 @@ impl Repo {
 
     /// Makes paths equal to those of a commit. In the working copy, needs a writer.
     pub fn restore(&self, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
-        self.told(observer, || restore::restore(self, request, observer))
+        self.told(observer, || {
+            let mut result = restore::restore(self, request, observer).map_err(|error| lost::explain(self, error))?;
+            lost::explain_all(self, &mut result.damaged);
+            Ok(result)
+        })
     }
 
     /// Reads and verifies all, and changes nothing but the list of what is damaged.

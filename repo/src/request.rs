@@ -278,6 +278,8 @@ pub struct StatusResult {
     pub conflicts: Vec<Vec<u8>>,
     /// Of a partial copy: what it has, and what not.
     pub partial: Option<Partial>,
+    /// How many objects the cluster has recorded as lost.
+    pub lost: u64,
 }
 
 impl StatusResult {
@@ -519,6 +521,10 @@ pub struct FsckResult {
     pub bytes: u64,
     /// What is damaged or missing.
     pub damaged: Vec<DamagedObject>,
+    /// What is, too, and is recorded as lost: no damage any more.
+    pub lost: Vec<DamagedObject>,
+    /// How many objects are recorded as lost, needed here or not, come back or not.
+    pub lost_recorded: u64,
     /// Findings that belong to no object: a torn frame, a bad small file.
     pub findings: Vec<String>,
     /// What is wrong with what nothing needs, or has a good copy: no damage. The next `gc` removes it.

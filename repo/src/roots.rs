@@ -6,9 +6,9 @@ use filesync_cas::{ContentHash, pin};
 use filesync_merkle::{CommitId, PubId};
 
 use crate::absent::may_be_missing;
-use crate::cluster::member;
 use crate::cluster::outbox::Outbox;
 use crate::cluster::remote::Remote;
+use crate::cluster::{lost, member};
 use crate::error::{Error, ErrorKind};
 use crate::expired::Expired;
 use crate::history;
@@ -71,6 +71,7 @@ impl Roots {
             objects: commits.chain(self.step.map(|step| (PubId::KIND, step.0))).collect(),
             shallow: ids(&self.expired),
             absent: may_be_missing(repo, self)?,
+            lost: lost::recorded(repo)?,
         })
     }
 }

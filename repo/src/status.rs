@@ -53,6 +53,7 @@ fn with_cluster(repo: &Repo, head: Option<CommitId>, result: StatusResult) -> Re
         holders,
         ahead: Some(ahead),
         behind: Some(behind),
+        lost: remote.state.lost.len() as u64,
         ..result
     })
 }

@@ -3,7 +3,7 @@
 //! It fails closed. A tree, list or commit that is missing or damaged might lead to anything, and what an index
 //! denies may have been lost by the index: in both cases nothing may be removed. A chunk whose bytes are bad leads nowhere
 //! else: its pack stays, and that is all. Who has a partial copy says what may be missing; that is passed over where the index
-//! does not know it, and fails like everything else if it is there and bad.
+//! does not know it, and fails like everything else if it is there and bad. What is recorded as lost is passed over in either case.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -26,7 +26,7 @@ pub type Step<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;
 /// What was met on the way.
 #[derive(Debug, Default)]
 pub struct Marked {
-    /// Live chunks that cannot be read.
+    /// Live chunks that cannot be read, and what is recorded as lost.
     pub bad: HashSet<ContentHash>,
     /// Listed as damaged, and not met: nothing needs them.
     pub unneeded: HashSet<ContentHash>,
@@ -41,6 +41,7 @@ pub fn mark(inner: &Inner, live: &LiveSet, roots: &Roots, step: &Step<'_>) -> Re
             live,
             shallow: &roots.shallow,
             absent: &roots.absent,
+            lost: &roots.lost,
             open: Vec::new(),
             foreign: HashSet::new(),
             marked: Marked { unneeded: inner.listed_damage(), ..Marked::default() },
@@ -64,6 +65,7 @@ struct Walk<'a> {
     live: &'a LiveSet,
     shallow: &'a HashSet<ContentHash>,
     absent: &'a HashSet<ContentHash>,
+    lost: &'a HashSet<ContentHash>,
     /// Metadata to be followed.
     open: Vec<(Kind, ContentHash)>,
     /// What has been followed in packs that came later.
@@ -76,7 +78,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn run(&mut self) -> Result<(), GcError> {
         while let Some((kind, id)) = self.open.pop() {
-            let object = self.inner.get(kind, &id)?;
+            let object = match self.inner.get(kind, &id) {
+                Err(error) if self.is_lost(&id, &error) => {
+                    self.marked.bad.insert(id);
+                    continue;
+                }
+                object => object?,
+            };
             let children = self.inner.schema.children(kind, &object);
             let children = children.map_err(|cause| {
                 let place = self.inner.schema.name(kind).to_owned();
@@ -91,6 +99,10 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_lost(&self, id: &ContentHash, error: &GetError) -> bool {
+        error.is_damage() && self.lost.contains(id)
     }
 
     /// Notes an object; metadata is followed the first time.
@@ -129,6 +141,7 @@ impl Walk<'_> {
         }
         match self.inner.get(kind, &id) {
             Ok(_) => {}
+            Err(error) if self.is_lost(&id, &error) => return Ok(()),
             // What has a place has a pack, and that stays.
             Err(error @ GetError::Corrupt { .. }) if kind.is_chunk() && self.inner.locate(&id)?.is_some() => {
                 drop(error);

@@ -19,6 +19,17 @@ impl Store {
         !lock(&self.inner.damage).is_empty()
     }
 
+    /// The same, but for objects of which it is known.
+    pub fn has_damage_besides(&self, known: &HashSet<ContentHash>) -> bool {
+        let damage = lock(&self.inner.damage);
+        !damage.packs.is_empty() || damage.objects.iter().any(|id| !known.contains(id))
+    }
+
+    /// Objects that reads have found damaged, and that have not been stored again.
+    pub fn damaged_objects(&self) -> HashSet<ContentHash> {
+        self.inner.listed_damage()
+    }
+
     /// Whether the next commit should read every file again, for what is damaged to be stored again. Not if a session
     /// was given all bytes since and it did not help: see [`Session::was_given_everything`](super::Session).
     pub fn needs_everything(&self) -> bool {

@@ -222,7 +222,13 @@ fn run(store: &Store, planned: &Planned) -> Result<SessionStats, PutError> {
 
 /// What is kept besides the head: nothing.
 fn only_head() -> Roots {
-    Roots { head: ROOT, objects: Vec::new(), shallow: Default::default(), absent: Default::default() }
+    Roots {
+        head: ROOT,
+        objects: Vec::new(),
+        shallow: Default::default(),
+        absent: Default::default(),
+        lost: Default::default(),
+    }
 }
 
 fn go_on(_: u64, _: u64) -> std::ops::ControlFlow<()> {

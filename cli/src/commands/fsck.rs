@@ -17,7 +17,8 @@ const PATHS_SHOWN: usize = 10;
 /// Reads everything. Damage is named with the paths that it affects, and the exit status is 5. Nothing is changed but the
 /// list of what is damaged: with it, the next commit that has the bytes stores them again. It is left as it was where
 /// this user may not write. What is wrong with garbage, or with a copy of something that is good elsewhere, is told and
-/// is no damage. A mistake in config.toml is an error, and the exit status 1.
+/// is no damage. Neither is what the cluster has recorded as lost, since no voter had it any more: it is named apart. A mistake
+/// in config.toml is an error, and the exit status 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -80,8 +81,10 @@ fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) 
     for finding in &result.findings {
         writeln!(out, "damaged: {}", quote::line(finding))?;
     }
-    for object in &result.damaged {
-        writeln!(out, "damaged {} {}: {}", object.kind, object.id, quote::line(&object.cause))?;
+    let damaged = result.damaged.iter().map(|object| ("damaged", object));
+    let lost = result.lost.iter().map(|object| ("lost", object)).filter(|_| chatty);
+    for (word, object) in damaged.chain(lost) {
+        writeln!(out, "{word} {} {}: {}", object.kind, object.id, quote::line(&object.cause))?;
         let shown = if verbose { object.paths.len() } else { PATHS_SHOWN };
         for path in object.paths.iter().take(shown) {
             writeln!(out, "    {}", quote::name(path))?;
@@ -100,6 +103,9 @@ fn show(result: &FsckResult, chatty: bool, verbose: bool, out: &mut impl Write) 
         write!(out, "{looked_at}, {bytes} read in {}: {verdict}", units::show_duration(result.elapsed))?;
         if result.repaired > 0 {
             write!(out, ", {} repaired", result.repaired)?;
+        }
+        if result.lost_recorded > 0 {
+            write!(out, ", {} recorded as lost", units::count(result.lost_recorded, "object"))?;
         }
         writeln!(out)?;
     }
@@ -143,5 +149,13 @@ mod tests {
         assert!(text.contains("    p9\n    and 2 more (-v shows all)\n"), "{text}");
         assert!(text.ends_with(": 2 damaged\n"), "{text}");
         assert!(shown(&result, false, true).ends_with("    p11\n"));
+        // What is recorded as lost has a heading of its own, and is no damage.
+        let lost = DamagedObject { kind: "tree", ..result.damaged.remove(0) };
+        let result = FsckResult { findings: Vec::new(), lost: vec![lost], lost_recorded: 2, ..result };
+        assert!(result.is_clean());
+        let text = shown(&result, true, true);
+        assert!(text.starts_with("lost tree abab") && text.contains(": missing\n    p0\n"), "{text}");
+        assert!(text.ends_with(": all is well, 2 objects recorded as lost\n"), "{text}");
+        assert_eq!(shown(&result, false, false), "");
     }
 }

@@ -187,6 +187,14 @@ fn header(result: &StatusResult, paint: Paint, out: &mut impl Write) -> io::Resu
         }
         writeln!(out)?;
     }
+    if result.lost > 0 {
+        writeln!(
+            out,
+            "{}: {} (`filesync fsck` names them)",
+            paint.bad("recorded as lost"),
+            count(result.lost, "object")
+        )?;
+    }
     if let Some(Partial { paths, absent_files, absent_bytes, .. }) = &result.partial {
         let paths: Vec<_> = paths.iter().map(|path| quote::name(path)).collect();
         let absent = count(*absent_files, "file");
@@ -236,6 +244,7 @@ mod tests {
             ],
             conflicts: vec![b"c".to_vec()],
             partial: None,
+            lost: 0,
         }
     }
 
@@ -262,6 +271,9 @@ mod tests {
         let head = "no commits yet\npartial: a, b c; 1 file of the head (2.0 KiB) not here\n";
         assert_eq!(partial(&[]), format!("{head}clean\n"));
         assert_eq!(partial(&[b"x"]), format!("{head}outside x\n"));
+        let lost = StatusResult { lost: 1, ..StatusResult::default() };
+        let text = "no commits yet\nrecorded as lost: 1 object (`filesync fsck` names them)\nclean\n";
+        assert_eq!((shown(&lost, true).as_str(), lost.is_clean()), (text, true));
         assert_eq!(shown(&StatusResult::default(), true), "no commits yet\nclean\n");
         assert_eq!(shown(&StatusResult::default(), false), "");
     }

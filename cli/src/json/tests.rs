@@ -118,7 +118,7 @@ fn check_ignore() {
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),
-        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"holders":null,"as_of":null,"changes":[],"conflicts":[],"clean":true}"#,
+        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"holders":null,"as_of":null,"changes":[],"conflicts":[],"lost":0,"clean":true}"#,
     );
     let change = |kind, path: &[u8], from: Option<&[u8]>| repo::Change {
         from: from.map(<[u8]>::to_vec),
@@ -138,6 +138,7 @@ fn status() {
         ],
         conflicts: vec![b"c".to_vec(), NOT_UTF8.to_vec()],
         partial: None,
+        lost: 5,
     };
     check(
         &Status::new(&result),
@@ -145,7 +146,7 @@ fn status() {
          {\"change\":\"M\",\"path\":\"m\\n\"},\
          {\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"},\
          {\"change\":\"unreadable\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}],\
-         \"conflicts\":[\"c\",\"a\u{fffd}\"],\"conflicts_bytes\":[null,\"Yf8=\"],\"clean\":false}",
+         \"conflicts\":[\"c\",\"a\u{fffd}\"],\"conflicts_bytes\":[null,\"Yf8=\"],\"lost\":5,\"clean\":false}",
     );
 }
 
@@ -235,6 +236,13 @@ fn fsck() {
             cause: "missing".into(),
             paths: vec![NOT_UTF8.to_vec(), b"b".to_vec()],
         }],
+        lost: vec![repo::DamagedObject {
+            id: id(2),
+            kind: "tree",
+            cause: "missing".into(),
+            paths: vec![b"d".to_vec()],
+        }],
+        lost_recorded: 3,
         findings: vec!["HEAD: torn".into()],
         notes: vec!["pack".into()],
         repaired: 0,
@@ -243,7 +251,7 @@ fn fsck() {
     check(
         &Fsck::new(&result),
         "{\"v\":1,\"objects\":1,\"bytes\":2,\"damaged\":[{\"id\":\"#1\",\"kind\":\"chunk\",\"cause\":\"missing\",\
-         \"paths\":[\"a\u{fffd}\",\"b\"],\"paths_bytes\":[\"Yf8=\",null]}],\"findings\":[\"HEAD: torn\"],\"notes\":[\"pack\"],\
+         \"paths\":[\"a\u{fffd}\",\"b\"],\"paths_bytes\":[\"Yf8=\",null]}],\"lost\":[{\"id\":\"#2\",\"kind\":\"tree\",\"cause\":\"missing\",\"paths\":[\"d\"]}],\"lost_recorded\":3,\"findings\":[\"HEAD: torn\"],\"notes\":[\"pack\"],\
          \"repaired\":0,\"seconds\":2.0}",
     );
 }

@@ -1,15 +1,16 @@
 //! The first half of a fetch: metadata, from one peer at a time, in the order of the walk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use filesync_cas::{ContentHash, Session, Store};
+use filesync_cas::{ContentHash, Kind, Session, Store};
 use filesync_merkle::NodeSource;
 
 use super::FetchStats;
 use super::spool::{Overlay, Spool};
-use crate::error::{FetchError, Refusal, WireError};
+use super::without::Without;
+use crate::error::{FetchError, Refusal, TourError, WireError};
 use crate::message::{Message, Walk};
 use crate::pace::Pace;
 use crate::peer::PeerKey;
@@ -27,8 +28,6 @@ pub(super) enum Then {
     Complete,
     /// Go over what is here again.
     Restart,
-    /// The same, with another base.
-    Base(Option<ContentHash>),
     /// The peer lied.
     Drop(String),
 }
@@ -42,6 +41,8 @@ struct With {
     absent: bool,
     /// It was asked to leave something out at the beginning.
     is_continued: bool,
+    /// What it sends is of no use any more, since we do not have all of the base. It is heard out.
+    is_void: bool,
 }
 
 /// The walk of a fetch.
@@ -61,6 +62,11 @@ pub(super) struct Walking<'s> {
     with: Option<With>,
     /// The object that was missing first when we last looked.
     missing: Option<ContentHash>,
+    /// What may be done without, and who has said of what of it that he does not have it.
+    without: Without,
+    absent: HashMap<ContentHash, BTreeSet<PeerKey>>,
+    /// What was done without when we last looked.
+    given_up: HashMap<ContentHash, Kind>,
 }
 
 impl<'s> Walking<'s> {
@@ -77,7 +83,24 @@ impl<'s> Walking<'s> {
             from_first: BTreeSet::new(),
             with: None,
             missing: None,
+            without: Without::Nothing,
+            absent: HashMap::new(),
+            given_up: HashMap::new(),
         }
+    }
+
+    pub(super) fn without(&mut self, without: Without) {
+        self.without = without;
+    }
+
+    /// The base that is left.
+    pub(super) fn base(&self) -> Option<ContentHash> {
+        self.walk.base
+    }
+
+    /// What was done without.
+    pub(super) fn take_given_up(&mut self) -> HashMap<ContentHash, Kind> {
+        std::mem::take(&mut self.given_up)
     }
 
     pub(super) fn join(&mut self, peer: PeerKey) {
@@ -99,16 +122,34 @@ impl<'s> Walking<'s> {
         self.spool.flush(self.session)?;
         self.with = None;
         self.tour = Tour::new(&self.walk);
+        self.given_up.clear();
         let source = crate::source::StoreSource(self.store);
-        while let Some(next) = self.tour.next(&source)? {
+        loop {
+            let next = match self.tour.next(&source) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(true),
+                Err(error) if self.may_drop_base(&error) => return self.drop_base(),
+                Err(error) => return Err(error.into()),
+            };
             let bytes = match self.session.holds(&next.id)? {
                 true => source.get(next.kind, &next.id),
                 false => Err(filesync_cas::GetError::Missing(next.id)),
             };
             match bytes {
-                Ok(bytes) => drop(self.tour.give(&bytes, &source)?),
+                Ok(bytes) => match self.tour.give(&bytes, &source) {
+                    Ok(_) => {}
+                    Err(error) if self.may_drop_base(&error) => return self.drop_base(),
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error) if error.is_damage() && self.is_with_nobody(&next) => {
+                    self.given_up.insert(next.id, next.kind);
+                    self.tour.skip()?;
+                }
                 // What turns out to be damaged counts as absent from now on: it is stored again.
                 Err(error) if error.is_damage() => {
+                    if self.lacks_counterpart(&next)? {
+                        return self.drop_base();
+                    }
                     if self.missing != Some(next.id) {
                         self.missing = Some(next.id);
                         self.lacking.clear();
@@ -118,7 +159,50 @@ impl<'s> Walking<'s> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+    }
+
+    /// Whether an object may be done without, and everybody has said that he does not have it.
+    fn is_with_nobody(&self, next: &Next) -> bool {
+        let absent = self.absent.get(&next.id);
+        let is_lacking = self.missing == Some(next.id);
+        let lacks = |peer: &PeerKey| {
+            absent.is_some_and(|absent| absent.contains(peer)) || (is_lacking && self.lacking.contains(peer))
+        };
+        self.without.allows(next.kind, &next.id) && !self.peers.is_empty() && self.peers.keys().all(lacks)
+    }
+
+    /// Whether what both sides should have is not here, where that may be.
+    fn lacks_counterpart(&self, next: &Next) -> Result<bool, FetchError> {
+        match next.counterpart.filter(|_| self.walk.base.is_some() && self.without.is_some()) {
+            Some(counterpart) => Ok(!self.session.holds(&counterpart)? && !self.spool.contains(&counterpart)),
+            None => Ok(false),
+        }
+    }
+
+    fn may_drop_base(&self, error: &TourError) -> bool {
+        let is_damage = matches!(error, TourError::Base(error) if error.is_damage());
+        is_damage && self.walk.base.is_some() && self.without.is_some()
+    }
+
+    /// Goes on with no base: all of it, less what is here.
+    fn drop_base(&mut self) -> Result<bool, FetchError> {
+        self.forget_base();
+        self.restart()
+    }
+
+    fn forget_base(&mut self) {
+        self.walk.base = None;
+        self.without_base.clear();
+        self.lacking.clear();
+        self.absent.clear();
+    }
+
+    /// What is sent on the base is of no use; the peer is not to blame.
+    fn void(&mut self) -> Then {
+        if let Some(with) = &mut self.with {
+            with.is_void = true;
+        }
+        Then::GoOn
     }
 
     /// Asks somebody for a walk, if nobody is being asked.
@@ -126,17 +210,31 @@ impl<'s> Walking<'s> {
         if self.with.is_some() {
             return Ok(None);
         }
-        let can = |peer: &&PeerKey| self.can_be_asked(peer);
-        if self.peers.keys().find(can).is_none() {
-            return Err(FetchError::Missing(self.missing.unwrap_or(*self.walk.root.id())));
+        if !self.peers.keys().any(|peer| self.can_be_asked(peer)) {
+            if self.walk.base.is_none() || !self.without.is_some() {
+                return Err(FetchError::Missing(self.missing.unwrap_or(*self.walk.root.id())));
+            }
+            // They may lack what both sides should have, and without that not know what we ask for.
+            self.forget_base();
+            if self.restart()? {
+                return Err(FetchError::Missing(*self.walk.root.id()));
+            }
         }
+        let can = |peer: &&PeerKey| self.can_be_asked(peer);
         let ready = self.peers.iter().filter(|(peer, at)| can(peer) && **at <= now).map(|(peer, _)| *peer).next();
         let Some(peer) = ready else { return Ok(None) };
         if self.from_first.contains(&peer) {
             self.tour = Tour::new(&self.walk);
         }
         let from = self.tour.count();
-        self.with = Some(With { peer, heard: now, pace: Pace::new(now), absent: false, is_continued: from > 0 });
+        self.with = Some(With {
+            peer,
+            heard: now,
+            pace: Pace::new(now),
+            absent: false,
+            is_continued: from > 0,
+            is_void: false,
+        });
         Ok(Some((peer, Walk { from, ..self.walk.clone() })))
     }
 
@@ -157,6 +255,16 @@ impl<'s> Walking<'s> {
                 with.pace.came(message.encoded_len() as u64, now);
             }
             _ => return Ok(Then::Drop("a message that was not asked for".to_owned())),
+        }
+        if self.with.is_some_and(|with| with.is_void) {
+            return Ok(match message {
+                Message::WalkEnd { .. } | Message::Refused(_) => {
+                    self.with = None;
+                    self.forget_base();
+                    Then::Restart
+                }
+                _ => Then::GoOn,
+            });
         }
         match message {
             Message::Nodes(nodes) => {
@@ -192,6 +300,9 @@ impl<'s> Walking<'s> {
         let Some(counterpart) = next.counterpart else {
             return Ok(Some(Then::Drop("a difference to nothing".to_owned())));
         };
+        if self.lacks_counterpart(&next)? {
+            return Ok(Some(self.void()));
+        }
         let source = Overlay { store: self.store, spool: &self.spool };
         let counterpart = source.get(next.kind, &counterpart)?;
         match open_delta(len, payload, &counterpart) {
@@ -212,6 +323,9 @@ impl<'s> Walking<'s> {
         if let Err(error) = check(&next, bytes) {
             return Ok(Some(lie(&error)));
         }
+        if self.lacks_counterpart(&next)? {
+            return Ok(Some(self.void()));
+        }
         let source = Overlay { store: self.store, spool: &self.spool };
         self.tour.give(bytes, &source)?;
         stats.nodes += 1;
@@ -226,10 +340,14 @@ impl<'s> Walking<'s> {
     }
 
     fn absent(&mut self) -> Result<Then, FetchError> {
-        if self.next()?.is_none() {
-            return Ok(too_much());
+        let Some(next) = self.next()? else { return Ok(too_much()) };
+        if self.lacks_counterpart(&next)? {
+            return Ok(self.void());
         }
         self.tour.skip()?;
+        if let Some(with) = self.with.filter(|_| self.without.allows(next.kind, &next.id)) {
+            self.absent.entry(next.id).or_default().insert(with.peer);
+        }
         if let Some(with) = &mut self.with {
             with.absent = true;
         }
@@ -272,7 +390,6 @@ impl<'s> Walking<'s> {
             // Nobody knows what we build on: then all of it.
             self.without_base.clear();
             self.walk.base = None;
-            return Then::Base(None);
         }
         Then::Restart
     }

@@ -1,6 +1,7 @@
 //! From a node to its children: what is left out, what each has as counterpart, which chunks are wanted.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use filesync_cas::{ContentHash, Kind, Schema};
 use filesync_merkle::list::ListNode;
@@ -156,6 +157,7 @@ impl<'a> Children<'a> {
             _ => &[],
         };
         let is_known = |id: &ContentHash| other.is_some_and(|other| other.children.contains(id));
+        let again = Arc::clone(&self.tour.again);
         for (name, entry) in entries {
             let before = theirs.binary_search_by(|(other, _)| other.cmp(name)).ok().map(|at| &theirs[at].1);
             let (followed, way) = self.follow(name);
@@ -163,7 +165,7 @@ impl<'a> Children<'a> {
             match &entry.node {
                 Node::File { content: Content::Empty, .. } | Node::Symlink { .. } => {}
                 Node::File { size, content: Content::Chunk(id), .. } => {
-                    if followed && is_end && !is_known(&id.0) {
+                    if followed && is_end && (!is_known(&id.0) || again.contains(&id.0)) {
                         self.chunk(id.0, *size);
                     }
                     self.position += 1;
@@ -272,8 +274,10 @@ impl<'a> Children<'a> {
     fn items(&mut self, node: &ListNode, other: Option<&Other<ListNode>>) {
         for (at, item) in node.items.iter().enumerate() {
             let is_known = other.is_some_and(|other| other.children.contains(&item.id));
-            if !is_known && node.level == 0 {
-                self.chunk(item.id, item.len);
+            if node.level == 0 {
+                if !is_known || self.tour.again.contains(&item.id) {
+                    self.chunk(item.id, item.len);
+                }
             } else if !is_known {
                 let expect = Expect::Items { level: node.level - 1, len: item.len };
                 let counterpart = other.and_then(|other| match &other.node {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::inner::Inner;
 use super::link::{LinkError, READ_LEN, open, write_all};
 use crate::error::FetchError;
-use crate::fetch::{Action, Fetch, FetchStats, Job, Outcome};
+use crate::fetch::{Action, Fetch, FetchStats, Job, Outcome, Without};
 use crate::message::{Message, Walk};
 use crate::peer::{Class, PeerKey};
 use crate::wire::Moment;
@@ -48,12 +48,13 @@ pub(super) fn run(
     session: &Session<'_>,
     store: &Store,
     walk: Walk,
+    without: Without,
     peers: &[PeerKey],
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&FetchStats),
 ) -> (Result<(), FetchError>, FetchStats) {
     let mut fetch = match Fetch::new(store, session, walk) {
-        Ok(fetch) => fetch,
+        Ok(fetch) => fetch.without(without),
         Err(error) => return (Err(error), FetchStats::default()),
     };
     let (events, received) = channel();

@@ -4,6 +4,7 @@ mod fetch;
 mod hostile;
 mod serve;
 mod slow;
+mod without;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use filesync_cas::testing::Rng;
 use filesync_merkle::{CommitId, Parts, RepoPath};
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::testing::{Everything, Honest, Line, Net, Repo, Tree, shared};
-use filesync_p2p::{Fetch, FetchError, FetchStats, PeerKey, Root, Walk};
+use filesync_p2p::{Fetch, FetchError, FetchStats, PeerKey, Root, Walk, Without};
 
 const US: PeerKey = PeerKey([200; 32]);
 
@@ -54,9 +55,13 @@ fn honest(net: &mut Net, key: PeerKey, line: Line, repo: &Repo) {
 
 /// Fetches and makes durable what came, even if not all of it did.
 fn fetch(net: &mut Net, repo: &Repo, walk: Walk) -> (Result<(), FetchError>, FetchStats) {
+    fetch_without(net, repo, walk, Without::Nothing)
+}
+
+fn fetch_without(net: &mut Net, repo: &Repo, walk: Walk, without: Without) -> (Result<(), FetchError>, FetchStats) {
     let session = repo.store.session().expect("a session");
     let mut fetch = match Fetch::new(&repo.store, &session, walk) {
-        Ok(fetch) => fetch,
+        Ok(fetch) => fetch.without(without),
         Err(error) => return (Err(error), FetchStats::default()),
     };
     let result = net.run(&mut fetch, &session);

@@ -20,7 +20,7 @@ use filesync_p2p::message::topics::{JOIN, PUBLISH, RAFT};
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::testing::{Everything, Repo, Tree};
 use filesync_p2p::transport::{Answer, Answers, CallError, Caller, Config, ConnectError, StartError, Transport};
-use filesync_p2p::{Access, Class, FetchError, FetchStats, PeerKey, Refusal, Role, Root, Scope, Status, Walk};
+use filesync_p2p::{Access, Class, FetchError, FetchStats, PeerKey, Refusal, Role, Root, Scope, Status, Walk, Without};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -181,7 +181,7 @@ impl Node {
             from: 0,
         };
         let session = self.repo.store.session().expect("a session");
-        let fetched = self.net().fetch(&session, &self.repo.store, walk, peers, cancel, progress);
+        let fetched = self.net().fetch(&session, &self.repo.store, walk, Without::Nothing, peers, cancel, progress);
         self.repo.finish(session);
         fetched
     }

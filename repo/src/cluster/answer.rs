@@ -14,7 +14,7 @@ use filesync_raft_log::{Log, Sender, State, TryStatus};
 
 use super::calls::{About, Answer, Call, TryState, decode, encode};
 use super::core::Core;
-use super::{hold, lead};
+use super::{hold, lead, lost};
 
 /// How long the log may take to decide something.
 pub const DECIDE: Duration = Duration::from_secs(10);
@@ -74,6 +74,7 @@ pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
         Call::Hold { id, .. } if id.leader.node != from || !follows(core, id.leader) => {
             Answer::Failed("a try of another leader".to_owned())
         }
+        Call::Find(wanted) => lost::answer(core, from, wanted).await,
         Call::Hold { id, commit } => hold::hold(core, hold::Asked { id, commit }, vec![from]).await,
         call => match core.log.get() {
             None => Answer::NotLeader(None),
@@ -139,7 +140,8 @@ fn speaks_for(command: &Command) -> Option<NodeId> {
         Command::SetAddresses { node, .. }
         | Command::SetPartial { node, .. }
         | Command::Deficient { node }
-        | Command::Whole { node } => Some(*node),
+        | Command::Whole { node }
+        | Command::Lost { node, .. } => Some(*node),
         Command::Found(_) | Command::Publish(_) | Command::Admit(_) | Command::Ready(_) | Command::Cancel { .. } => {
             None
         }

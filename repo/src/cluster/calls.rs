@@ -39,6 +39,8 @@ pub enum Call {
     About,
     /// As of which index do you hold everything that is live?
     HeldAsOf,
+    /// Do you have these objects, by kind and id? Members answer voters, and give nothing but the answer.
+    Find(Vec<(u8, Id)>),
 }
 
 impl Call {
@@ -53,6 +55,7 @@ impl Call {
             Self::Join(_) => topics::JOIN,
             Self::Vouch => topics::VOUCH,
             Self::About | Self::HeldAsOf => topics::CLUSTER,
+            Self::Find(_) => topics::FIND,
         }
     }
 
@@ -102,6 +105,19 @@ pub enum Answer {
     Failed(String),
     /// It will not be done, however often it is asked for.
     Refused(String),
+    /// To [`Call::Find`]: for each object, in their order.
+    Found(Vec<Found>),
+}
+
+/// Whether a node has an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// It was read just now, and has its hash.
+    Good,
+    /// It was looked for before, in the working copy too, and it was tried to read it just now.
+    Nowhere,
+    /// It is being looked for, or could not be looked for: ask again.
+    NotYet,
 }
 
 /// What a leader knows of a try.

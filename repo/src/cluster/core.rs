@@ -10,7 +10,7 @@ use filesync_cas::testing::mistake;
 use filesync_merkle::{CommitId, Parts, PubId, RepoPath};
 use filesync_p2p::Net;
 use filesync_p2p::error::Refusal;
-use filesync_p2p::fetch::FetchStats;
+use filesync_p2p::fetch::{FetchStats, Without};
 use filesync_p2p::message::{Status, Walk, topics};
 use filesync_p2p::peer::{Class, PeerKey, Root};
 use filesync_raft_log::command::{Role, TryId};
@@ -27,6 +27,8 @@ use super::clocks::Clocks;
 use super::env::Env;
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
+use super::lost::{self, Searched};
+use super::quota::Quota;
 use super::record::Record;
 use super::remote::Remote;
 use super::turn::Turn;
@@ -78,12 +80,25 @@ pub struct Core {
     pub turn: Turn,
     /// What it fetches and pins for leaders.
     pub holds: Jobs<TryId>,
+    /// What came for whom and is not pinned.
+    pub quota: Quota,
+    /// What it has looked for in vain.
+    pub searched: Searched,
     /// Everything is to end: for those who look.
     pub stopping: Arc<AtomicBool>,
     /// The same, for long work in the background.
     pub token: Token,
     /// The same, for those who wait.
     pub stop: watch::Sender<bool>,
+}
+
+/// How to fetch.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// What may be done without.
+    pub without: Without,
+    /// How many bytes may come, about.
+    pub room: u64,
 }
 
 /// Why a node did not answer.
@@ -126,7 +141,7 @@ impl Core {
     /// Fails unless it has what it should have: for who would rely on that, or attest it.
     pub fn check_whole(&self) -> Result<(), Error> {
         let has_others = || self.log.get().is_none_or(|log| log.read(|state| !heal::is_alone(self.number, state)));
-        if self.condition() != Condition::Lacking && !(self.repo.store.has_damage() && has_others()) {
+        if self.condition() != Condition::Lacking && !(lost::has_damage(self) && has_others()) {
             return Ok(());
         }
         if mistake("a complete mark that damage leaves") {
@@ -237,6 +252,24 @@ impl Core {
         peers: &[PeerKey],
         progress: &mut dyn FnMut(&FetchStats),
     ) -> Result<FetchStats, Error> {
+        self.fetch_as(session, commit, base, peers, self.how(), progress)
+    }
+
+    /// As mostly: whatever comes, and without what is lost.
+    pub fn how(&self) -> How {
+        How { without: Without::These(Arc::new(lost::of(&self.state()))), room: u64::MAX }
+    }
+
+    /// As [`Core::fetch`], within bounds. Blocks.
+    pub fn fetch_as(
+        &self,
+        session: &Session<'_>,
+        commit: CommitId,
+        base: Option<CommitId>,
+        peers: &[PeerKey],
+        how: How,
+        progress: &mut dyn FnMut(&FetchStats),
+    ) -> Result<FetchStats, Error> {
         let walk = Walk {
             root: Root::Commit(commit),
             base: base.map(|base| base.0),
@@ -245,7 +278,7 @@ impl Core {
             parts: self.repo.copied.parts.clone(),
             from: 0,
         };
-        self.fetch_walk(session, commit, walk, peers, progress)
+        self.fetch_walk(session, commit, walk, peers, how, progress)
     }
 
     /// Fetches what a commit has at a path and below it, or of some parts, whatever this node has of others. Blocks.
@@ -259,7 +292,7 @@ impl Core {
         progress: &mut dyn FnMut(&FetchStats),
     ) -> Result<FetchStats, Error> {
         let walk = Walk { root: Root::Commit(commit), base: None, history: false, path, parts, from: 0 };
-        self.fetch_walk(session, commit, walk, peers, progress)
+        self.fetch_walk(session, commit, walk, peers, self.how(), progress)
     }
 
     fn fetch_walk(
@@ -268,11 +301,19 @@ impl Core {
         commit: CommitId,
         walk: Walk,
         peers: &[PeerKey],
+        how: How,
         progress: &mut dyn FnMut(&FetchStats),
     ) -> Result<FetchStats, Error> {
+        let end = AtomicBool::new(self.is_stopping());
+        let look = &mut |stats: &FetchStats| {
+            progress(stats);
+            if stats.received > how.room || self.is_stopping() {
+                end.store(true, Ordering::Relaxed);
+            }
+        };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
         let store = &self.repo.store;
-        let (fetched, stats) = transport.fetch(session, store, walk, peers, &self.stopping, progress);
+        let (fetched, stats) = transport.fetch(session, store, walk, how.without, peers, &end, look);
         fetched.map(|()| stats).map_err(|error| {
             let kind = match error {
                 // Who has it may not have been among them, or not have had it yet.
@@ -295,7 +336,8 @@ impl Core {
         let walk =
             Walk { root: Root::Pub(step), base, history: true, path: RepoPath::root(), parts: Parts::whole(), from: 0 };
         let transport = self.transport().map_err(|error| Error::new(ErrorKind::NoQuorum, error.to_string()))?;
-        let (fetched, _) = transport.fetch(session, &self.repo.store, walk, peers, &self.stopping, &mut |_| {});
+        let (fetched, _) =
+            transport.fetch(session, &self.repo.store, walk, Without::Nothing, peers, &self.stopping, &mut |_| {});
         fetched
             .map_err(|error| Error::new(ErrorKind::NoQuorum, format!("cannot fetch the order of publishes: {error}")))
     }

@@ -18,7 +18,6 @@ use super::answer::DECIDE;
 use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold;
-use super::jobs::Progress;
 use super::remote::{index_of, main_of};
 use crate::error::{Error, ErrorKind};
 
@@ -107,7 +106,7 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     if is_new {
         let session = core.repo.store.session()?;
         if let Some(main) = main.filter(|main| known.held != Some(*main)) {
-            hold::fetch_closure(core, &session, main, &sources(core, log), &Progress::default())?;
+            hold::fetch_closure(core, &session, main, &sources(core, log), u64::MAX, &mut |_| {})?;
         }
         let mut writer = session.writer();
         let mut last = known.step;
@@ -157,6 +156,7 @@ fn differ(known: &State, now: &State) -> bool {
         || known.voters != now.voters
         || known.refs != now.refs
         || known.invites != now.invites
+        || known.lost != now.lost
         || known.change != now.change
 }
 

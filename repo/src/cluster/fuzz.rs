@@ -9,7 +9,7 @@ use filesync_raft_log::state::Member;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::calls::{About, Answer, Call, TryState, decode, encode};
+use super::calls::{About, Answer, Call, Found, TryState, decode, encode};
 use super::invite::{Door, InviteLine};
 use crate::fuzz::fuzz;
 
@@ -61,6 +61,7 @@ fn calls() {
         Call::Join(admit()),
         Call::About,
         Call::HeldAsOf,
+        Call::Find(vec![(1, Id([7; 32])), (3, Id([8; 32]))]),
     ];
     fuzz_values(&values, |call: &Call| _ = (call.topic(), call.class())).reaches(10_000);
 }
@@ -70,6 +71,8 @@ fn answers() {
     let mut state = State::new(RepositoryId([1; 32]));
     state.members.insert(NodeId(1), Member::known(PeerKey([2; 32]), vec!["127.0.0.1:1".to_owned()]));
     state.voters = vec![[NodeId(1)].into()];
+    let mut with_lost = state.clone();
+    with_lost.lost = [Id([6; 32])].into();
     let values = [
         Answer::Facts(Box::new(State::new(RepositoryId([1; 32])))),
         Answer::Joined(NodeId(4), Box::new(state)),
@@ -83,6 +86,8 @@ fn answers() {
         Answer::HeldAsOf(5),
         Answer::NotLeader(Some(NodeId(2))),
         Answer::Unknown("it timed out".to_owned()),
+        Answer::Facts(Box::new(with_lost)),
+        Answer::Found(vec![Found::Good, Found::Nowhere, Found::NotYet]),
     ];
     fuzz_values(&values, |_: &Answer| ()).reaches(10_000);
 }

@@ -4,14 +4,19 @@
 //! from the others what it lacks, reads again everything that it has, and only then says that it is whole. What it held
 //! stays a root all the while, so that no collection takes away the good part of it.
 //!
-//! Who votes alone has nobody to get anything from, and nobody to say it to: he goes on with what he has.
+//! What no other has either may be recorded as lost (`lost.rs`), and is then no part of what it should have.
+//!
+//! Who votes alone has nobody to say it to, and goes on with what he has.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use filesync_cas::Session;
 use filesync_merkle::PubId;
+use filesync_p2p::Without;
+use filesync_p2p::peer::PeerKey;
 use filesync_raft_log::command::Command;
 use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::{Log, Reason, State};
@@ -19,11 +24,11 @@ use tokio::time::Instant;
 
 use super::answer::DECIDE;
 use super::calls::Call;
-use super::core::Core;
+use super::core::{Core, How};
 use super::join::decided;
 use super::node::Node;
 use super::remote::{Remote, index_of, main_of};
-use super::{hold, record, room};
+use super::{hold, lost, record, room};
 use crate::error::{Error, ErrorKind};
 use crate::request::{FsckRequest, FsckResult, Observer, Silent};
 
@@ -47,7 +52,8 @@ pub enum Condition {
 
 /// The condition of a node that starts.
 pub fn condition(core: &Core, log: &Log) -> Result<Condition, Error> {
-    let is_known = core.repo.store.has_damage() || log.read(|state| is_deficient(core, state));
+    let is_known = log.read(|state| core.repo.store.has_damage_besides(&lost::of(state)))
+        || log.read(|state| is_deficient(core, state));
     let is_lacking = is_known || record::loss(&core.repo.store, log)?.is_some();
     Ok(if is_lacking && !log.read(|state| is_alone(core.number, state)) {
         Condition::Lacking
@@ -81,7 +87,8 @@ pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
         }
         let began = Instant::now();
         if began >= look_again
-            && let Err(error) = core.token.scope(|| look_after(core, log))
+            && let Err(error) =
+                core.token.scope(|| look_after(core, log).and_then(|()| lost::look_after_alone(core, log)))
         {
             told(&error);
             look_again = Instant::now() + AFTER_FAILURE.max(began.elapsed() * 10);
@@ -96,7 +103,7 @@ pub fn look_after(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     let _one = await_turn(core)?;
     if log.read(|state| is_alone(core.number, state)) {
         core.set_condition(Condition::Whole);
-    } else if core.repo.store.has_damage() || is_said(core, log) {
+    } else if lost::has_damage(core) || is_said(core, log) {
         core.set_condition(Condition::Lacking);
     }
     if core.condition() == Condition::Lacking {
@@ -125,31 +132,69 @@ fn await_turn(core: &Core) -> Result<MutexGuard<'_, ()>, Error> {
 }
 
 fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
-    let repo = &core.repo;
     if !log.read(|state| is_deficient(core, state)) {
         say(core, Command::Deficient { node: core.number })?;
     }
-    core.held_as_of.store(0, Ordering::Release);
-    let decided = hold::decided(core, log)?;
-    let state = log.read(State::clone);
-    let session = repo.store.session()?;
-    fetch_all(core, &session, &state)?;
-    session.keep()?;
-    // What is complete by its looks is a root from here on; what of it is bad shows when it is read.
-    note(core, &state)?;
-    drop(session);
-    // Pins of what was decided without this node would be missed for ever.
-    core.held_as_of.fetch_max(index_of(&state), Ordering::AcqRel);
-    hold::release(core, log, decided)?;
-    let checked = repo.fsck(&FsckRequest::default(), &Silent)?;
-    if !checked.is_clean() {
-        let count = checked.damaged.len();
-        let message = format!("this node lacks {count} objects that the other voters do not give it");
-        return Err(Error::new(ErrorKind::Damage, message).with_hint("`filesync fsck` there names what is affected"));
+    loop {
+        let lacking = gather(core, log)?;
+        if lacking.is_empty() {
+            break;
+        }
+        // If all of it is recorded, it lacks nothing: by another look, at everything.
+        lost::record(core, log, &lacking)?;
     }
-    core.record.keep(&repo.store, log)?;
+    core.record.keep(&core.repo.store, log)?;
     core.set_condition(Condition::Mended);
     Ok(())
+}
+
+/// Gets what can be had, and reads everything. What it lacks then, and is not recorded as lost.
+fn gather(core: &Arc<Core>, log: &Log) -> Result<BTreeSet<lost::Wanted>, Error> {
+    core.held_as_of.store(0, Ordering::Release);
+    lost::remember(core, log)?;
+    let decided = hold::decided(core, log)?;
+    let state = log.read(State::clone);
+    let session = core.repo.store.session()?;
+    let mut lacking = fetch_all(core, &session, &state, &voters(&state))?;
+    if !lacking.is_empty() {
+        // Others than voters may have it.
+        lacking = fetch_all(core, &session, &state, &members(&state))?;
+    }
+    session.keep()?;
+    if lacking.is_empty() {
+        // What is complete by its looks is a root from here on; what of it is bad shows when it is read.
+        note(core, &state)?;
+    }
+    drop(session);
+    if lacking.is_empty() {
+        // Pins of what was decided without this node would be missed for ever.
+        core.held_as_of.fetch_max(index_of(&state), Ordering::AcqRel);
+        hold::release(core, log, decided)?;
+    }
+    lacking.extend(check(core)?);
+    Ok(lacking)
+}
+
+/// As [`gather`], for a voter who is alone: from members who do not vote.
+pub fn gather_alone(core: &Arc<Core>, state: &State) -> Result<BTreeSet<lost::Wanted>, Error> {
+    let others = members(state);
+    let peers = core.wait(core.connect_all(&others))?;
+    if !peers.is_empty() {
+        let session = core.repo.store.session()?;
+        fetch_from(core, &session, state, &peers)?;
+        session.keep()?;
+    }
+    check(core)
+}
+
+/// Reads everything. What is damaged, and not recorded as lost.
+fn check(core: &Core) -> Result<BTreeSet<lost::Wanted>, Error> {
+    let checked = core.repo.fsck(&FsckRequest::default(), &Silent)?;
+    if let (true, Some(finding)) = (checked.damaged.is_empty(), checked.findings.first()) {
+        let error = Error::new(ErrorKind::Damage, format!("this node is damaged: {finding}"));
+        return Err(error.with_hint("`filesync fsck` there names what is affected"));
+    }
+    Ok(lost::wanted(&checked.damaged).collect())
 }
 
 /// Notes durably what has come here.
@@ -169,27 +214,55 @@ fn note(core: &Core, state: &State) -> Result<(), Error> {
 }
 
 /// Has the log say it.
-fn say(core: &Arc<Core>, command: Command) -> Result<(), Error> {
+pub fn say(core: &Arc<Core>, command: Command) -> Result<(), Error> {
     decided(core.wait(core.ask_leader(&Call::Propose(command), DECIDE))??).map(drop)
 }
 
-/// Fetches what is missing of all that is published, from whoever should have it.
-fn fetch_all(core: &Arc<Core>, session: &Session<'_>, state: &State) -> Result<(), Error> {
-    let others: Vec<NodeId> = state.voters.iter().flatten().copied().filter(|node| *node != core.number).collect();
-    let peers = core.wait(core.connect_all(&others))?;
+fn voters(state: &State) -> Vec<NodeId> {
+    state.voters.iter().flatten().copied().collect()
+}
+
+fn members(state: &State) -> Vec<NodeId> {
+    state.members.iter().filter(|(_, member)| !member.is_removed).map(|(node, _)| *node).collect()
+}
+
+/// Fetches what is missing of all that is published, as far as some nodes have it. What they do not have, and is not recorded as lost.
+fn fetch_all(
+    core: &Arc<Core>,
+    session: &Session<'_>,
+    state: &State,
+    nodes: &[NodeId],
+) -> Result<BTreeSet<lost::Wanted>, Error> {
+    let peers = core.wait(core.connect_all(nodes))?;
+    fetch_from(core, session, state, &peers)
+}
+
+fn fetch_from(
+    core: &Arc<Core>,
+    session: &Session<'_>,
+    state: &State,
+    peers: &[PeerKey],
+) -> Result<BTreeSet<lost::Wanted>, Error> {
+    let mut lacking = BTreeSet::new();
     if let Some(main) = main_of(state) {
-        core.fetch(session, main, None, &peers, &mut |_| {})?;
+        let how = How { without: Without::Anything, ..core.how() };
+        let lost = lost::of(state);
+        let stats = core.fetch_as(session, main, None, peers, how, &mut |_| {})?;
+        lacking.extend(stats.lacking.into_iter().filter(|(_, id)| !lost.contains(id)));
     }
-    match state.last_step {
-        Some(step) => core.fetch_steps(session, PubId::from_bytes(step.0), None, &peers),
-        None => Ok(()),
+    if let Some(step) = state.last_step {
+        core.fetch_steps(session, PubId::from_bytes(step.0), None, peers)?;
     }
+    Ok(lacking)
 }
 
 /// `fsck --repair` of a member: what cannot be had here is taken from the voters.
 pub fn fsck(node: &Node, request: &FsckRequest, observer: &dyn Observer) -> Result<FsckResult, Error> {
     let core = &node.core;
-    let bring = |session: &Session<'_>| fetch_all(core, session, &core.state());
+    let bring = |session: &Session<'_>| {
+        let state = core.state();
+        fetch_all(core, session, &state, &voters(&state)).map(drop)
+    };
     let result = crate::fsck::fsck(&core.repo, request, Some(&bring), observer)?;
     core.repo.pass_warnings(observer);
     if let Some(log) = core.log.get().filter(|_| result.is_clean()) {

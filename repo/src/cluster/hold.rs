@@ -2,6 +2,8 @@
 //!
 //! Order: everything synced, then the pin, its directory synced, then the answer. The pin names the try: it goes when that is
 //! decided and the decision is on disk, or when its leader says that it will never be ([`release`]).
+//!
+//! What comes for one member is bounded (`quota.rs`): beyond that the hold fails, and what has come so far is not pinned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,9 @@ use filesync_raft_log::command::TryId;
 use filesync_raft_log::ids::{self, Id, LeaderId, NodeId};
 
 use super::calls::{Answer, Call, TryState};
-use super::core::Core;
+use super::core::{Core, How};
 use super::jobs::Progress;
+use super::quota;
 use super::remote::index_of;
 use crate::error::{Error, ErrorKind};
 use crate::identity;
@@ -33,29 +36,32 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// As the note of a pin.
+    /// As the note of a pin begins.
     fn note(&self) -> String {
         let TryId { client, leader, nonce } = self.id;
         format!("try {client} {} {} {nonce}", leader.term, leader.node)
     }
 
-    fn pin(&self) -> Pin {
+    /// The pin, which says how many bytes came for it. Its name does not depend on that.
+    pub fn pin(&self, bytes: u64) -> Pin {
         let commit = ContentHash::from_bytes(self.commit.0);
         let note = self.note();
         let name = [commit.as_bytes(), note.as_bytes()].concat();
         let id = ContentHash::of_metadata("filesync pin of a try v1", &name);
-        Pin { id, roots: vec![(CommitId::KIND, commit)], note }
+        Pin { id, roots: vec![(CommitId::KIND, commit)], note: format!("{note} {bytes}") }
     }
 
-    /// What the note of a pin says; none if it is for something else.
-    fn of(pin: &Pin) -> Option<Self> {
+    /// What the note of a pin says, and how many bytes came for it: of a pin of before, that is not known, and 0. None if it is
+    /// for something else.
+    pub fn of(pin: &Pin) -> Option<(Self, u64)> {
         let mut words = pin.note.strip_prefix("try ")?.split(' ').map(str::parse);
         let mut word = || words.next()?.ok();
         let client = NodeId(word()?);
         let leader = LeaderId { term: word()?, node: NodeId(word()?) };
         let nonce = word()?;
+        let bytes = word().unwrap_or(0);
         let (_, commit) = pin.roots.first()?;
-        Some(Self { id: TryId { client, leader, nonce }, commit: Id(*commit.as_bytes()) })
+        Some((Self { id: TryId { client, leader, nonce }, commit: Id(*commit.as_bytes()) }, bytes))
     }
 }
 
@@ -90,21 +96,51 @@ pub fn hold_now(
     progress: &Progress,
     came: impl FnOnce(),
 ) -> Result<(), Error> {
+    let client = asked.id.client;
+    let received = Progress::default();
+    let held = hold_counted(core, asked, sources, &received, progress, came);
+    match &held {
+        Ok(()) => core.quota.pinned(client, asked.commit),
+        Err(_) => core.quota.came(client, asked.commit, received.get()),
+    }
+    held
+}
+
+/// Holds, and says how much is `received` for it.
+fn hold_counted(
+    core: &Arc<Core>,
+    asked: &Asked,
+    sources: &[NodeId],
+    received: &Progress,
+    progress: &Progress,
+    came: impl FnOnce(),
+) -> Result<(), Error> {
     let commit = CommitId::from_bytes(asked.commit.0);
     let session = core.repo.store.session()?;
     if !is_below_held(core, commit)? {
-        fetch_closure(core, &session, commit, sources, progress)?;
+        let client = asked.id.client;
+        let room = core.quota.room(&**core.repo.store.vfs(), client)?;
+        let tell = &mut |bytes| {
+            received.set(bytes);
+            progress.set(bytes);
+        };
+        fetch_closure(core, &session, commit, sources, room, tell).map_err(|error| match received.get() > room {
+            true => quota::too_much(client),
+            false => error,
+        })?;
     }
     check_signatures(core, commit)?;
     came();
     session.keep()?;
+    let before = core.quota.came_before(&**core.repo.store.vfs(), asked.id.client, asked.commit)?;
+    let bytes = before.saturating_add(received.get());
     // Both rely on the packs, and neither on the other.
     let record = || match core.log.get().filter(|_| core.check_whole().is_ok()) {
         Some(log) => core.record.keep(&core.repo.store, log),
         // Who lacks what was on record must not have it forgotten.
         None => Ok(()),
     };
-    let (recorded, pinned) = core.env.both(record, || core.repo.store.pin(&asked.pin()));
+    let (recorded, pinned) = core.env.both(record, || core.repo.store.pin(&asked.pin(bytes)));
     recorded.and(Ok(pinned?))
 }
 
@@ -117,18 +153,21 @@ fn is_below_held(core: &Core, commit: CommitId) -> Result<bool, Error> {
     }
 }
 
-/// Brings the closure of a commit here: what is not below what is held. All of it is claimed by the session.
+/// Brings the closure of a commit here: what is not below what is held. All of it is claimed by the session. No more than `room`
+/// bytes come, or not many more; `tell` hears how many have.
 pub fn fetch_closure(
     core: &Arc<Core>,
     session: &Session<'_>,
     commit: CommitId,
     sources: &[NodeId],
-    progress: &Progress,
+    room: u64,
+    tell: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
     // The base is what this node holds itself, and never what somebody else says.
     let base = core.remote().held.filter(|held| *held != commit && core.check_whole().is_ok());
     let peers = core.wait(core.connect_all(sources))?;
-    core.fetch(session, commit, base, &peers, &mut |stats| progress.set(stats.received)).map(drop)
+    let how = How { room, ..core.how() };
+    core.fetch_as(session, commit, base, &peers, how, &mut |stats| tell(stats.received)).map(drop)
 }
 
 /// Every commit that is to be published was signed by who was a member at some time, and is not too much for anybody. An
@@ -168,7 +207,7 @@ pub struct Decided {
 /// Looks at what is held for tries. To be followed by bringing here what is published, and [`release`].
 pub fn decided(core: &Core, log: &Log) -> Result<Decided, Error> {
     let pins = pin::all(&**core.repo.store.vfs())?;
-    let tries = pins.into_iter().filter_map(|pin| Asked::of(&pin).map(|asked| (pin, asked.id)));
+    let tries = pins.into_iter().filter_map(|pin| Asked::of(&pin).map(|(asked, _)| (pin, asked.id)));
     Ok(log.read(|state| Decided {
         index: index_of(state),
         pins: tries.map(|(pin, id)| (pin, id, state.is_decided(id))).collect(),
@@ -222,10 +261,14 @@ mod tests {
         let leader = LeaderId { term: 7, node: NodeId(3) };
         let id = TryId { client: NodeId(9), leader, nonce: u64::MAX };
         let asked = Asked { id, commit: Id([5; 32]) };
-        assert_eq!(Asked::of(&asked.pin()), Some(asked));
+        assert_eq!(Asked::of(&asked.pin(5)), Some((asked, 5)));
         let other = Asked { id: TryId { nonce: 1, ..id }, ..asked };
-        assert_ne!(asked.pin().id, other.pin().id);
-        let foreign = Pin { note: "another use".to_owned(), ..asked.pin() };
+        assert_ne!(asked.pin(5).id, other.pin(5).id);
+        let foreign = Pin { note: "another use".to_owned(), ..asked.pin(5) };
         assert_eq!(Asked::of(&foreign), None);
+        // Those of before do not say how much came; they have the same name.
+        let before = Pin { note: "try 9 7 3 18446744073709551615".to_owned(), ..asked.pin(5) };
+        assert_eq!(Asked::of(&before), Some((asked, 0)));
+        assert_eq!(asked.pin(6).id, before.id);
     }
 }

@@ -1,7 +1,7 @@
 //! Publishing, as the leader does it: hold, have others hold, and only then write to the log.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use filesync_merkle::{CommitId, is_ancestor};
@@ -230,6 +230,7 @@ async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress)
     let mut asking = JoinSet::new();
     let mut asked_nodes = BTreeSet::from([core.number]);
     let heard = Progress::default();
+    let said = Arc::new(Mutex::new(None));
     let before = progress.get();
     let (mut last, mut until) = (0, Instant::now() + STALLED);
     loop {
@@ -242,7 +243,7 @@ async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress)
         }
         for node in voters {
             if asked_nodes.insert(node) {
-                asking.spawn(ask_to_hold(Arc::clone(core), node, *asked, heard.clone()));
+                asking.spawn(ask_to_hold(Arc::clone(core), node, *asked, heard.clone(), Arc::clone(&said)));
             }
         }
         match timeout_at(until, asking.join_next()).await {
@@ -255,7 +256,9 @@ async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress)
             _ if heard.get() > last => until = Instant::now() + STALLED,
             _ => {
                 let needed = log.read(|state| state.voters.iter().map(|set| majority(set.len())).max().unwrap_or(1));
-                return Err(Answer::Failed(format!("{} of {needed} voters hold the commit", holders.len())));
+                let said = said.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let why = said.map(|said| format!(" ({said})")).unwrap_or_default();
+                return Err(Answer::Failed(format!("{} of {needed} voters hold the commit{why}", holders.len())));
             }
         }
         last = heard.get();
@@ -263,14 +266,24 @@ async fn gather(core: &Arc<Core>, log: &Log, asked: &Asked, progress: &Progress)
     }
 }
 
-/// Asks a voter until it holds.
-async fn ask_to_hold(core: Arc<Core>, node: NodeId, asked: Asked, heard: Progress) -> NodeId {
+/// Asks a voter until it holds. `said` is why one did not.
+async fn ask_to_hold(
+    core: Arc<Core>,
+    node: NodeId,
+    asked: Asked,
+    heard: Progress,
+    said: Arc<Mutex<Option<String>>>,
+) -> NodeId {
     let Asked { id, commit } = asked;
     let call = Call::Hold { id, commit };
     loop {
         match core.call(node, &call, ANSWER).await {
             Ok(Answer::Held) => return node,
             Ok(Answer::Working(done)) => heard.set(heard.get().max(done)),
+            Ok(Answer::Failed(cause)) => {
+                *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("node {node}: {cause}"));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             _ => tokio::time::sleep(ASK_AGAIN).await,
         }
     }

@@ -25,7 +25,9 @@ use super::core::{Core, RaftNetwork};
 use super::env::{Env, Join, Process};
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
+use super::lost::{self, Searched};
 use super::member::{self, Membership};
+use super::quota::Quota;
 use super::record::Record;
 use super::remote::Remote;
 use super::turn::Turn;
@@ -108,7 +110,7 @@ impl Node {
         let mut remote = remote.unwrap_or_else(|| Remote::new(State::new(repository)));
         let number = membership.map_or(NodeId(1), |it| it.node);
         // What is damaged is no base, and nothing is held by it: it is fetched again, where there is somebody to fetch it from.
-        if repo.store.has_damage() && !heal::is_alone(number, &remote.state) {
+        if repo.store.has_damage_besides(&lost::of(&remote.state)) && !heal::is_alone(number, &remote.state) {
             (remote.held, remote.held_index) = (None, 0);
         }
         let node = Self::assemble(place, Arc::clone(&repo), number, remote, &options.listen)?;
@@ -148,6 +150,8 @@ impl Node {
             publishes: Jobs::default(),
             turn: Turn::default(),
             holds: Jobs::default(),
+            quota: Quota::default(),
+            searched: Searched::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             token: Token::new(),
             stop: tokio::sync::watch::Sender::new(false),

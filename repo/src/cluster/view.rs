@@ -85,7 +85,7 @@ impl View {
     }
 
     /// Whether it knows well enough who is a member still (publishing rule 14).
-    fn is_fresh(&self) -> bool {
+    pub fn is_fresh(&self) -> bool {
         let follower = NodeId(self.follower.load(Ordering::Relaxed));
         // Who was demoted is sent nothing more.
         let is_told = |state: &State| state.member(follower).is_ok_and(|it| it.role == command::Role::Candidate);
@@ -220,6 +220,8 @@ impl Access for View {
         let may = match topic {
             // How it is it tells who may be a member still.
             topics::CLUSTER => return role >= Role::Reader,
+            // Whether it still is one is found out before anything is answered.
+            topics::FIND => return role >= Role::Voter,
             topics::PUBLISH => role >= Role::Writer,
             topics::HOLD | topics::WANTED => role >= Role::Candidate,
             _ => role >= Role::Reader,

@@ -24,7 +24,8 @@ pub fn repair(
     found: FsckResult,
     hurt: &Hurt,
 ) -> Result<FsckResult, Error> {
-    let damaged: Vec<ContentHash> = found.damaged.iter().map(|object| object.id).collect();
+    // What is lost may have come back somewhere.
+    let damaged: Vec<ContentHash> = found.damaged.iter().chain(&found.lost).map(|object| object.id).collect();
     if damaged.is_empty() && hurt.spare.is_empty() && hurt.packs.is_empty() {
         return Ok(found);
     }
@@ -50,7 +51,7 @@ pub fn repair(
     }
     // What was unreadable may have hidden more.
     let (mut again, left) = check(repo, request, observer)?;
-    let is_left = |id: &ContentHash| again.damaged.iter().any(|object| object.id == *id);
+    let is_left = |id: &ContentHash| again.damaged.iter().chain(&again.lost).any(|object| object.id == *id);
     let repaired = damaged.iter().filter(|id| !is_left(id)).count();
     let moved = hurt.spare.iter().filter(|object| !left.spare.contains(object)).count();
     again.repaired = u64::try_from(repaired + moved).unwrap_or(u64::MAX);
@@ -87,7 +88,7 @@ fn copy(repo: &Repo, session: &Session<'_>, spare: &[(Kind, ContentHash)]) -> Re
 
 /// Every file is read; of what the head has, too what a rule leaves out. If trees cannot be read, they are made anew
 /// from what there is: those that are equal are whole again.
-fn store_from_working_copy(repo: &Repo, session: &Session<'_>, observer: &dyn Observer) -> Result<(), Error> {
+pub fn store_from_working_copy(repo: &Repo, session: &Session<'_>, observer: &dyn Observer) -> Result<(), Error> {
     let head = match repo.head_tree() {
         Ok(tree) => tree,
         Err(error) if error.kind() == ErrorKind::Damage => None,

@@ -455,6 +455,33 @@ fn what_may_be_missing_does_not_stop_it() {
     assert_eq!(packs(&vfs), before);
 }
 
+/// What is recorded as lost may be missing or bad, whatever it is; where it is good it is followed.
+#[test]
+fn what_is_lost_does_not_stop_it() {
+    let (mut world, vfs) = World::in_memory(LIMITS);
+    let head = garbage(&mut world, 74, 3);
+    let lost = world.plan_only(75, 0, Some(head));
+    let mut objects = lost.objects.clone();
+    let missing = ContentHash::of_chunk(b"the chunk of session 0 of 75");
+    objects.retain(|(id, ..)| *id != missing);
+    let store = world.writer();
+    run(&store, &Planned { head: lost.head, objects }).expect("stored");
+    let mark = |lost: &[ContentHash], live: &ContentHash| {
+        let mut gc = store.gc().expect("begun");
+        let marked = gc.mark(Roots { lost: lost.iter().copied().collect(), ..only_head() }, &go_on);
+        marked.map(|()| gc.is_live(live).expect("looked up"))
+    };
+    assert!(matches!(mark(&[], &lost.head), Err(GcError::Get(GetError::Missing(_)))));
+    assert!(matches!(mark(&[lost.head], &lost.head), Err(GcError::Get(GetError::Missing(_)))));
+    assert!(mark(&[missing], &lost.head).expect("marked"));
+    // What leads on, and is bad: with it goes what only it leads to.
+    let (path, at) = place_of(&world, &store, &head);
+    flip(&vfs, &path, at);
+    store.forget_frames();
+    assert!(matches!(mark(&[missing], &lost.head), Err(GcError::Get(GetError::Corrupt { .. }))));
+    assert!(mark(&[missing, head], &head).expect("marked"), "what is left of it stays");
+}
+
 /// A chunk leads nowhere: its pack stays, and all else goes.
 #[test]
 fn a_bad_chunk_keeps_its_pack() {

@@ -91,12 +91,13 @@ impl Run<'_> {
         let mut before = sent(core);
         let settled = || Outbox { seq, sending: None }.write(vfs);
         let (mut until, mut done) = (Instant::now() + self.request.timeout, 0);
-        let mut last = "no decision in time".to_owned();
+        let (mut last, mut why) = ("no decision in time".to_owned(), None);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let answer = match core.wait(core.ask_leader(&call, left))? {
                 Ok(answer) => answer,
-                Err(error) => return Err(unknown(&error.to_string())),
+                // What kept it the last time says more than that the time is over.
+                Err(error) => return Err(unknown(&why.unwrap_or_else(|| error.to_string()))),
             };
             self.result.round_trips += 1;
             let now = sent(core);
@@ -129,7 +130,8 @@ impl Run<'_> {
                 Answer::Working(_) => {}
                 // Not by this try; an earlier one may still be decided.
                 Answer::Failed(cause) => {
-                    last = cause;
+                    last.clone_from(&cause);
+                    why = Some(cause);
                     core.wait(sleep(Duration::from_millis(200)))?;
                 }
                 _ => core.wait(sleep(Duration::from_millis(50)))?,

@@ -1,15 +1,19 @@
 //! Writing what came into the working copy.
 
+use std::collections::HashSet;
+
+use filesync_cas::ContentHash;
 use filesync_cas::rows::RowBatch;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{CommitId, RepoPath, diff, lookup};
 
 use super::merge::merge_pin;
 use super::{Run, named};
+use crate::cluster::lost;
 use crate::compare::compare;
 use crate::error::{Error, ErrorKind};
 use crate::path_set::PathSet;
-use crate::request::{RestoreRequest, RestoreResult, Silent, SyncOutcome};
+use crate::request::{Event, RestoreRequest, RestoreResult, Silent, SyncOutcome, Unreadable, Warning};
 use crate::restore::{self, HeadMove};
 
 impl Run<'_> {
@@ -70,7 +74,8 @@ impl Run<'_> {
                 Ok(_) => paths.iter().any(|written| written == path),
                 Err(_) => false,
             };
-            let may = |result: &RestoreResult| may_move(result, &is_written);
+            let lost = lost::of(&self.core.state());
+            let may = |result: &RestoreResult| may_move(result, &lost, &is_written);
             let request = RestoreRequest {
                 rev: Some(target.to_string()),
                 delete: !is_first,
@@ -78,7 +83,13 @@ impl Run<'_> {
                 ..RestoreRequest::default()
             };
             let head = HeadMove { may: &may, finish: &finish };
-            self.result.skipped = restore::restore_and_move(repo, &request, &head, self.observer)?.skipped;
+            let written = restore::restore_and_move(repo, &request, &head, self.observer)?;
+            for Unreadable { path, mut cause } in written.damaged {
+                lost::tell(&lost, &mut cause);
+                let message = format!("not written: {cause}");
+                self.observer.event(Event::Warning(Warning { path: Some(path), message }));
+            }
+            self.result.skipped = written.skipped;
             if !self.result.skipped.is_empty() {
                 self.result.outcome = SyncOutcome::Conflicts;
             }
@@ -87,9 +98,14 @@ impl Run<'_> {
     }
 }
 
-/// The head must not be where the files are not: the next commit would undo what came.
-fn may_move(result: &RestoreResult, is_written: &dyn Fn(&[u8]) -> bool) -> Result<(), Error> {
-    if let Some(damaged) = result.damaged.first() {
+/// The head must not be where the files are not: the next commit would undo what came. Unless nobody has their content any more:
+/// nobody would ever come there.
+fn may_move(
+    result: &RestoreResult,
+    lost: &HashSet<ContentHash>,
+    is_written: &dyn Fn(&[u8]) -> bool,
+) -> Result<(), Error> {
+    if let Some(damaged) = result.damaged.iter().find(|damaged| !lost::is_named(lost, &damaged.cause)) {
         let path = String::from_utf8_lossy(&damaged.path).into_owned();
         return Err(Error::new(ErrorKind::Damage, format!("cannot write {path}: {}", damaged.cause)));
     }
