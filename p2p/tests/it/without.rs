@@ -181,3 +181,21 @@ fn a_base_with_holes_is_no_base() {
         }
     }
 }
+
+/// What was lost and is committed again comes with that, though what both sides should have refers to it already.
+#[test]
+fn what_came_back_is_asked_for_again() {
+    let there = Repo::new();
+    let mut files = tree([("dir/a", b"the same".to_vec()), ("dir/b", b"another".to_vec())]);
+    let first = there.commit(&files, &[]);
+    let gone = object(&entry(&there, first, "dir/a"));
+    let here = copy_without(&there, &[gone]);
+    files.insert(RepoPath::parse(b"dir/c").expect("a path"), b"the same".to_vec());
+    let head = there.commit(&files, &[first]);
+    let mut net = Net::new(me(), 1);
+    honest(&mut net, peer(1), Line::default(), &there);
+    let (result, stats) = fetch_without(&mut net, &here, whole(head, Some(first)), these(&[gone]));
+    result.expect("fetched");
+    assert!(is_here(&here, &gone) && stats.lacking.is_empty());
+    here.check(head);
+}
