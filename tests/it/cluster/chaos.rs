@@ -143,9 +143,8 @@ impl Cluster {
             heads.iter().all(|head| *head == heads[0])
         });
         until("all voters hold the head", || {
-            let peers = self.host().json(&["peers"]).unwrap_or_default();
-            let holds = |name: String| peers.iter().any(|peer| peer["name"] == name && peer["holds_head"] == true);
-            self.voters().iter().map(Machine::name).all(holds)
+            let holders = members::holders(self.host());
+            self.voters().iter().all(|voter| holders.contains(&voter.name()))
         });
         self.assert_all_run();
         self.machines.iter().for_each(Machine::end);

@@ -94,6 +94,13 @@ fn remove(host: &Machine, name: &str) {
     });
 }
 
+/// Who holds what is published, and lacks nothing, as far as one machine can find out.
+pub fn holders(asked: &Machine) -> Vec<String> {
+    let peers = asked.json(&["peers", "--timeout", "5s"]).unwrap_or_default();
+    let holders = peers.iter().filter(|peer| peer["holds_head"] == true);
+    holders.filter_map(|peer| peer["name"].as_str().map(str::to_owned)).collect()
+}
+
 /// What a member is; nothing if it is none; not known without a majority.
 fn role(host: &Machine, name: &str) -> Option<String> {
     let ran = host.run(&["--json", "peers", "--timeout", "5s"]);

@@ -169,7 +169,8 @@ impl<'a> Nemesis<'a> {
         if machine.rest.during(history, damage).is_none() {
             return false;
         }
-        until("it has healed", || fsck(0));
+        // All may be there again before the node itself has read it, which is what it waits for before it serves anybody.
+        until("it has healed", || fsck(0) && members::holders(machine).contains(&machine.name()));
         machine.set_damaged(false);
         true
     }
