@@ -45,6 +45,19 @@ fn get(vfs: &dyn Vfs, path: &str) -> Vec<u8> {
     read_to_end(vfs, p(path), 1 << 20).unwrap()
 }
 
+/// About as much as other programs say; what models say is no less than what they take.
+#[test]
+fn how_much_is_free() {
+    let dir = TempDir::new();
+    for vfs in dir.both() {
+        let stat = rustix::fs::statvfs(&dir.0).unwrap();
+        let (free, expected) = (vfs.free().unwrap(), stat.f_bavail * stat.f_frsize);
+        // Others write meanwhile.
+        assert!(free.abs_diff(expected) < 4 << 30 && (free == 0) == (expected == 0), "{free} of {expected}");
+    }
+    assert_eq!(LossVfs::new().free().unwrap(), u64::MAX);
+}
+
 /// Every call that takes a path, made on `path`; two of them on the way to it.
 fn every_call(vfs: &dyn Vfs, path: &Path) -> Vec<(&'static str, io::Result<()>)> {
     vec![

@@ -119,7 +119,8 @@ fn hold_counted(
     let session = core.repo.store.session()?;
     if !is_below_held(core, commit)? {
         let client = asked.id.client;
-        let room = core.quota.room(&**core.repo.store.vfs(), client)?;
+        let is_published = |commit: &Id| core.view.is_published(&CommitId::from_bytes(commit.0));
+        let room = core.quota.room(&**core.repo.store.vfs(), client, is_published)?;
         let tell = &mut |bytes| {
             received.set(bytes);
             progress.set(bytes);
@@ -228,6 +229,10 @@ pub fn release(core: &Arc<Core>, log: &Log, decided: Decided) -> Result<(), Erro
     for (pin, id, is_decided) in decided.pins {
         if is_decided || (is_told && will_never_be(core, log, id, &mut is_told)) {
             core.repo.store.unpin(&pin.id)?;
+            let asked = Asked::of(&pin).filter(|(it, _)| !core.view.is_published(&CommitId::from_bytes(it.commit.0)));
+            if let Some((Asked { id, commit }, bytes)) = asked {
+                core.quota.let_go(&**core.repo.store.vfs(), id.client, commit, bytes)?;
+            }
         }
     }
     Ok(())

@@ -27,8 +27,12 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// How many bytes may come for a member now.
-    pub fn room(&self, vfs: &dyn Vfs, client: NodeId) -> Result<u64, Error> {
+    /// How many bytes may come for a member now. What was published meanwhile does not count any more.
+    pub fn room(&self, vfs: &dyn Vfs, client: NodeId, is_published: impl Fn(&Id) -> bool) -> Result<u64, Error> {
+        let commits: Vec<Id> = lock(&self.unpinned).keys().filter(|it| it.0 == client).map(|it| it.1).collect();
+        for commit in commits.into_iter().filter(is_published) {
+            self.pinned(client, commit);
+        }
         let pinned = pinned(vfs, client)?.into_values().fold(0, u64::saturating_add);
         let held = pinned.saturating_add(self.unpinned_of(client));
         let free = self.free(vfs).map_err(|error| Error::io("cannot tell how much is free on the disk", &error))?;
@@ -63,7 +67,15 @@ impl Quota {
         Ok(pinned.saturating_add(unpinned))
     }
 
-    /// All that came of a commit is pinned now.
+    /// A pin of a commit that was not published is gone. What came for it is here still, until it is collected.
+    pub fn let_go(&self, vfs: &dyn Vfs, client: NodeId, commit: Id, bytes: u64) -> Result<(), Error> {
+        if !pinned(vfs, client)?.contains_key(&commit) {
+            self.came(client, commit, bytes);
+        }
+        Ok(())
+    }
+
+    /// All that came of a commit is pinned now, or is published.
     pub fn pinned(&self, client: NodeId, commit: Id) {
         lock(&self.unpinned).remove(&(client, commit));
     }
@@ -129,7 +141,7 @@ mod tests {
         let quota = Quota::default();
         *lock(&quota.free) = Some(1_000);
         let leader = LeaderId { term: 1, node: NodeId(1) };
-        let left = |client: u64| quota.room(&vfs, NodeId(client)).unwrap();
+        let left = |client: u64| quota.room(&vfs, NodeId(client), |_| false).unwrap();
         // The second try of the first commit says what came for both.
         for (client, commit, nonce, bytes) in [(7, 5, 1, 90), (7, 5, 4, 100), (7, 6, 2, 50), (8, 5, 3, 400)] {
             let id = TryId { client: NodeId(client), leader, nonce };
@@ -144,6 +156,15 @@ mod tests {
         assert_eq!((left(9), quota.came_before(&vfs, NodeId(9), Id([1; 32])).unwrap()), (600 - 200, 100));
         quota.pinned(NodeId(9), Id([1; 32]));
         assert_eq!(left(9), 550 - 100);
+        // A pin that goes leaves what it was for, unless another has it, or it was published.
+        let asked = |nonce| Asked { id: TryId { client: NodeId(7), leader, nonce }, commit: Id([5; 32]) };
+        for (nonce, bytes) in [(1, 90), (4, 100)] {
+            pin::remove(&vfs, &asked(nonce).pin(0).id).unwrap();
+            quota.let_go(&vfs, NodeId(7), Id([5; 32]), bytes).unwrap();
+            assert_eq!(left(7), 575 - 150, "{nonce}");
+        }
+        assert_eq!(quota.room(&vfs, NodeId(7), |commit| *commit == Id([5; 32])).unwrap(), 525 - 50);
+        assert_eq!(left(7), 525 - 50, "for good");
         // Nor do many commits take memory, or get lost.
         for number in 0..3_000u64 {
             let mut commit = [3; 32];

@@ -22,13 +22,17 @@ impl Run<'_> {
         let repo = &self.core.repo;
         let source = repo.node_source();
         let head = repo.head_tree()?;
+        // Where there is no commit yet, nothing is overwritten in any case; of what comes some may be lost, and cannot be compared.
+        if head.is_none() {
+            return Ok(Vec::new());
+        }
         let tree = read_commit(source, &target)?.tree;
         let mut paths = Vec::new();
         let parts = &repo.copied.parts;
         for change in diff(source, head, Some(tree)).with_directories().within(parts, parts.root()) {
             paths.push(change?.path);
         }
-        if paths.is_empty() || head.is_none() {
+        if paths.is_empty() {
             return Ok(paths.into_iter().map(|path| path.as_bytes().to_vec()).collect());
         }
         let only = PathSet::new(&paths);

@@ -214,11 +214,13 @@ fn roles_are_not_taken() {
     }
     let invite = |by| Invite { key: ids::InviteKey([8; 32]), role: Role::Candidate, uses: 9, expires: None, by };
     let intent = |by| Intent { target: [me].into(), is_even_allowed: true, by };
+    let lost = |node| Command::Lost { node, asked: [me, other].into(), objects: [commit].into() };
     for command in [
         Command::SetRole { node: me, role: Role::Candidate, by: me },
         Command::Remove { node: other, by: me },
         Command::Invite(invite(me)),
         Command::Intent(intent(me)),
+        lost(me),
     ] {
         assert_eq!(liar.say(&Call::Propose(command.clone())), not_allowed(), "{command:?}");
     }
@@ -230,6 +232,7 @@ fn roles_are_not_taken() {
         Command::Intent(intent(other)),
         Command::SetAddresses { node: other, addresses: Vec::new() },
         Command::Deficient { node: other },
+        lost(other),
         Command::Found(founder),
         Command::Ready(Ready { intent: IntentId(1), receipts: [(me, ids::LogIndex(1))].into() }),
         Command::Cancel { intent: IntentId(1) },

@@ -312,8 +312,12 @@ fn a_directory_is_lost_with_what_is_below_it() {
         assert_eq!(node.core.repo.gc(&Default::default(), &Silent).unwrap().damaged, []);
         assert!(fsck(node).is_clean());
     }
-    let other = join(invite(&one, Role::Reader), "reader");
+    let other = join(invite(&one, Role::Writer), "writer");
     assert!(other.read("repo/large").is_some() && other.read("repo/a/file").is_none());
+    // A commit compares with what its head has, and that cannot be read there.
+    other.write("repo/b", "new");
+    let committed = open(&other.0.join("repo")).commit(&CommitRequest::default(), &Silent);
+    assert_eq!(committed.unwrap_err().kind(), crate::ErrorKind::Damage);
     [one, two].into_iter().for_each(Node::shutdown);
 }
 
