@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::process::address;
@@ -23,6 +25,7 @@ pub fn samples(c: &mut Checker) {
     damage_in_garbage_and_in_its_way(c);
     histories_that_are_not_whole(c);
     a_cluster_of_nothing(c);
+    what_is_lost(c);
     a_daemon_with_http(c);
 }
 
@@ -180,6 +183,35 @@ fn a_cluster_of_nothing(c: &mut Checker) {
     c.run(&one, 0, &["invite", "list"]);
     c.run(&one, 0, &["peers"]);
     c.run(&one, 0, &["stop"]);
+}
+
+/// What its only voter has no more: after a while that is recorded, and is no damage from then on.
+fn what_is_lost(c: &mut Checker) {
+    let world = World::repository();
+    world.write("large", Rng::new(4).bytes(1_000_000));
+    world.commit();
+    world.ok(&["sync"]);
+    fs::remove_file(world.path("large")).expect("it is there");
+    let (path, mut bytes) = packs(&world, 1).pop().expect("there is data");
+    let end = bytes.len() - 1_000;
+    bytes[end] ^= 1;
+    fs::write(path, bytes).expect("it can be written");
+    c.run(&world, 5, &["fsck"]);
+    let _served = Served(&world);
+    c.run(&world, 0, &["serve", "--detach"]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while world.run(&["fsck"]).status.code() != Some(0) {
+        assert!(Instant::now() < until, "it is not recorded");
+        sleep(Duration::from_millis(200));
+    }
+    c.run(&world, 0, &["fsck"]);
+    c.run(&world, 0, &["status"]);
+    let text = world.ok(&["fsck"]);
+    assert!(text.contains("lost chunk ") && text.contains("    large\n"), "{text}");
+    assert!(text.ends_with("all is well, 1 object recorded as lost\n"), "{text}");
+    assert!(world.ok(&["status"]).contains("recorded as lost: 1 object"));
+    assert!(world.fails(5, &["cat", "HEAD:large"]).contains("recorded as lost"));
+    c.run(&world, 0, &["stop"]);
 }
 
 /// In the background it cannot say where it answers: its log does.
