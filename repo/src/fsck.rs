@@ -77,7 +77,7 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     let (bad, seen, claims) = (BTreeMap::new(), repo.store.seen()?, HashSet::new());
     // What cannot be read of it shows by the roots.
     let lost = lost::recorded(repo).unwrap_or_default();
-    let mut found = Findings { repo, bad, lost, seen, claims, files: None, failed: None };
+    let mut found = Findings { repo, bad, unneeded: BTreeSet::new(), lost, seen, claims, files: None, failed: None };
     let mut result = FsckResult::default();
     small_files(repo, &mut result.findings);
     let mut walk = |found: &mut Findings<'_>| {
@@ -110,7 +110,9 @@ fn check(repo: &Repo, request: &FsckRequest, observer: &dyn Observer) -> Result<
     let hurt = Hurt { spare: found.judge(packs.bad)?, packs: hurt_packs };
     if !found.bad.is_empty() {
         name_paths(repo, &trees, &mut found)?;
-        record(repo, found.bad.keys().copied());
+    }
+    if !found.bad.is_empty() || !found.unneeded.is_empty() {
+        record(repo, found.bad.keys().chain(&found.unneeded).copied());
     }
     let Findings { bad, lost, .. } = found;
     result.lost_recorded = lost.len() as u64;
@@ -186,6 +188,8 @@ impl Bad {
 struct Findings<'a> {
     repo: &'a Repo,
     bad: BTreeMap<ContentHash, Bad>,
+    /// Bad too, but nothing refers to it.
+    unneeded: BTreeSet<ContentHash>,
     /// What is recorded as lost, bad or not.
     lost: HashSet<ContentHash>,
     /// Objects that something refers to.
@@ -211,10 +215,14 @@ impl Findings<'_> {
         let is_known = self.bad.iter().all(|(id, bad)| bad.kind.is_chunk() || self.lost.contains(id));
         let mut spare = BTreeSet::new();
         for BadObject { id, kind, cause } in bad {
-            if self.bad.contains_key(&id) || (is_known && !self.seen.has(&id)?) {
+            if self.bad.contains_key(&id) {
                 continue;
             }
+            let is_needed = !is_known || self.seen.has(&id)?;
             match self.repo.store.get(kind, &id) {
+                // Who comes to need it is not to take it for something that is there.
+                Err(error) if error.is_damage() && !is_needed => drop(self.unneeded.insert(id)),
+                _ if !is_needed => {}
                 Err(error) if error.is_damage() => self.note(id, kind, cause, None),
                 Err(error) => return Err(error.into()),
                 Ok(_) if self.repo.store.is_good_where_indexed(&id) => {}

@@ -25,9 +25,9 @@ impl Store {
         !damage.packs.is_empty() || damage.objects.iter().any(|id| !known.contains(id))
     }
 
-    /// Objects that reads have found damaged, and that have not been stored again.
-    pub fn damaged_objects(&self) -> HashSet<ContentHash> {
-        self.inner.listed_damage()
+    /// What reads have found damaged, and has not been stored again.
+    pub fn damage(&self) -> Damaged {
+        lock(&self.inner.damage).clone()
     }
 
     /// Whether the next commit should read every file again, for what is damaged to be stored again. Not if a session

@@ -30,6 +30,7 @@ use super::node::Node;
 use super::remote::{Remote, index_of, main_of};
 use super::{hold, lost, record, room};
 use crate::error::{Error, ErrorKind};
+use crate::fsck;
 use crate::request::{FsckRequest, FsckResult, Observer, Silent};
 
 /// How often it is looked at.
@@ -91,7 +92,9 @@ pub fn heal(core: &Arc<Core>, told: &dyn Fn(&Error)) {
                 core.token.scope(|| look_after(core, log).and_then(|()| lost::look_after_alone(core, log)))
         {
             told(&error);
-            look_again = Instant::now() + AFTER_FAILURE.max(began.elapsed() * 10);
+            // Who waited for others has done no work that others would be in need of.
+            let work = if error.kind() == ErrorKind::NoQuorum { Duration::ZERO } else { began.elapsed() };
+            look_again = Instant::now() + AFTER_FAILURE.max(work * 10);
         }
         drop(core.wait(async { tokio::time::sleep(LOOK).await }));
     }
@@ -136,8 +139,14 @@ fn make_whole(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         say(core, Command::Deficient { node: core.number })?;
     }
     loop {
+        let mut damage = core.repo.store.damage();
         let lacking = gather(core, log)?;
         if lacking.is_empty() {
+            // What of it is damaged still is garbage, and stays so until it is collected.
+            let still = core.repo.store.damage();
+            damage.packs.retain(|pack| still.packs.contains(pack));
+            damage.objects.retain(|id| still.objects.contains(id));
+            core.searched.nobody_needs(damage);
             break;
         }
         // If all of it is recorded, it lacks nothing: by another look, at everything.
@@ -189,7 +198,11 @@ pub fn gather_alone(core: &Arc<Core>, state: &State) -> Result<BTreeSet<lost::Wa
 
 /// Reads everything. What is damaged, and not recorded as lost.
 fn check(core: &Core) -> Result<BTreeSet<lost::Wanted>, Error> {
-    let checked = core.repo.fsck(&FsckRequest::default(), &Silent)?;
+    let mut checked = core.repo.fsck(&FsckRequest::default(), &Silent)?;
+    if checked.damaged.is_empty() && !checked.findings.is_empty() {
+        // All that is needed is good: a pack that does not fit is written anew from that.
+        checked = fsck::fsck(&core.repo, &FsckRequest { repair: true, ..FsckRequest::default() }, None, &Silent)?;
+    }
     if let (true, Some(finding)) = (checked.damaged.is_empty(), checked.findings.first()) {
         let error = Error::new(ErrorKind::Damage, format!("this node is damaged: {finding}"));
         return Err(error.with_hint("`filesync fsck` there names what is affected"));

@@ -12,14 +12,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use filesync_cas::damaged::Damaged;
 use filesync_cas::{ContentHash, Kind, Schema};
 use filesync_merkle::{CommitId, MerkleSchema, PubId};
 use filesync_raft_log::command::Command;
 use filesync_raft_log::ids::{Id, NodeId};
 use filesync_raft_log::state::LOST_MAX_OF_ENTRY;
 use filesync_raft_log::{Log, State};
+use tokio::time::Instant;
 
 use super::answer::DECIDE;
 use super::calls::{Answer, Call, Found};
@@ -85,9 +87,19 @@ pub fn explain_all(repo: &Repo, unreadable: &mut [Unreadable]) {
     }
 }
 
-/// Whether something is damaged here that is not known to be lost.
+/// Whether something is damaged here that is not known to be lost, or to be needed by nobody.
 pub fn has_damage(core: &Core) -> bool {
-    core.repo.store.has_damage() && core.repo.store.has_damage_besides(&of(&core.state()))
+    let damage = core.repo.store.damage();
+    if damage.is_empty() {
+        return false;
+    }
+    let lost = of(&core.state());
+    let mut known = core.searched.known();
+    // What is on the list no more was stored anew: should that be damaged too, it is another matter.
+    known.unneeded.packs.retain(|pack| damage.packs.contains(pack));
+    known.unneeded.objects.retain(|id| damage.objects.contains(id));
+    damage.packs.iter().any(|pack| !known.unneeded.packs.contains(pack))
+        || damage.objects.iter().any(|id| !lost.contains(id) && !known.unneeded.objects.contains(id))
 }
 
 /// What a node has looked for, and did not find.
@@ -102,8 +114,9 @@ struct Known {
     done: HashSet<ContentHash>,
     /// Somebody is at it.
     is_searching: bool,
-    /// What is damaged, and is nothing that was lost for the cluster: nothing needs it.
-    unneeded: HashSet<ContentHash>,
+    /// What is damaged and is part of nothing that this node should have, as everything that was read afterwards has shown. It stays on the
+    /// list of what is damaged: whoever comes to need it stores it anew.
+    unneeded: Damaged,
 }
 
 impl Searched {
@@ -127,6 +140,11 @@ impl Searched {
         let mut known = self.known();
         known.open.remove(id);
         known.done.remove(id);
+    }
+
+    /// Nothing that this node should have needs what was known to be damaged before it was looked at.
+    pub fn nobody_needs(&self, damage: Damaged) {
+        self.known().unneeded = damage;
     }
 
     /// Takes over the search for what is to be looked for; none if there is nothing, or another is at it.
@@ -208,10 +226,10 @@ pub fn answer(
         let wanted =
             wanted.into_iter().map(|(kind, id)| (Kind(kind), ContentHash::from_bytes(id.0))).collect::<Vec<_>>();
         let here = Arc::clone(core);
-        let read = tokio::task::spawn_blocking(move || read(&here, &wanted)).await;
+        let read = core.env.blocking(move || read(&here, &wanted)).await;
         let here = Arc::clone(core);
         // It takes its time: who asks will ask again.
-        drop(tokio::task::spawn_blocking(move || search(&here)));
+        drop(core.env.spawn_blocking(Box::new(move || drop(search(&here)))));
         read.map_or(Answer::Failed("the node is shutting down".to_owned()), Answer::Found)
     })
 }
@@ -312,8 +330,8 @@ pub fn look_after_alone(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         return Ok(());
     }
     let known = of(&state);
-    let damaged = core.repo.store.damaged_objects();
-    if damaged.iter().all(|id| known.contains(id) || core.searched.known().unneeded.contains(id)) {
+    let mut damaged = core.repo.store.damage();
+    if damaged.objects.iter().all(|id| known.contains(id) || core.searched.known().unneeded.objects.contains(id)) {
         return Ok(());
     }
     remember(core, log)?;
@@ -322,7 +340,8 @@ pub fn look_after_alone(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         record(core, log, &lacking)?;
     }
     let lacks = |id: &ContentHash| lacking.iter().any(|(_, lacking)| lacking == id);
-    core.searched.known().unneeded = damaged.into_iter().filter(|id| !lacks(id)).collect();
+    damaged.objects.retain(|id| !lacks(id));
+    core.searched.nobody_needs(damaged);
     Ok(())
 }
 

@@ -552,3 +552,21 @@ fn fsck_leaves_garbage_be() {
     world.ok(&["gc"]);
     assert_eq!(world.object(0, &["fsck"])["notes"], Value::Array(Vec::new()));
 }
+
+/// But nobody is to rely on it: whoever comes to need what fsck found bad stores it anew.
+#[test]
+fn damaged_garbage_is_nothing_to_build_on() {
+    let world = World::repository();
+    let bytes = noise(13, 900_000);
+    world.write("file", &bytes);
+    world.commit();
+    world.write("file", "another");
+    world.ok(&["commit", "--amend"]);
+    rot(&world, &[0.1, 0.5, 0.9]);
+    world.object(0, &["fsck"]);
+    world.write("file", &bytes);
+    world.commit();
+    world.object(0, &["fsck"]);
+    world.ok(&["restore", "HEAD", "--to", "copy"]);
+    assert_eq!(std::fs::read(world.path("copy/file")).expect("it is there"), bytes);
+}

@@ -202,3 +202,20 @@ fn a_member_repairs_from_the_voters() {
     assert_eq!(Some(cat(&open(&path), "large")), dir.read("large"));
     one.shutdown();
 }
+
+/// What nothing refers to may be damaged: a voter is whole without it, though nobody may rely on it.
+#[test]
+fn damaged_garbage_keeps_no_voter_from_counting() {
+    let (_dir, _one, _other, two) = pair();
+    let store = &two.core.repo.store;
+    let session = store.session().unwrap();
+    let mut writer = session.writer();
+    let id = writer.store(filesync_cas::Kind::CHUNK, b"nothing refers to this").unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    session.keep().unwrap();
+    store.record_damage([id]).unwrap();
+    assert!(two.core.check_whole().is_err(), "nobody has looked yet");
+    eventually("it counts again", || two.core.check_whole().is_ok());
+    assert!(store.damage().objects.contains(&id), "it is as damaged as before");
+}
