@@ -55,6 +55,7 @@
 //! # }
 //! ```
 
+mod chance;
 pub mod chunker;
 pub mod damaged;
 pub mod error;

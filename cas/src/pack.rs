@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::chance;
 use crate::frame::{
     COUNT_MAX, Frame, HEADER_LEN, Header, MAGIC as MAGIC_OF_FRAMES, RAW_MAX, SLOT_LEN, Slot, parse_slots, push_slots,
 };
@@ -63,7 +64,7 @@ impl PackName {
     /// A new name.
     pub fn random() -> Result<Self, io::Error> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        chance::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 

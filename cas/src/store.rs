@@ -209,11 +209,6 @@ impl Store {
         }
     }
 
-    /// Sessions that have not ended. A collection waits for them before it begins.
-    pub fn sessions(&self) -> usize {
-        self.inner.sessions.count()
-    }
-
     /// The directory of the store, for small files that crates above keep there.
     pub fn vfs(&self) -> &Arc<dyn Vfs> {
         &self.inner.place.vfs

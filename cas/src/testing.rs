@@ -11,6 +11,8 @@ mod fuzz;
 mod loss;
 mod mistakes;
 mod rng;
+#[cfg(any(test, feature = "testing"))]
+mod waits;
 
 pub use fault::{CountingVfs, Counts, Fault, FaultVfs, Op, Plan, Scope};
 pub use fuzz::{Fuzz, Peak, SMALL_FILE_WORDS, Seal, Tally, seal_small_file};
@@ -19,6 +21,10 @@ pub use loss::{CrashPoint, Loss, LossVfs, crash_states};
 pub use mistakes::assert_caught;
 pub use mistakes::mistake;
 pub use rng::Rng;
+#[cfg(any(test, feature = "testing"))]
+pub use rng::{drawn, sow};
+#[cfg(any(test, feature = "testing"))]
+pub use waits::{pause, pause_by};
 
 use std::error::Error;
 use std::fmt;

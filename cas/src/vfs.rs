@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::chance;
 use crate::testing::mistake;
 
 mod parents;
@@ -323,7 +324,7 @@ pub const TEMP_PREFIX: &str = ".filesync-tmp-";
 /// A fresh name for a temporary file: [`TEMP_PREFIX`] and 32 random hex digits.
 pub fn temp_name() -> io::Result<String> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    chance::fill(&mut random)?;
     Ok(format!("{TEMP_PREFIX}{:032x}", u128::from_le_bytes(random)))
 }
 

@@ -16,6 +16,7 @@ mod fetching;
 mod inner;
 mod keep;
 mod link;
+mod net;
 mod places;
 mod swarm_task;
 
@@ -43,6 +44,7 @@ use swarm_task::Command;
 pub use calls::{CALL_TIME, CallError};
 pub use config::{Answer, Answers, Caller, Config, ConnectError, Connection, StartError};
 pub use inner::Traffic;
+pub use net::{Net, Sent};
 
 /// This node on the network. Dropped, it is gone; [`Transport::shutdown`] takes leave first.
 pub struct Transport {

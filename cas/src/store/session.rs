@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::frames::Frames;
 use super::pending::Claim;
@@ -63,13 +63,18 @@ impl Sessions {
         run();
         let last = live.next;
         while live.heads.first_key_value().is_some_and(|(number, _)| *number <= last) {
-            live = self.ended.wait(live).unwrap_or_else(PoisonError::into_inner);
+            live = self.await_end(live);
         }
     }
 
-    /// How many have not ended.
-    pub(crate) fn count(&self) -> usize {
-        lock(&self.live).heads.len()
+    fn await_end<'a>(&'a self, live: MutexGuard<'a, Live>) -> MutexGuard<'a, Live> {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(pause) = crate::testing::pause() {
+            drop(live);
+            pause();
+            return lock(&self.live);
+        }
+        self.ended.wait(live).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What those that have not ended began on.

@@ -67,3 +67,20 @@ impl Rng {
         Rng(self.next_u64())
     }
 }
+
+#[cfg(any(test, feature = "testing"))]
+thread_local! {
+    static SOWN: std::cell::RefCell<Option<Rng>> = const { std::cell::RefCell::new(None) };
+}
+
+/// From here on, what would be random on this thread follows from a seed; without one it is random again.
+#[cfg(any(test, feature = "testing"))]
+pub fn sow(seed: Option<u64>) {
+    SOWN.set(seed.map(Rng::new));
+}
+
+/// Fills in what follows from the seed of this thread, if it has one.
+#[cfg(any(test, feature = "testing"))]
+pub fn drawn(bytes: &mut [u8]) -> bool {
+    SOWN.with_borrow_mut(|sown| sown.as_mut().map(|rng| rng.fill(bytes)).is_some())
+}

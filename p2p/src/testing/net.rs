@@ -9,7 +9,7 @@ use filesync_cas::{Session, Store};
 
 use crate::ask::{AskError, Asking};
 use crate::error::FetchError;
-use crate::fetch::{Action, Fetch};
+use crate::fetch::{Action, Fetch, FetchStats};
 use crate::message::{Message, Side};
 use crate::peer::{Class, PeerKey};
 use crate::serve::{Me, Serving, Shared, Turn};
@@ -180,6 +180,9 @@ struct Wired {
     is_open: bool,
 }
 
+/// What happens beside a fetch while time passes: how much does, and how far it is; whose lines break then.
+pub type Pass<'a> = &'a mut dyn FnMut(Duration, &FetchStats) -> Result<Vec<PeerKey>, FetchError>;
+
 /// A network of lines from one asker.
 pub struct Net {
     now: Moment,
@@ -240,7 +243,7 @@ impl Net {
 
     /// Runs a fetch to its end, over all lines that are open.
     pub fn run(&mut self, fetch: &mut Fetch<'_>, session: &Session<'_>) -> Result<(), FetchError> {
-        self.run_beside(fetch, session, &mut |_| Ok(Vec::new()))
+        self.run_beside(fetch, session, &mut |_, _| Ok(Vec::new()))
     }
 
     /// As [`Net::run`], beside something else that happens while time passes: it is told how much does, and tells whose lines break.
@@ -248,7 +251,7 @@ impl Net {
         &mut self,
         fetch: &mut Fetch<'_>,
         session: &Session<'_>,
-        pass: &mut dyn FnMut(Duration) -> Result<Vec<PeerKey>, FetchError>,
+        pass: Pass<'_>,
     ) -> Result<(), FetchError> {
         let open: Vec<PeerKey> = self.wires.iter().filter(|(_, wire)| wire.is_open).map(|(peer, _)| *peer).collect();
         open.iter().for_each(|peer| fetch.join(*peer, self.now));
@@ -261,7 +264,7 @@ impl Net {
             if !moved {
                 let before = self.now;
                 self.sleep(fetch)?;
-                for peer in pass(self.now - before)? {
+                for peer in pass(self.now - before, &fetch.stats())? {
                     self.cut(&peer, fetch)?;
                 }
             }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use filesync_cas::Store;
-use filesync_p2p::Net;
 use filesync_p2p::serve::Shared;
-use filesync_p2p::transport::{Answers, Config as NetConfig, StartError, Transport};
+use filesync_p2p::transport::{Answers, Config as NetConfig, Net, StartError, Transport};
 use filesync_raft_log::error::OpenError;
 use filesync_raft_log::{Log, Mode, Parts};
 use tokio::runtime::{Handle, Runtime};

@@ -192,7 +192,7 @@ fn who_answers(core: &Arc<Core>, wanted: NodeId, timeout: Duration) -> Result<BT
         if here.contains(&wanted) || Instant::now() >= until || !core.state().member(wanted).is_ok_and(is_candidate) {
             return Ok(here);
         }
-        core.wait(tokio::time::sleep(LOOK))?;
+        core.wait(async { tokio::time::sleep(LOOK).await })?;
     }
 }
 
@@ -283,7 +283,7 @@ pub(super) fn change_voters(
             };
             return Err(Error::new(ErrorKind::NoQuorum, message).with_hint("`filesync peers` shows how far it is"));
         }
-        core.wait(tokio::time::sleep(LOOK))?;
+        core.wait(async { tokio::time::sleep(LOOK).await })?;
     }
 }
 

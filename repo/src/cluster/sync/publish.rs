@@ -132,9 +132,9 @@ impl Run<'_> {
                 Answer::Failed(cause) => {
                     last.clone_from(&cause);
                     why = Some(cause);
-                    core.wait(sleep(Duration::from_millis(200)))?;
+                    core.wait(async { sleep(Duration::from_millis(200)).await })?;
                 }
-                _ => core.wait(sleep(Duration::from_millis(50)))?,
+                _ => core.wait(async { sleep(Duration::from_millis(50)).await })?,
             }
             if Instant::now() >= until {
                 return Err(unknown(&last));

@@ -22,3 +22,29 @@ fn a_collection_without_roots() {
         "no commit or tag of that name",
     );
 }
+
+/// Those that whole nodes make: the simulation finds them.
+#[track_caller]
+fn assert_seen(mistake: &str, promises: &str) {
+    assert_caught(mistake, "cluster::tests::sim::all_promises_hold_in_every_world", promises);
+}
+
+#[test]
+fn a_receipt_before_the_sync() {
+    assert_seen("a receipt before the sync", "Held: ");
+}
+
+#[test]
+fn a_receipt_that_nobody_gave() {
+    assert_seen("a receipt that nobody gave", "Held: ");
+}
+
+#[test]
+fn a_base_that_is_not_held() {
+    assert_seen("a base that is not held", "Held: ");
+}
+
+#[test]
+fn a_note_of_what_is_held_before_its_sync() {
+    assert_seen("a note of what is held before its sync", "Ends: ");
+}

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use filesync_cas::{Session, Store};
 
+use super::{CallError, ConnectError, Connection, Traffic, Transport};
 use crate::error::FetchError;
-use crate::fetch::FetchStats;
+use crate::fetch::{FetchStats, Without};
 use crate::message::{Status, Walk};
 use crate::peer::{Class, PeerKey};
-use crate::transport::{CallError, ConnectError, Connection, Traffic, Transport};
 
 /// What becomes of something that goes over the network.
 pub type Sent<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -34,11 +34,13 @@ pub trait Net: Send + Sync {
     ) -> Sent<Result<(Status, Vec<u8>), CallError>>;
 
     /// Fetches the closure of a root from connected peers into the session. Blocks.
+    #[allow(clippy::too_many_arguments)]
     fn fetch(
         &self,
         session: &Session<'_>,
         store: &Store,
         walk: Walk,
+        without: Without,
         peers: &[PeerKey],
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(&FetchStats),
@@ -78,11 +80,12 @@ impl Net for Transport {
         session: &Session<'_>,
         store: &Store,
         walk: Walk,
+        without: Without,
         peers: &[PeerKey],
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(&FetchStats),
     ) -> (Result<(), FetchError>, FetchStats) {
-        Self::fetch(self, session, store, walk, peers, cancel, progress)
+        Self::fetch(self, session, store, walk, without, peers, cancel, progress)
     }
 
     fn listening(&self) -> Vec<SocketAddr> {

@@ -1,0 +1,224 @@
+//! What is promised, and whether it is so: looked at after everything that happens.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use filesync_cas::testing::{Loss, LossVfs};
+use filesync_cas::{ContentHash, Place, Store};
+use filesync_merkle::{Ancestors, ChunkId, CommitId, MerkleSchema, Pub, PubId, RepoPath, Walk, WalkError, WalkVisitor};
+use filesync_raft_log::ids::{NodeId, RepositoryId};
+use filesync_raft_log::state::majority;
+use filesync_raft_log::{Log, State};
+
+use super::record::Promise;
+use super::world::{Life, World};
+use crate::cluster::node::Node;
+use crate::cluster::remote::{MAIN, index_of, main_of};
+use crate::objects::StoreNodes;
+
+/// What is known of the one log, and what was told.
+pub struct Oracle {
+    /// After the last entry that anybody applied.
+    pub newest: State,
+    /// Which machine a node runs on.
+    pub numbers: BTreeMap<NodeId, usize>,
+    /// Commits of which somebody was told that they are published.
+    pub told: BTreeSet<CommitId>,
+    /// Machines on whose disk something was damaged, and not found to be whole again since.
+    pub rotten: BTreeSet<usize>,
+    states: BTreeMap<u64, u64>,
+}
+
+impl Oracle {
+    /// Before the first entry.
+    pub fn new(repository: ContentHash) -> Self {
+        let newest = State::new(RepositoryId(*repository.as_bytes()));
+        let (numbers, told, rotten, states) = Default::default();
+        Self { newest, numbers, told, rotten, states }
+    }
+
+    /// A node shows a state: the one that others showed as of that entry. `true` if nobody showed a later one.
+    fn show(&mut self, state: &State) -> Result<bool, String> {
+        let index = index_of(state);
+        let digest = digest(&postcard::to_allocvec(state).expect("a state can be encoded"));
+        if *self.states.entry(index).or_insert(digest) != digest {
+            return Err(format!("another state after entry {index}"));
+        }
+        let is_new = index > index_of(&self.newest);
+        if is_new {
+            self.newest = state.clone();
+        }
+        Ok(is_new)
+    }
+}
+
+impl World {
+    /// Looks at what a node has applied.
+    pub fn look_at(&self, life: &Life, log: &Log) {
+        let state = log.read(State::clone);
+        let before = main_of(&self.oracle().newest);
+        let shown = self.oracle().show(&state);
+        match shown {
+            Ok(true) if main_of(&state) != before => {
+                self.record.note(format_args!("main is {:?} as of {}", main_of(&state), index_of(&state)));
+                self.record.count("publishes");
+                self.check_held();
+            }
+            Ok(_) => {}
+            Err(how) => self.record.broken(Promise::OneOrder, format!("{}: {how}", life.machine)),
+        }
+    }
+
+    /// G4: a look onto the disks of all voters, without what a power cut would take.
+    pub fn check_held(&self) {
+        let (state, numbers, rotten) = {
+            let oracle = self.oracle();
+            (oracle.newest.clone(), oracle.numbers.clone(), oracle.rotten.clone())
+        };
+        let Some(main) = main_of(&state) else { return };
+        let disks = self.disks();
+        let holds = |node: &&NodeId| {
+            let Some(machine) = numbers.get(node) else { return Err("it never started".to_owned()) };
+            if rotten.contains(machine) { Ok(()) } else { holds(&disks[*machine], main) }
+        };
+        for set in &state.voters {
+            let lacking: Vec<_> = set.iter().filter_map(|node| Some((node, holds(&node).err()?))).collect();
+            if set.len() - lacking.len() < majority(set.len()) {
+                let how = format!("{main} as of {} is not held by {lacking:?} of {set:?}", index_of(&state));
+                self.record.broken(Promise::Held, how);
+            }
+        }
+    }
+
+    /// What there is still to wait for, when there are no faults any more. On the thread of a fiber.
+    pub fn unsettled(&self, nodes: &[(Life, Arc<Node>)]) -> Option<String> {
+        let state = self.oracle().newest.clone();
+        if nodes.len() < self.settings.nodes {
+            return Some("somebody has not started".to_owned());
+        }
+        if state.change.is_some() || state.voters.len() != 1 {
+            return Some(format!("voters change from {:?}: {:?}", state.voters, state.change));
+        }
+        nodes.iter().find_map(|(life, node)| Some(format!("{} {}", life.machine, unsettled(node, &state)?)))
+    }
+
+    /// All that was told is so, and stands once in the order of publishes; each disk has all of it.
+    pub fn check_end(&self) {
+        let (state, told) = {
+            let oracle = self.oracle();
+            (oracle.newest.clone(), oracle.told.clone())
+        };
+        let Some(main) = main_of(&state) else { return };
+        for (machine, disk) in self.disks().iter().enumerate() {
+            let kept = holds(disk, main).and_then(|()| published(disk, main, state.last_step));
+            match kept {
+                Err(how) => self.record.broken(Promise::Ends, format!("{machine}: {how}")),
+                Ok(commits) => {
+                    if let Some(lost) = told.iter().find(|id| !commits.contains(id)) {
+                        self.record
+                            .broken(Promise::Once, format!("{lost} was told to be published, and {machine} lacks it"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a node is still to do to be as the log says.
+fn unsettled(node: &Node, state: &State) -> Option<String> {
+    let core = &node.core;
+    let log = core.log.get()?;
+    let index = log.read(index_of);
+    if index != index_of(state) {
+        return Some(format!("has applied {index} of {}", index_of(state)));
+    }
+    if let Err(error) = core.check_whole() {
+        return Some(error.to_string());
+    }
+    let remote = core.remote().clone();
+    if remote.held != main_of(state) || remote.step != state.last_step.map(|id| PubId::from_bytes(id.0)) {
+        return Some(format!("holds {:?} of {:?}", remote.held, main_of(state)));
+    }
+    let pins = filesync_cas::pin::all(&**core.repo.store.vfs()).ok()?;
+    let pin = pins.iter().find(|pin| pin.note.starts_with("try "));
+    pin.map(|pin| format!("has a pin: {}", pin.note))
+}
+
+/// A store, as a power cut would leave it.
+fn left(disk: &LossVfs) -> Result<Arc<Store>, String> {
+    let vfs = Arc::new(disk.crash(&Loss::DropAllUnsynced));
+    let place = Place { vfs, index_dir: PathBuf::from("/there/is/none"), lock_dir: None };
+    Store::open_reader(place, Arc::new(MerkleSchema)).map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// Whether a disk has a commit, its history, and all that they refer to.
+fn holds(disk: &LossVfs, commit: CommitId) -> Result<(), String> {
+    #[derive(Default)]
+    struct Visitor {
+        seen: HashSet<ContentHash>,
+        chunks: HashSet<ContentHash>,
+        wrong: Option<String>,
+    }
+    impl WalkVisitor for Visitor {
+        fn first(&mut self, key: &ContentHash) -> bool {
+            self.seen.insert(*key)
+        }
+        fn chunk(&mut self, id: &ChunkId, _: u64) {
+            self.chunks.insert(id.0);
+        }
+        fn problem(&mut self, path: &RepoPath, error: WalkError) {
+            self.wrong.get_or_insert(format!("{path}: {error}"));
+        }
+    }
+    let store = left(disk)?;
+    let nodes = StoreNodes(Arc::clone(&store));
+    let (mut visitor, walk) = (Visitor::default(), Walk::new(&nodes));
+    for ancestor in Ancestors::new(&nodes, [commit]) {
+        let (id, _) = ancestor.map_err(|error| error.to_string())?;
+        walk.commit(&mut visitor, &id);
+    }
+    if let Some(wrong) = visitor.wrong {
+        return Err(wrong);
+    }
+    visitor.chunks.iter().try_for_each(|id| match store.get(ChunkId::KIND, id) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// All commits of a history, after a look at the order of publishes that made it: one upon the other, each once.
+fn published(
+    disk: &LossVfs,
+    main: CommitId,
+    last: Option<filesync_raft_log::ids::Id>,
+) -> Result<HashSet<CommitId>, String> {
+    let store = left(disk)?;
+    let nodes = StoreNodes(Arc::clone(&store));
+    let mut next = last.map(|id| PubId::from_bytes(id.0));
+    let (mut shown, mut seen) = (Some(main), HashSet::new());
+    while let Some(id) = next {
+        let bytes = store.get(PubId::KIND, &id.0).map_err(|error| error.to_string())?;
+        let step = Pub::decode(&bytes).map_err(|error| error.to_string())?;
+        if step.ref_name == MAIN {
+            if step.new != shown || !seen.insert(step.new) {
+                return Err(format!("the order of publishes has {:?} where {shown:?} was shown", step.new));
+            }
+            shown = step.old;
+        }
+        next = step.prev;
+    }
+    if shown.is_some() {
+        return Err(format!("the order of publishes begins after {shown:?}"));
+    }
+    let ancestors = Ancestors::new(&nodes, [main]);
+    ancestors.map(|found| found.map(|(id, _)| id).map_err(|error| error.to_string())).collect()
+}
+
+/// A number for bytes, the same in every run.
+pub fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
