@@ -43,7 +43,14 @@ pub fn repair(
         let message = format!("cannot get what is damaged from other members: {error}");
         observer.event(Event::Warning(Warning { path: None, message }));
     }
-    session.finish(repo.store.head(), RowBatch::default())?;
+    if damaged.is_empty() {
+        // A voter that mends itself does so beside commits: the head is theirs.
+        session.keep()?;
+        // The collection below waits for sessions.
+        drop(session);
+    } else {
+        session.finish(repo.store.head(), RowBatch::default())?;
+    }
     match rewrite(repo, &hurt.packs, observer) {
         // What is still damaged keeps the packs as they are.
         Err(error) if error.kind() == ErrorKind::Damage => {}
