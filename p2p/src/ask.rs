@@ -68,6 +68,11 @@ impl Asking {
         }
     }
 
+    /// Whether nothing has come of a message that is not complete.
+    pub fn is_between_messages(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
     /// By when something must come: the welcome, or the rest of a message.
     pub fn deadline(&self) -> Option<Moment> {
         let greeting = self.welcome.is_none().then(|| self.opened + HELLO_TIME + Duration::from_secs(5));

@@ -159,7 +159,8 @@ impl std::fmt::Debug for Fetch<'_> {
 }
 
 impl<'s> Fetch<'s> {
-    /// Begins: goes over what is here already, which may take a while. Of the walk, `from` does not count.
+    /// Begins: goes over what is here already, which may take a while; if that is everything, it is done, and nobody need be asked. Of
+    /// the walk, `from` does not count.
     pub fn new(store: &'s Store, session: &'s Session<'s>, walk: Walk) -> Result<Self, FetchError> {
         let mut fetch = Self {
             store,
@@ -177,6 +178,12 @@ impl<'s> Fetch<'s> {
             last_lost: None,
         };
         fetch.restart()?;
+        fetch.fill()?;
+        if let Phase::Getting { all_offered: true, .. } = fetch.phase
+            && fetch.swarm.is_empty()
+        {
+            fetch.phase = Phase::Done;
+        }
         Ok(fetch)
     }
 

@@ -275,6 +275,11 @@ impl Message {
         }
     }
 
+    /// Whether nothing more comes in answer to the request that it answers.
+    pub fn ends_an_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::WalkEnd { .. } | Self::GetEnd { .. })
+    }
+
     /// The whole message: length, type, body. The caller keeps to the limits.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + self.payload_len());

@@ -13,6 +13,7 @@ mod address;
 mod calls;
 mod config;
 mod fetching;
+mod idle;
 mod inner;
 mod keep;
 mod link;
@@ -98,6 +99,7 @@ impl Transport {
             greeting: Arc::new(Places::new()),
             started: Instant::now(),
             links: Mutex::default(),
+            idle: Mutex::default(),
             kept: Mutex::default(),
             connected: connections,
             reasons: Mutex::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt as _, StreamExt as _};
 use libp2p::Stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::address::peer_key;
@@ -46,12 +46,16 @@ pub(super) async fn run(inner: Arc<Inner>, class: Class, mut incoming: libp2p_st
 
 async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, place: Place) {
     let (from, to) = stream.split();
-    // One is written, and one waits: with many that take their time, what waits adds up.
-    let (send, messages) = mpsc::channel(1);
+    // Of bulk the next is made when one has been written: the transport has a window's worth of it besides, and with many that take
+    // their time, what waits adds up.
+    let room = if class == Class::Bulk { 1 } else { 2 };
+    let (send, messages) = mpsc::channel::<Outgoing>(room);
+    let room = Arc::new(Semaphore::new(room));
     let mut writer = tokio::spawn(write_all(to, messages));
     let serving = Serving::new(Arc::clone(&inner.shared), peer, class, inner.now());
     let (replies, replied) = mpsc::channel(crate::serve::CALLS_MAX);
-    let driver = Driver { inner: Arc::clone(&inner), peer, class, from, send, place: Some(place), replies, replied };
+    let driver =
+        Driver { inner: Arc::clone(&inner), peer, class, from, room, send, place: Some(place), replies, replied };
     let ended = tokio::select! {
         ended = driver.run(serving) => ended,
         _ = &mut writer => return,
@@ -66,6 +70,15 @@ async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, p
     let _ = timeout(Duration::from_secs(5), writer).await;
 }
 
+/// A message on its way, and its place there.
+struct Outgoing(Vec<u8>, #[expect(dead_code, reason = "held until it is written")] OwnedSemaphorePermit);
+
+impl AsRef<[u8]> for Outgoing {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 type Reply = (u64, Status, Vec<u8>);
 
 struct Driver {
@@ -73,7 +86,9 @@ struct Driver {
     peer: PeerKey,
     class: Class,
     from: futures::io::ReadHalf<Stream>,
-    send: mpsc::Sender<Vec<u8>>,
+    /// For messages that are made, and not written yet.
+    room: Arc<Semaphore>,
+    send: mpsc::Sender<Outgoing>,
     /// Held until the greeting is over; where strangers may speak, to the end.
     place: Option<Place>,
     replies: mpsc::Sender<Reply>,
@@ -91,7 +106,7 @@ impl Driver {
                 turn_of_bulk = self.wait_for_turn(&mut serving).await;
             }
             // What is made has a place to go to.
-            let Ok(room) = self.send.clone().reserve_owned().await else { return Ok(()) };
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Ok(()) };
             let (back, turn) = self.step(serving).await?;
             serving = back;
             let given = serving.take_given();
@@ -106,7 +121,9 @@ impl Driver {
                     if self.class == Class::Bulk && serving.is_welcome() {
                         self.inner.count(&self.peer, |traffic| traffic.sent += bytes.len() as u64);
                     }
-                    room.send(bytes);
+                    if self.send.send(Outgoing(bytes, room)).await.is_err() {
+                        return Ok(());
+                    }
                 }
                 Turn::Again => tokio::task::yield_now().await,
                 Turn::Wait(until) => self.sleep_until(until).await,

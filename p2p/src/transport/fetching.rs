@@ -11,8 +11,9 @@ use futures::AsyncReadExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::idle::{self, Idle};
 use super::inner::Inner;
-use super::link::{LinkError, READ_LEN, open, write_all};
+use super::link::{LinkError, READ_LEN, open, write};
 use crate::error::FetchError;
 use crate::fetch::{Action, Fetch, FetchStats, Job, Outcome, Without};
 use crate::message::{Message, Walk};
@@ -38,7 +39,10 @@ enum Event {
 /// What one peer's stream needs to be ended.
 struct Stream {
     send: Option<mpsc::Sender<Vec<u8>>>,
-    _stop: oneshot::Sender<()>,
+    /// Requests without an end of their answer.
+    owed: usize,
+    /// Told that it may be used again; dropped, it ends.
+    stop: oneshot::Sender<()>,
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -57,17 +61,19 @@ pub(super) fn run(
         Ok(fetch) => fetch.without(without),
         Err(error) => return (Err(error), FetchStats::default()),
     };
+    if fetch.is_done() {
+        return (Ok(()), fetch.stats());
+    }
     let (events, received) = channel();
     let mut streams = HashMap::new();
     for &peer in peers {
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(stream(Arc::clone(inner), peer, events.clone(), stopped));
-        streams.insert(peer, Stream { send: None, _stop: stop });
+        streams.insert(peer, Stream { send: None, owed: 0, stop });
     }
     let (jobs, queue) = crossbeam_channel::bounded::<Job>(JOBS);
     let result = std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
-        for _ in 0..threads {
+        let hire = || {
             let (queue, events) = (queue.clone(), events.clone());
             scope.spawn(move || {
                 for job in queue {
@@ -76,12 +82,13 @@ pub(super) fn run(
                     }
                 }
             });
-        }
-        drop(queue);
+        };
         let mut driver = Driver {
             inner,
             streams,
             jobs,
+            hire: &hire,
+            threads: 0,
             connecting: peers.len(),
             permits: VecDeque::new(),
             keeping_up: inner.now(),
@@ -90,7 +97,7 @@ pub(super) fn run(
         };
         let result = driver.run(&mut fetch, &received, cancel, progress);
         // No more jobs: the threads end.
-        drop(driver);
+        driver.end();
         result
     });
     // What was verified last is stored, and counts.
@@ -115,6 +122,9 @@ struct Driver<'a> {
     inner: &'a Arc<Inner>,
     streams: HashMap<PeerKey, Stream>,
     jobs: crossbeam_channel::Sender<Job>,
+    /// Makes one more thread that verifies, as there is work for it.
+    hire: &'a dyn Fn(),
+    threads: usize,
     /// Peers of which it is not known yet whether they let us in.
     connecting: usize,
     /// What holds peers back while their frames wait for room.
@@ -173,16 +183,30 @@ impl Driver<'_> {
         }
     }
 
+    /// Streams on which everything was answered are there for the next fetch.
+    fn end(self) {
+        for stream in self.streams.into_values().filter(|stream| stream.send.is_some() && stream.owed == 0) {
+            let _ = stream.stop.send(());
+        }
+    }
+
     fn act(&mut self, action: Action, held: &mut Vec<Job>) {
         match action {
             Action::Send(peer, message) => {
+                let Some(stream) = self.streams.get_mut(&peer) else { return };
                 // Requests are short, and few are on their way: if there is no room the stream is broken, which will be told.
-                if let Some(send) = self.streams.get(&peer).and_then(|stream| stream.send.as_ref()) {
+                if let Some(send) = &stream.send {
+                    stream.owed += 1;
                     drop(send.try_send(message.encode()));
                 }
             }
             Action::Verify(job) => {
                 (self.running, self.last_done) = (self.running + 1, self.inner.now());
+                let max = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+                if self.threads < self.running.min(max) {
+                    (self.hire)();
+                    self.threads += 1;
+                }
                 held.insert(0, job);
             }
             Action::Drop { peer, lied, .. } => {
@@ -221,7 +245,11 @@ impl Driver<'_> {
             Event::Came(peer, message, len, permit) => {
                 self.permits.extend(permit);
                 // One that was dropped may still have something on the way.
-                if self.streams.contains_key(&peer) { fetch.receive(&peer, message, len, now) } else { Ok(()) }
+                let Some(stream) = self.streams.get_mut(&peer) else { return Ok(()) };
+                if message.ends_an_answer() {
+                    stream.owed = stream.owed.saturating_sub(1);
+                }
+                fetch.receive(&peer, message, len, now)
             }
             Event::Lost(peer, why, lied) => {
                 if lied {
@@ -243,31 +271,57 @@ impl Driver<'_> {
     }
 }
 
-/// One peer's stream, from opening to its end.
+/// One peer's stream, from opening to its end, or until it is there for others.
 async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, mut stop: oneshot::Receiver<()>) {
-    let (why, lied) = tokio::select! {
-        ended = talk(&inner, peer, &events) => match ended {
-            Ok(()) => ("the stream was closed".to_owned(), false),
-            Err(error) => (error.to_string(), error.is_breach()),
+    let opened = match idle::take(&inner, &peer) {
+        Some(idle) => Ok((idle, Vec::new())),
+        None => tokio::select! {
+            opened = open(&inner, peer, Class::Bulk) => opened.map(Idle::new),
+            _ = &mut stop => return,
         },
-        _ = &mut stop => return,
+    };
+    let ended = match opened {
+        Ok((mut idle, first)) => match talk(&inner, peer, &mut idle, first, &events, &mut stop).await {
+            Ok(Ended::ForOthers) => return idle::keep(&inner, peer, idle),
+            Ok(Ended::Over) => return,
+            Ok(Ended::ByPeer) => Ok(()),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    let (why, lied) = match ended {
+        Ok(()) => ("the stream was closed".to_owned(), false),
+        Err(error) => (error.to_string(), error.is_breach()),
     };
     drop(events.send(Event::Lost(peer, why, lied)));
 }
 
-async fn talk(inner: &Inner, peer: PeerKey, events: &Sender<Event>) -> Result<(), LinkError> {
-    let opened = open(inner, peer, Class::Bulk).await?;
-    let mut asking = opened.asking;
-    let (mut from, to) = opened.stream.split();
+/// How a stream's use ends, unless it breaks.
+enum Ended {
+    /// The fetch is over, and nothing is owed on the stream.
+    ForOthers,
+    /// The fetch is over, or wants nothing more of this peer.
+    Over,
+    ByPeer,
+}
+
+async fn talk(
+    inner: &Inner,
+    peer: PeerKey,
+    idle: &mut Idle,
+    first: Vec<Message>,
+    events: &Sender<Event>,
+    stop: &mut oneshot::Receiver<()>,
+) -> Result<Ended, LinkError> {
+    let Idle { asking, from, to, .. } = idle;
     let (send, messages) = mpsc::channel(16);
-    let writer = write_all(to, messages);
     drop(events.send(Event::Joined(peer, send)));
+    for message in first {
+        drop(events.send(Event::Came(peer, message, 0, None)));
+    }
     let room = Arc::new(Semaphore::new(AHEAD));
     let read = async {
         let mut buffer = vec![0; READ_LEN];
-        for message in opened.first {
-            drop(events.send(Event::Came(peer, message, 0, None)));
-        }
         loop {
             let now = inner.now();
             let left = asking.deadline().map_or(Duration::from_secs(3600), |at| at.saturating_sub(now));
@@ -275,20 +329,23 @@ async fn talk(inner: &Inner, peer: PeerKey, events: &Sender<Event>) -> Result<()
             let len = read.map_err(|_| LinkError::TooSlow("a message"))?;
             let len = len.map_err(|error| LinkError::Broken(error.to_string()))?;
             if len == 0 {
-                return Ok(());
+                return Ok(Ended::ByPeer);
             }
             asking.receive(&buffer[..len], inner.now());
             while let Some(message) = asking.next(inner.now())? {
                 let bytes = message.encoded_len();
                 let permit = Arc::clone(&room).acquire_owned().await.ok();
                 if events.send(Event::Came(peer, message, bytes, permit)).is_err() {
-                    return Ok(());
+                    return Ok(Ended::Over);
                 }
             }
         }
     };
     tokio::select! {
-        written = writer => written,
+        // First: with the word that it is over the way for requests is closed too.
+        biased;
+        kept = stop => Ok(if kept.is_ok() { Ended::ForOthers } else { Ended::Over }),
         read = read => read,
+        written = write(to, messages) => written.map(|()| Ended::Over),
     }
 }

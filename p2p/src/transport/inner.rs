@@ -12,7 +12,7 @@ use super::address::{look_up, multiaddr, peer_id};
 use super::config::{Answers, ConnectError};
 use super::places::Places;
 use super::swarm_task::Command;
-use super::{calls, keep};
+use super::{calls, idle, keep};
 use crate::peer::{Class, PeerKey};
 use crate::serve::Shared;
 use crate::wire::Moment;
@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) greeting: Arc<Places>,
     pub(super) started: Instant,
     pub(super) links: Mutex<HashMap<(PeerKey, Class), calls::Link>>,
+    /// Streams for bulk that the next fetch may use.
+    pub(super) idle: Mutex<HashMap<PeerKey, idle::Idle>>,
     pub(super) kept: Mutex<BTreeMap<PeerKey, keep::Kept>>,
     /// Who is connected; told by the task of the swarm.
     pub(super) connected: watch::Receiver<HashSet<PeerKey>>,

@@ -19,6 +19,8 @@ pub(super) const READ_LEN: usize = 64 << 10;
 /// Streams that are tried before a peer is given up, and how long the first may take until the second is.
 const TRIES: u32 = 3;
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How much is written at a time. The library keeps each piece until all of it has arrived, so small ones go sooner.
+const WRITE_LEN: usize = 64 << 10;
 /// How long a message may take to be written.
 pub(super) const WRITE_TIME: Duration = Duration::from_secs(30);
 
@@ -105,19 +107,30 @@ async fn open_once(inner: &Inner, peer: PeerKey, class: Class) -> Result<Opened,
     Ok(Opened { stream, asking, first })
 }
 
-/// Writes messages as they come, each within a time, until there are no more or it breaks.
-pub(super) async fn write_all(
+/// Writes messages as they come, each within a time, until there are no more or it breaks; then the stream ends.
+pub(super) async fn write_all<M: AsRef<[u8]>>(
     mut to: futures::io::WriteHalf<Stream>,
-    mut messages: tokio::sync::mpsc::Receiver<Vec<u8>>,
+    messages: tokio::sync::mpsc::Receiver<M>,
+) -> Result<(), LinkError> {
+    write(&mut to, messages).await?;
+    let _ = timeout(WRITE_TIME, to.close()).await;
+    Ok(())
+}
+
+/// As [`write_all`], and the stream goes on.
+pub(super) async fn write<M: AsRef<[u8]>>(
+    to: &mut futures::io::WriteHalf<Stream>,
+    mut messages: tokio::sync::mpsc::Receiver<M>,
 ) -> Result<(), LinkError> {
     while let Some(message) = messages.recv().await {
         let written = timeout(WRITE_TIME, async {
-            to.write_all(&message).await?;
+            for piece in message.as_ref().chunks(WRITE_LEN) {
+                to.write_all(piece).await?;
+            }
             // What waits goes out together.
             if messages.is_empty() { to.flush().await } else { Ok(()) }
         });
         written.await.map_err(|_| LinkError::TooSlow("taking a message"))?.map_err(broken)?;
     }
-    let _ = timeout(WRITE_TIME, to.close()).await;
     Ok(())
 }

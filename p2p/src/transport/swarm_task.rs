@@ -82,7 +82,8 @@ pub(super) fn build(
             quic.keep_alive_interval = keep_alive;
             quic.handshake_timeout = HANDSHAKE_TIME;
             quic.max_concurrent_stream_limit = 32;
-            quic
+            // Who only asks is there for a moment. Looking for the longest packets takes more bytes than it says, as a rule.
+            if config.listen.is_empty() { quic.disable_path_mtu_discovery() } else { quic }
         })
         .with_behaviour(|_| behaviour)?
         // Members stay connected; who opens no streams goes after a while.
@@ -291,6 +292,8 @@ impl State {
             swarm.close_connection(id);
             return;
         }
+        // It may have been started anew, and what is left of it may be dead without anybody knowing.
+        drop(lock(&self.inner.idle).remove(&key));
         self.connected.send_if_modified(|connected| connected.insert(key));
         self.answer(&peer, &Ok(()));
     }

@@ -12,12 +12,35 @@ fn a_closure_over_real_sockets() {
     result.expect("fetched");
     here.repo.check(head);
     assert!(stats.whole_frames * 2 > stats.frames, "{stats:?}");
-    let (result, stats) = here.fetch(head, &[there.key()], &mut |_| ());
-    result.expect("it is all here");
+    let (result, stats) = here.fetch(head, &[], &mut |_| ());
+    result.expect("it is all here, and nobody need be asked");
     assert_eq!((stats.walks, stats.gets), (0, 0));
     if let Some(net) = here.net {
         net.shutdown(WAIT);
     }
+}
+
+/// Opening a stream takes two round trips: the next fetch uses the one that is there, unless the peer was started anew.
+#[test]
+fn fetches_share_a_stream() {
+    let (mut there, here) = (Node::new(1), Node::new(2));
+    here.connect(&there);
+    let streams = |there: &Node| there.shared.as_ref().expect("it is on the network").guard().streams();
+    let echo = |there: &Node| here.net().call_and_wait(there.key(), Class::Call, PUBLISH, vec![0, 1], WAIT);
+    let mut head = there.repo.commit(&some_tree(1, 1 << 20), &[]);
+    for seed in 2..5 {
+        here.fetch(head, &[there.key()], &mut |_| assert!(streams(&there) <= 2)).0.expect("fetched");
+        here.repo.check(head);
+        assert_eq!(echo(&there), Ok((Status::Done, vec![0, 1])));
+        assert_eq!(streams(&there), 2, "that for calls, and that which fetched");
+        head = there.repo.commit(&some_tree(seed, 1 << 20), &[head]);
+    }
+    drop(there.net.take());
+    there.start_at("127.0.0.1:0").expect("starts anew");
+    until("the old connection is lost", || !here.is_connected(there.key()));
+    here.connect(&there);
+    here.fetch(head, &[there.key()], &mut |_| ()).0.expect("by a new stream");
+    here.repo.check(head);
 }
 
 #[test]

@@ -171,8 +171,13 @@ pub fn fetch_closure(
     let held = core.remote().held.filter(|_| core.check_whole().is_ok());
     let base = if mistake("a base that is not held") { core.view.read(main_of) } else { held };
     let base = base.filter(|base| *base != commit);
-    let peers = core.wait(core.connect_all(sources))?;
     let how = How { room, ..core.how() };
+    // Mostly all of it is here by the time it is published, and nobody need be connected.
+    let is_begun = core.repo.store.locate(&commit.0)?.is_some();
+    if is_begun && core.fetch_as(session, commit, base, &[], how.clone(), &mut |_| ()).is_ok() {
+        return Ok(());
+    }
+    let peers = core.wait(core.connect_all(sources))?;
     core.fetch_as(session, commit, base, &peers, how, &mut |stats| tell(stats.received)).map(drop)
 }
 
