@@ -24,6 +24,9 @@ use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait for more once there is something: what is noted costs several syncs, whether of one publish or of many, and
+/// who published something here does not wait for this thread.
+const LINGER: Duration = Duration::from_millis(10);
 /// How long nobody may lead before it is asked who there is.
 const LEADERLESS: Duration = Duration::from_secs(3);
 /// How often a leader looks at the others' clocks.
@@ -76,7 +79,11 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
                 AFTER_FAILURE
             }
         };
-        drop(core.wait(async { tokio::time::timeout(wait, applied.changed()).await }));
+        drop(core.wait(async {
+            if tokio::time::timeout(wait, applied.changed()).await.is_ok() {
+                tokio::time::sleep(LINGER).await;
+            }
+        }));
     }
 }
 
