@@ -79,6 +79,8 @@ pub enum When {
 
 /// Set by `serve --detach` for the process that it starts, and by nobody else.
 pub const DETACHED: &str = "FILESYNC_DETACHED";
+/// Of the C library: from how many parts of memory threads are served, each of which keeps the most that it ever gave out.
+pub const ARENAS: &str = "MALLOC_ARENA_MAX";
 
 /// What is in the environment.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,8 @@ pub struct Environment {
     pub repository: Option<PathBuf>,
     /// This is the process that `serve --detach` left running.
     pub detached: bool,
+    /// `MALLOC_ARENA_MAX` is set.
+    pub has_arenas: bool,
     /// `SUDO_UID`: whoever has root do it for him.
     pub behind_sudo: Option<u32>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
@@ -99,6 +103,7 @@ impl Environment {
         Self {
             repository: set("FILESYNC_DIR").map(PathBuf::from),
             detached: set(DETACHED).is_some(),
+            has_arenas: set(ARENAS).is_some(),
             behind_sudo: set("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
         }
