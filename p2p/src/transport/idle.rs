@@ -38,8 +38,18 @@ pub(super) fn keep(inner: &Inner, peer: PeerKey, mut idle: Idle) {
 /// One that was kept, if it is still good as far as that can be told: the peer ends those that are idle for long.
 pub(super) fn take(inner: &Inner, peer: &PeerKey) -> Option<Idle> {
     let mut idle = lock(&inner.idle).remove(peer)?;
-    let is_fresh = idle.since + IDLE_TIME / 2 > inner.now() && inner.is_connected(peer);
+    let is_fresh = is_fresh(&idle, inner.now()) && inner.is_connected(peer);
     // Whatever comes unasked, its end among it, is a reason not to use it.
     let is_silent = idle.from.read(&mut [0]).now_or_never().is_none();
     (is_fresh && is_silent).then_some(idle)
+}
+
+/// Lets go what is too old to be used: a stream keeps its connection open.
+pub(super) fn let_go(inner: &Inner) {
+    let now = inner.now();
+    lock(&inner.idle).retain(|_, idle| is_fresh(idle, now));
+}
+
+fn is_fresh(idle: &Idle, now: Moment) -> bool {
+    idle.since + IDLE_TIME / 2 > now
 }

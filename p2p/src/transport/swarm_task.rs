@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::address::{cause, explain, multiaddr, peer_key, socket_addr};
 use super::config::{Config, StartError};
+use super::idle;
 use super::inner::{BULK_MAX, Inner, lock};
 use crate::peer::{PeerKey, Role};
 use crate::wire::Moment;
@@ -309,8 +310,9 @@ impl State {
         access.expects_joiners() && since + STRANGER_TIME > now && others < STRANGERS_MAX
     }
 
-    /// Who is no member any more, or never became one, goes; and who is banned.
+    /// Who is no member any more, or never became one, goes; and who is banned; and streams that nobody has used for long.
     fn look(&mut self, swarm: &mut Swarm<Behaviour>) {
+        idle::let_go(&self.inner);
         let now = self.inner.now();
         let late = self.incoming.iter().filter(|(_, (key, since))| !self.may_stay(key, *since, now));
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
