@@ -5,6 +5,7 @@
 
 mod encode;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::hash::{ContentHash, Kind, Schema, check16, identify};
@@ -153,13 +154,7 @@ pub struct Frame {
 impl Frame {
     /// Decompresses a payload whose header and table have been parsed.
     pub fn decode(header: &Header, slots: Vec<Slot>, payload: &[u8]) -> Result<Self, String> {
-        let raw = match header.compressed {
-            false => payload.to_vec(),
-            true => decompress(payload, header.raw_len as usize)?,
-        };
-        if raw.len() != header.raw_len as usize {
-            return Err("it decompresses to another length".to_owned());
-        }
+        let raw = unpack(header, payload)?.into_owned();
         let mut start = 0;
         let starts = slots.iter().map(|slot| {
             start += slot.len;
@@ -197,6 +192,15 @@ impl Frame {
         let bytes = &self.raw[start..start + found.len as usize];
         identify(schema, found.kind, bytes) == Some(found.id)
     }
+}
+
+/// The raw bytes of a payload: itself, if it is not compressed.
+pub fn unpack<'p>(header: &Header, payload: &'p [u8]) -> Result<Cow<'p, [u8]>, String> {
+    let raw = match header.compressed {
+        false => Cow::Borrowed(payload),
+        true => Cow::Owned(decompress(payload, header.raw_len as usize)?),
+    };
+    if raw.len() == header.raw_len as usize { Ok(raw) } else { Err("it decompresses to another length".to_owned()) }
 }
 
 /// Decompresses one zstd frame to at most `len_max` bytes: the capacity bounds what a bomb can make of a payload.

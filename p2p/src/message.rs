@@ -292,6 +292,18 @@ impl Message {
         bytes
     }
 
+    /// As [`Message::encode`], in the memory of the message where that is a frame: those are long, and many are on their way at once.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Frame(mut frame) => {
+                let len = u32::try_from(frame.len() + 1).expect("limits are far below").to_le_bytes();
+                frame.splice(..0, len.into_iter().chain([types::FRAME]));
+                frame
+            }
+            other => other.encode(),
+        }
+    }
+
     /// How long [`Message::encode`] makes it.
     pub fn encoded_len(&self) -> usize {
         match self {

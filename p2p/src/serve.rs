@@ -208,7 +208,7 @@ impl Serving {
                 if let Message::GetEnd { sent } = message {
                     self.given += u64::from(sent);
                 }
-                Turn::Send(message.encode())
+                Turn::Send(message.into_bytes())
             }
             Ok(Step::Working) => Turn::Again,
             Ok(Step::End) => self.idle(now),

@@ -170,7 +170,8 @@ impl Transport {
         peers.dedup();
         let state = |peer| {
             let is_connected = connected.contains(&peer);
-            Connection { peer, is_connected, why: self.inner.reason(&peer).filter(|_| !is_connected) }
+            let has_idle_stream = lock(&self.inner.idle).contains_key(&peer);
+            Connection { peer, is_connected, has_idle_stream, why: self.inner.reason(&peer).filter(|_| !is_connected) }
         };
         peers.into_iter().map(state).collect()
     }

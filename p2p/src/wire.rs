@@ -18,6 +18,9 @@ const MESSAGE_TIME: Duration = Duration::from_secs(10);
 /// The slowest that a message may come in, in bytes a second.
 const RATE_MIN: u64 = 64 << 10;
 
+/// Messages from this length on are not copied out of what came.
+const LONG: usize = 64 << 10;
+
 /// Puts the messages of one direction of a stream together.
 #[derive(Debug)]
 pub struct Inbox {
@@ -55,15 +58,42 @@ impl Inbox {
         let rest = self.bytes.get(self.start..).unwrap_or_default();
         let Some((len, kind)) = self.header(rest)? else { return Ok(None) };
         let end = 4 + len;
-        let Some(body) = rest.get(5..end) else { return Ok(None) };
-        let message = Message::decode(kind, body.to_vec())?;
-        self.start += end;
+        let Some(body) = rest.get(5..end) else {
+            self.make_room(end);
+            return Ok(None);
+        };
+        let body = match len < LONG {
+            true => {
+                let body = body.to_vec();
+                self.start += end;
+                body
+            }
+            false => self.take_long(end),
+        };
+        let message = Message::decode(kind, body)?;
         if self.start == self.bytes.len() {
             (self.bytes, self.start, self.since) = (Vec::new(), 0, None);
         } else {
             self.since = Some(now);
         }
         Ok(Some(message))
+    }
+
+    /// Makes room for a long message, as soon as some of it is there, and for what the last read brings behind it.
+    fn make_room(&mut self, end: usize) {
+        let here = self.bytes.len() - self.start;
+        if here >= LONG {
+            self.bytes.reserve_exact(end - here + LONG);
+        }
+    }
+
+    /// The body of the message that ends at `end`, in the memory that it came into; the next begins where it did.
+    fn take_long(&mut self, end: usize) -> Vec<u8> {
+        let rest = self.bytes.split_off(self.start + end);
+        let mut body = std::mem::replace(&mut self.bytes, rest);
+        body.drain(..self.start + 5);
+        self.start = 0;
+        body
     }
 
     /// Length and type, once they are there; an error if they are out of bounds.
@@ -110,6 +140,25 @@ mod tests {
 
     fn inbox() -> Inbox {
         Inbox::new(Class::Bulk, Side::Answerer)
+    }
+
+    #[test]
+    fn long_messages_come_out_however_they_are_cut() {
+        let frame = |len: usize| Message::Frame((0..len).map(|at| at as u8).collect());
+        let messages = [frame(LONG - 2), Message::Absent, frame(LONG - 1), frame(LONG), frame(5 * LONG), Message::Absent];
+        let bytes: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
+        for piece in [1000, LONG - 1, LONG, 3 * LONG, bytes.len()] {
+            let mut inbox = inbox();
+            let mut got = Vec::new();
+            for bytes in bytes.chunks(piece) {
+                inbox.push(bytes, second(0));
+                while let Some(message) = inbox.next(second(0)).expect("good") {
+                    got.push(message);
+                }
+            }
+            assert!(got == messages, "in pieces of {piece}");
+            assert_eq!((inbox.len(), inbox.deadline()), (0, None));
+        }
     }
 
     fn second(n: u64) -> Moment {

@@ -12,6 +12,9 @@ use crate::pack::{Class, is_lost};
 use crate::relay::{StoredFrame, VerifiedFrame};
 use crate::vfs::read_exact_at;
 
+/// Room that a frame which was read has behind it, for what a message puts before it.
+const HEADROOM: usize = 16;
+
 impl Store {
     /// The frame at a location that [`Store::locate`] gave, as it lies on disk. Its checks fit.
     ///
@@ -32,7 +35,9 @@ impl Store {
         let mut fixed = [0; HEADER_LEN];
         read_exact_at(&*file, &mut fixed, offset).map_err(io)?;
         let header = Header::parse(&fixed).map_err(corrupt)?;
-        let mut bytes = vec![0; usize::try_from(header.frame_len()).expect("a header bounds it")];
+        let len = usize::try_from(header.frame_len()).expect("a header bounds it");
+        let mut bytes = vec![0; len + HEADROOM];
+        bytes.truncate(len);
         read_exact_at(&*file, &mut bytes, offset).map_err(io)?;
         let frame = StoredFrame::parse(bytes).map_err(corrupt)?;
         let lies_there = frame.slots().get(usize::from(location.slot)).is_some_and(|slot| slot.id == *id);

@@ -54,6 +54,7 @@ fn round_trips() {
         let bytes = message.encode();
         assert_eq!(u32::from_le_bytes(*bytes.first_chunk().expect("a length")) as usize, bytes.len() - 4);
         assert_eq!(message.encoded_len(), bytes.len());
+        assert_eq!(message.clone().into_bytes(), bytes);
         assert_eq!(Message::decode(message.kind(), bytes[5..].to_vec()), Ok(message));
     }
 }

@@ -99,6 +99,8 @@ pub struct Connection {
     pub peer: PeerKey,
     /// Whether there is a connection.
     pub is_connected: bool,
+    /// Whether a stream is open that the next fetch will use.
+    pub has_idle_stream: bool,
     /// If not, why the last attempt failed, or the last connection ended.
     pub why: Option<String>,
 }

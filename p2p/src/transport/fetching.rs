@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ const KEPT_UP: Duration = Duration::from_secs(1);
 /// How often the caller is asked whether it wants to go on.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a stream that is to be kept may take for the end of an answer, and how much is read of it at a time.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+const END_LEN: usize = 64;
+
 enum Event {
     Joined(PeerKey, mpsc::Sender<Vec<u8>>),
     Came(PeerKey, Message, usize, Option<OwnedSemaphorePermit>),
@@ -36,11 +40,13 @@ enum Event {
     Done(Outcome),
 }
 
+/// Requests of one stream without an end of their answer.
+type Owed = Arc<AtomicIsize>;
+
 /// What one peer's stream needs to be ended.
 struct Stream {
     send: Option<mpsc::Sender<Vec<u8>>>,
-    /// Requests without an end of their answer.
-    owed: usize,
+    owed: Owed,
     /// Told that it may be used again; dropped, it ends.
     stop: oneshot::Sender<()>,
 }
@@ -68,8 +74,9 @@ pub(super) fn run(
     let mut streams = HashMap::new();
     for &peer in peers {
         let (stop, stopped) = oneshot::channel();
-        runtime.spawn(stream(Arc::clone(inner), peer, events.clone(), stopped));
-        streams.insert(peer, Stream { send: None, owed: 0, stop });
+        let owed = Owed::default();
+        runtime.spawn(stream(Arc::clone(inner), peer, events.clone(), Arc::clone(&owed), stopped));
+        streams.insert(peer, Stream { send: None, owed, stop });
     }
     let (jobs, queue) = crossbeam_channel::bounded::<Job>(JOBS);
     let result = std::thread::scope(|scope| {
@@ -185,7 +192,7 @@ impl Driver<'_> {
 
     /// Streams on which everything was answered are there for the next fetch.
     fn end(self) {
-        for stream in self.streams.into_values().filter(|stream| stream.send.is_some() && stream.owed == 0) {
+        for stream in self.streams.into_values().filter(|stream| stream.send.is_some()) {
             let _ = stream.stop.send(());
         }
     }
@@ -196,7 +203,7 @@ impl Driver<'_> {
                 let Some(stream) = self.streams.get_mut(&peer) else { return };
                 // Requests are short, and few are on their way: if there is no room the stream is broken, which will be told.
                 if let Some(send) = &stream.send {
-                    stream.owed += 1;
+                    stream.owed.fetch_add(1, Ordering::Relaxed);
                     drop(send.try_send(message.encode()));
                 }
             }
@@ -245,11 +252,10 @@ impl Driver<'_> {
             Event::Came(peer, message, len, permit) => {
                 self.permits.extend(permit);
                 // One that was dropped may still have something on the way.
-                let Some(stream) = self.streams.get_mut(&peer) else { return Ok(()) };
-                if message.ends_an_answer() {
-                    stream.owed = stream.owed.saturating_sub(1);
+                match self.streams.contains_key(&peer) {
+                    true => fetch.receive(&peer, message, len, now),
+                    false => Ok(()),
                 }
-                fetch.receive(&peer, message, len, now)
             }
             Event::Lost(peer, why, lied) => {
                 if lied {
@@ -272,7 +278,13 @@ impl Driver<'_> {
 }
 
 /// One peer's stream, from opening to its end, or until it is there for others.
-async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, mut stop: oneshot::Receiver<()>) {
+async fn stream(
+    inner: Arc<Inner>,
+    peer: PeerKey,
+    events: Sender<Event>,
+    owed: Owed,
+    mut stop: oneshot::Receiver<()>,
+) {
     let opened = match idle::take(&inner, &peer) {
         Some(idle) => Ok((idle, Vec::new())),
         None => tokio::select! {
@@ -281,8 +293,13 @@ async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, mut sto
         },
     };
     let ended = match opened {
-        Ok((mut idle, first)) => match talk(&inner, peer, &mut idle, first, &events, &mut stop).await {
-            Ok(Ended::ForOthers) => return idle::keep(&inner, peer, idle),
+        Ok((mut idle, first)) => match talk(&inner, peer, &mut idle, first, &events, &owed, &mut stop).await {
+            Ok(Ended::WithFetch) => {
+                if is_settled(&inner, &mut idle, &owed).await {
+                    idle::keep(&inner, peer, idle);
+                }
+                return;
+            }
             Ok(Ended::Over) => return,
             Ok(Ended::ByPeer) => Ok(()),
             Err(error) => Err(error),
@@ -298,11 +315,33 @@ async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, mut sto
 
 /// How a stream's use ends, unless it breaks.
 enum Ended {
-    /// The fetch is over, and nothing is owed on the stream.
-    ForOthers,
-    /// The fetch is over, or wants nothing more of this peer.
+    /// All of the fetch is here.
+    WithFetch,
+    /// Nothing more is wanted of this peer.
     Over,
     ByPeer,
+}
+
+/// Whether everything that was asked on a stream is answered, or will be at once: the end of an answer comes right behind the last of
+/// it, and a fetch that is complete does not wait for it.
+async fn is_settled(inner: &Inner, idle: &mut Idle, owed: &Owed) -> bool {
+    let settle = async {
+        while owed.load(Ordering::Relaxed) != 0 {
+            match idle.asking.next(inner.now()) {
+                Ok(Some(message)) if message.ends_an_answer() => drop(owed.fetch_sub(1, Ordering::Relaxed)),
+                Ok(None) => {
+                    let mut buffer = [0; END_LEN];
+                    match idle.from.read(&mut buffer).await {
+                        Ok(len) if len > 0 => idle.asking.receive(&buffer[..len], inner.now()),
+                        _ => return false,
+                    }
+                }
+                _ => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(SETTLE_TIME, settle).await.unwrap_or(false)
 }
 
 async fn talk(
@@ -311,6 +350,7 @@ async fn talk(
     idle: &mut Idle,
     first: Vec<Message>,
     events: &Sender<Event>,
+    owed: &Owed,
     stop: &mut oneshot::Receiver<()>,
 ) -> Result<Ended, LinkError> {
     let Idle { asking, from, to, .. } = idle;
@@ -333,6 +373,9 @@ async fn talk(
             }
             asking.receive(&buffer[..len], inner.now());
             while let Some(message) = asking.next(inner.now())? {
+                if message.ends_an_answer() {
+                    owed.fetch_sub(1, Ordering::Relaxed);
+                }
                 let bytes = message.encoded_len();
                 let permit = Arc::clone(&room).acquire_owned().await.ok();
                 if events.send(Event::Came(peer, message, bytes, permit)).is_err() {
@@ -344,7 +387,7 @@ async fn talk(
     tokio::select! {
         // First: with the word that it is over the way for requests is closed too.
         biased;
-        kept = stop => Ok(if kept.is_ok() { Ended::ForOthers } else { Ended::Over }),
+        kept = stop => Ok(if kept.is_ok() { Ended::WithFetch } else { Ended::Over }),
         read = read => read,
         written = write(to, messages) => written.map(|()| Ended::Over),
     }

@@ -31,16 +31,14 @@ fn fetches_share_a_stream() {
     let streams = |there: &Node| there.shared.as_ref().expect("it is on the network").guard().streams();
     let echo = |there: &Node| here.net().call_and_wait(there.key(), Class::Call, PUBLISH, vec![0, 1], WAIT);
     let mut head = there.repo.commit(&some_tree(1, 1 << 20), &[]);
-    let mut kept = 0;
     for seed in 2..5 {
-        here.fetch(head, &[there.key()], &mut |_| ()).0.expect("fetched");
+        here.fetch(head, &[there.key()], &mut |_| assert!(streams(&there) <= 2)).0.expect("fetched");
         here.repo.check(head);
         assert_eq!(echo(&there), Ok((Status::Done, vec![0, 1])));
-        // That for calls, and that which fetched; on a busy machine it may be let go once.
-        kept += usize::from(streams(&there) == 2);
+        until("the stream is kept", || here.net().connections().iter().any(|peer| peer.has_idle_stream));
+        assert_eq!(streams(&there), 2, "that for calls, and that which fetched");
         head = there.repo.commit(&some_tree(seed, 1 << 20), &[head]);
     }
-    assert!(kept > 0, "no stream was kept");
     drop(there.net.take());
     there.start_at("127.0.0.1:0").expect("starts anew");
     until("the old connection is lost", || !here.is_connected(there.key()));
