@@ -81,6 +81,9 @@ pub enum When {
 pub const DETACHED: &str = "FILESYNC_DETACHED";
 /// Of the C library: from how many parts of memory threads are served, each of which keeps the most that it ever gave out.
 pub const ARENAS: &str = "MALLOC_ARENA_MAX";
+/// Of the C library: from which length on memory is the system's again as soon as it is free. By default that grows with use, to more than
+/// a frame.
+pub const MAPPED_FROM: &str = "MALLOC_MMAP_THRESHOLD_";
 
 /// What is in the environment.
 #[derive(Debug, Clone, Default)]
@@ -89,8 +92,8 @@ pub struct Environment {
     pub repository: Option<PathBuf>,
     /// This is the process that `serve --detach` left running.
     pub detached: bool,
-    /// `MALLOC_ARENA_MAX` is set.
-    pub has_arenas: bool,
+    /// `MALLOC_ARENA_MAX` or `MALLOC_MMAP_THRESHOLD_` is set.
+    pub tunes_malloc: bool,
     /// `SUDO_UID`: whoever has root do it for him.
     pub behind_sudo: Option<u32>,
     /// `NO_COLOR` is set, or the terminal is a dumb one.
@@ -103,7 +106,7 @@ impl Environment {
         Self {
             repository: set("FILESYNC_DIR").map(PathBuf::from),
             detached: set(DETACHED).is_some(),
-            has_arenas: set(ARENAS).is_some(),
+            tunes_malloc: set(ARENAS).or_else(|| set(MAPPED_FROM)).is_some(),
             behind_sudo: set("SUDO_UID").and_then(|uid| uid.to_str()?.parse().ok()),
             plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
         }

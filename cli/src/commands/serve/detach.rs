@@ -11,7 +11,7 @@ use filesync_repo::daemon::{Daemon, LOG};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ServeArgs, show};
-use crate::args::{ARENAS, DETACHED};
+use crate::args::{ARENAS, DETACHED, MAPPED_FROM};
 use crate::context::Context;
 use crate::error::{Exit, Failure, STATUS_FAILED};
 use crate::signals;
@@ -74,9 +74,10 @@ fn start(args: &ServeArgs, root: &Path, log: &File, context: &Context) -> io::Re
     command.args(args.moved.then_some("--moved"));
     // Its working directory is nobody's: a file system that it does not serve can be unmounted.
     command.current_dir("/").env("FILESYNC_DIR", root).env(DETACHED, "1");
-    // Threads for each of many peers take turns with large buffers; by default there are eight arenas a processor.
-    if !context.environment.has_arenas {
+    // Threads for each of many peers take turns with large buffers: by default there are eight arenas a processor, and each keeps all.
+    if !context.environment.tunes_malloc {
         command.env(ARENAS, std::thread::available_parallelism().map_or(2, usize::from).max(2).to_string());
+        command.env(MAPPED_FROM, (128 << 10).to_string());
     }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     command.spawn()
