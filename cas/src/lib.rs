@@ -57,6 +57,7 @@
 
 mod chance;
 pub mod chunker;
+mod cores;
 pub mod damaged;
 pub mod error;
 pub mod frame;
@@ -81,6 +82,7 @@ mod vectors;
 pub mod vfs;
 
 pub use chunker::Chunker;
+pub use cores::cores;
 pub use error::{GetError, OpenError, PutError};
 pub use hash::{ContentHash, Kind, Schema};
 pub use params::{ChunkSizes, Codec, Params};

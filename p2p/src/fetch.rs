@@ -74,6 +74,11 @@ enum JobError {
 }
 
 impl Job {
+    /// Bytes of the frame.
+    pub fn frame_len(&self) -> usize {
+        self.frame.bytes().len()
+    }
+
     /// Decompresses, hashes and stores: the long part, which touches nothing but the store.
     pub fn run(self, session: &Session<'_>) -> Outcome {
         let slots = self.frame.slots().to_vec();

@@ -95,7 +95,7 @@ impl Transport {
             control,
             commands,
             bulk: Arc::new(Semaphore::new(BULK_MAX)),
-            steps: Semaphore::new(2 * std::thread::available_parallelism().map_or(2, usize::from)),
+            steps: Semaphore::new(2 * filesync_cas::cores()),
             greeting: Arc::new(Places::new()),
             started: Instant::now(),
             links: Mutex::default(),

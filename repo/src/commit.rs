@@ -221,7 +221,7 @@ pub fn stamp(repo: &Repo) -> Result<Timestamp, Error> {
 
 /// Threads for reading, hashing and compressing.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(16)
+    filesync_cas::cores().min(16)
 }
 
 /// What others may have is not taken back: only a head that was never sent is replaced.

@@ -78,8 +78,7 @@ pub struct Context<'a> {
 
 /// As many threads as there are cores.
 pub fn threads() -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    cores.min(fill::THREADS_MAX)
+    filesync_cas::cores().min(fill::THREADS_MAX)
 }
 
 fn too_deep(path: &RepoPath) -> Error {

@@ -70,6 +70,8 @@ pub struct Scan {
     /// The directories from the root to the one that was asked for last.
     stack: Vec<Arc<Listing>>,
     scratch: Scratch,
+    /// Threads that are to be started once there is something to read ahead.
+    wanted: usize,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -84,13 +86,17 @@ impl Scan {
     /// Starts a walk below `root`. Without `cache` nothing is taken for clean.
     pub fn start(root: OwnedFd, cache: Option<StatCache>, options: ScanOptions) -> Self {
         let shared = Arc::new(Shared { root, cache, queue: Queue::new(options.look_ahead, options.only) });
+        Self { shared, stack: Vec::new(), scratch: Scratch::new(), wanted: options.threads, workers: Vec::new() }
+    }
+
+    /// Starts the threads.
+    fn hire(&mut self) {
         let spawn = |number| {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&self.shared);
             // Without a thread the asking one does more.
             std::thread::Builder::new().name(format!("scan-{number}")).spawn(move || shared.work()).ok()
         };
-        let workers = (0..options.threads).filter_map(spawn).collect();
-        Self { shared, stack: Vec::new(), scratch: Scratch::new(), workers }
+        self.workers = (0..std::mem::take(&mut self.wanted)).filter_map(spawn).collect();
     }
 
     /// The directory at `path`. To be asked in the order of a walk; other orders are answered too, only slower.
@@ -101,7 +107,10 @@ impl Scan {
             None => {
                 let (rules, left_out) = self.rules_for(path)?;
                 let found = dir::scan(&self.shared, path.clone(), &rules, left_out, &mut self.scratch)?;
-                self.shared.queue.add_below(&key, &found.listing, found.cached.clone());
+                let is_ahead = self.shared.queue.add_below(&key, &found.listing, found.cached.clone());
+                if is_ahead && self.wanted > 0 {
+                    self.hire();
+                }
                 found
             }
         };

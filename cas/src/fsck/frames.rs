@@ -45,7 +45,7 @@ pub(super) fn check<'a>(
     walk: impl FnOnce(&mut PackReport, &mut dyn FnMut(Job<'a>)) -> Result<(), GetError>,
 ) -> Result<(), GetError> {
     let work = Work { store, depth, advance, is_ended };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = crate::cores();
     let (jobs, queue) = bounded(2 * threads);
     let mut parts = std::thread::scope(|scope| {
         let spawn = |_| {

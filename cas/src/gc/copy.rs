@@ -61,7 +61,7 @@ impl Source<'_> {
 impl<'a> Copier<'a> {
     /// With as many threads as the store may have.
     pub fn new(inner: &'a Arc<Inner>, live: &'a LiveSet, step: &'a Step<'a>) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = crate::cores();
         let count = if inner.limits.threads { threads.min(8) } else { 1 };
         let worker = |_| Worker { frames: Frames::new(inner), bytes: Vec::new() };
         let (appended, bad) = (AtomicU64::new(0), Mutex::default());

@@ -24,6 +24,9 @@ use crate::wire::Moment;
 const AHEAD: usize = 4;
 /// Frames that wait to be verified.
 const JOBS: usize = 8;
+/// So many frames, if they are no longer than this, are verified by who holds the strings: to have a thread do it would take longer.
+const SHORT_FRAMES: u32 = 4;
+const SHORT_LEN: usize = 64 << 10;
 /// How long we must have kept up before peers are blamed for silence.
 const KEPT_UP: Duration = Duration::from_secs(1);
 /// How often the caller is asked whether it wants to go on.
@@ -92,10 +95,12 @@ pub(super) fn run(
         };
         let mut driver = Driver {
             inner,
+            session,
             streams,
             jobs,
             hire: &hire,
             threads: 0,
+            short_left: SHORT_FRAMES,
             connecting: peers.len(),
             permits: VecDeque::new(),
             keeping_up: inner.now(),
@@ -127,11 +132,14 @@ pub(super) fn run(
 
 struct Driver<'a> {
     inner: &'a Arc<Inner>,
+    session: &'a Session<'a>,
     streams: HashMap<PeerKey, Stream>,
     jobs: crossbeam_channel::Sender<Job>,
     /// Makes one more thread that verifies, as there is work for it.
     hire: &'a dyn Fn(),
     threads: usize,
+    /// Short frames that are still to be verified here.
+    short_left: u32,
     /// Peers of which it is not known yet whether they let us in.
     connecting: usize,
     /// What holds peers back while their frames wait for room.
@@ -167,7 +175,7 @@ impl Driver<'_> {
             // As long as somebody may still let us in, nobody being there is no reason to give up.
             if self.connecting == 0 || self.streams.values().any(|stream| stream.send.is_some()) {
                 while let Some(action) = fetch.poll(self.inner.now())? {
-                    self.act(action, &mut held);
+                    self.act(action, fetch, &mut held)?;
                 }
             }
             while self.permits.len() > held.len() {
@@ -197,19 +205,23 @@ impl Driver<'_> {
         }
     }
 
-    fn act(&mut self, action: Action, held: &mut Vec<Job>) {
+    fn act(&mut self, action: Action, fetch: &mut Fetch<'_>, held: &mut Vec<Job>) -> Result<(), FetchError> {
         match action {
             Action::Send(peer, message) => {
-                let Some(stream) = self.streams.get_mut(&peer) else { return };
+                let Some(stream) = self.streams.get_mut(&peer) else { return Ok(()) };
                 // Requests are short, and few are on their way: if there is no room the stream is broken, which will be told.
                 if let Some(send) = &stream.send {
                     stream.owed.fetch_add(1, Ordering::Relaxed);
                     drop(send.try_send(message.encode()));
                 }
             }
+            Action::Verify(job) if self.short_left > 0 && job.frame_len() <= SHORT_LEN => {
+                self.short_left -= 1;
+                return fetch.stored(job.run(self.session));
+            }
             Action::Verify(job) => {
                 (self.running, self.last_done) = (self.running + 1, self.inner.now());
-                let max = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+                let max = filesync_cas::cores().min(4);
                 if self.threads < self.running.min(max) {
                     (self.hire)();
                     self.threads += 1;
@@ -223,6 +235,7 @@ impl Driver<'_> {
                 self.streams.remove(&peer);
             }
         }
+        Ok(())
     }
 
     /// Waits for one event.

@@ -78,7 +78,7 @@ impl dyn Env {
         told.await.ok()
     }
 
-    /// Does two things that block, neither of which waits for the other.
+    /// Does two things that block, neither of which waits for the other; the first, which begins sooner, is to be the longer one.
     pub fn both<A, B: Send>(&self, one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
         if !self.is_parallel() {
             return (one(), other());

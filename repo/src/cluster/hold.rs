@@ -138,13 +138,13 @@ fn hold_counted(
     }
     let before = core.quota.came_before(&**core.repo.store.vfs(), asked.id.client, asked.commit)?;
     let bytes = before.saturating_add(received.get());
-    // Both rely on the packs, and neither on the other.
+    // Both rely on the packs, and neither on the other; the pin takes longer.
     let record = || match core.log.get().filter(|_| core.check_whole().is_ok()) {
         Some(log) => core.record.keep(&core.repo.store, log),
         // Who lacks what was on record must not have it forgotten.
         None => Ok(()),
     };
-    let (recorded, pinned) = core.env.both(record, || core.repo.store.pin(&asked.pin(bytes)));
+    let (pinned, recorded) = core.env.both(|| core.repo.store.pin(&asked.pin(bytes)), record);
     recorded.and(Ok(pinned?))
 }
 

@@ -68,6 +68,11 @@ fn run(
 
 /// Finishes a restore that was cut off. To be called by every command that takes the working copy for the user's.
 pub fn finish_journal(repo: &Repo, observer: &dyn Observer) -> Result<(), Error> {
+    // Mostly there is none, and nothing need be known of the repository to see that.
+    let found = repo.store.vfs().stat(Path::new(crate::journal::PATH));
+    if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
+    }
     with_context(repo, observer, super::recover::finish)
 }
 

@@ -261,11 +261,12 @@ impl Queue {
         }
     }
 
-    /// Plans what lies below a directory that the asking thread has read itself.
-    pub(super) fn add_below(&self, key: &[u8], listing: &Arc<Listing>, cached: Option<Arc<CachedDir>>) {
+    /// Plans what lies below a directory that the asking thread has read itself. Whether anything can be read ahead.
+    pub(super) fn add_below(&self, key: &[u8], listing: &Arc<Listing>, cached: Option<Arc<CachedDir>>) -> bool {
         let mut state = self.lock();
         state.add(self.cursor(key.to_vec(), Arc::clone(listing), cached));
         self.wake(&state);
+        !state.cursors.is_empty()
     }
 
     fn wake(&self, state: &State) {
