@@ -47,7 +47,7 @@ pub fn commit(repo: &Repo, request: &CommitRequest, observer: &dyn Observer) -> 
     restore::finish_journal(repo, observer)?;
     // Before the head is read: what is taken over from it stays until the session ends.
     let session = repo.store.session()?;
-    let head = repo.head_commit()?;
+    let head = repo.head_commit().map_err(|error| error.during("cannot read HEAD"))?;
     if request.amend {
         check_amend(repo)?;
     }
