@@ -32,9 +32,11 @@ const KEPT_UP: Duration = Duration::from_secs(1);
 /// How often the caller is asked whether it wants to go on.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a stream that is to be kept may take for the end of an answer, and how much is read of it at a time.
+/// How long a stream that is to be kept may take for the end of an answer, how much is read of it at a time, and how often: what is
+/// longer than that is no end.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const END_LEN: usize = 64;
+const END_READS: usize = 4;
 
 enum Event {
     Joined(PeerKey, mpsc::Sender<Vec<u8>>),
@@ -339,10 +341,12 @@ enum Ended {
 /// it, and a fetch that is complete does not wait for it.
 async fn is_settled(inner: &Inner, idle: &mut Idle, owed: &Owed) -> bool {
     let settle = async {
+        let mut reads = 0;
         while owed.load(Ordering::Relaxed) != 0 {
             match idle.asking.next(inner.now()) {
                 Ok(Some(message)) if message.ends_an_answer() => drop(owed.fetch_sub(1, Ordering::Relaxed)),
-                Ok(None) => {
+                Ok(None) if reads < END_READS => {
+                    reads += 1;
                     let mut buffer = [0; END_LEN];
                     match idle.from.read(&mut buffer).await {
                         Ok(len) if len > 0 => idle.asking.receive(&buffer[..len], inner.now()),
