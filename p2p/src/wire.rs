@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn long_messages_come_out_however_they_are_cut() {
         let frame = |len: usize| Message::Frame((0..len).map(|at| at as u8).collect());
-        let messages = [frame(LONG - 2), Message::Absent, frame(LONG - 1), frame(LONG), frame(5 * LONG), Message::Absent];
+        let messages =
+            [frame(LONG - 2), Message::Absent, frame(LONG - 1), frame(LONG), frame(5 * LONG), Message::Absent];
         let bytes: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
         for piece in [1000, LONG - 1, LONG, 3 * LONG, bytes.len()] {
             let mut inbox = inbox();

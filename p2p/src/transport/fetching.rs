@@ -293,13 +293,7 @@ impl Driver<'_> {
 }
 
 /// One peer's stream, from opening to its end, or until it is there for others.
-async fn stream(
-    inner: Arc<Inner>,
-    peer: PeerKey,
-    events: Sender<Event>,
-    owed: Owed,
-    mut stop: oneshot::Receiver<()>,
-) {
+async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, owed: Owed, mut stop: oneshot::Receiver<()>) {
     let opened = match idle::take(&inner, &peer) {
         Some(idle) => Ok((idle, Vec::new())),
         None => tokio::select! {
