@@ -142,6 +142,20 @@ mod tests {
         Inbox::new(Class::Bulk, Side::Answerer)
     }
 
+    /// What comes out of bytes that come in pieces of a length; nothing stays behind.
+    fn in_pieces(bytes: &[u8], piece: usize) -> Vec<Message> {
+        let mut inbox = inbox();
+        let mut got = Vec::new();
+        for bytes in bytes.chunks(piece) {
+            inbox.push(bytes, second(0));
+            while let Some(message) = inbox.next(second(0)).expect("good") {
+                got.push(message);
+            }
+        }
+        assert_eq!((inbox.len(), inbox.deadline()), (0, None), "in pieces of {piece}");
+        got
+    }
+
     #[test]
     fn long_messages_come_out_however_they_are_cut() {
         let frame = |len: usize| Message::Frame((0..=250).cycle().take(len).collect());
@@ -149,16 +163,7 @@ mod tests {
             [frame(LONG - 2), Message::Absent, frame(LONG - 1), frame(LONG), frame(5 * LONG), Message::Absent];
         let bytes: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
         for piece in [1000, LONG - 1, LONG, 3 * LONG, bytes.len()] {
-            let mut inbox = inbox();
-            let mut got = Vec::new();
-            for bytes in bytes.chunks(piece) {
-                inbox.push(bytes, second(0));
-                while let Some(message) = inbox.next(second(0)).expect("good") {
-                    got.push(message);
-                }
-            }
-            assert!(got == messages, "in pieces of {piece}");
-            assert_eq!((inbox.len(), inbox.deadline()), (0, None));
+            assert!(in_pieces(&bytes, piece) == messages, "in pieces of {piece}");
         }
     }
 
@@ -172,16 +177,7 @@ mod tests {
             [Message::Absent, Message::WalkEnd { count: 7 }, Message::Refused(Refusal::Base), Message::Absent];
         let bytes: Vec<u8> = messages.iter().flat_map(Message::encode).collect();
         for piece in 1..bytes.len() {
-            let mut inbox = inbox();
-            let mut got = Vec::new();
-            for bytes in bytes.chunks(piece) {
-                inbox.push(bytes, second(0));
-                while let Some(message) = inbox.next(second(0)).expect("good") {
-                    got.push(message);
-                }
-            }
-            assert_eq!(got, messages, "in pieces of {piece}");
-            assert_eq!((inbox.len(), inbox.deadline()), (0, None));
+            assert_eq!(in_pieces(&bytes, piece), messages, "in pieces of {piece}");
         }
     }
 
