@@ -121,31 +121,22 @@ impl Writer {
         *lock(&self.appenders[class]) = Some(appender);
     }
 
-    /// Waits for helpers.
-    pub fn join_helpers(&self) {
-        for helper in self.preparing.get().into_iter().chain([&self.writeback]) {
-            if let Some(thread) = lock(helper).take() {
-                drop(thread.join());
-            }
-        }
+    /// Waits for a sync that a helper is in the middle of. Whoever acknowledges waits for the same file anyway.
+    pub fn join_writeback(&self) {
+        join(&self.writeback);
     }
 
-    /// Lets a helper thread sync what has been appended so far. It promises nothing: the sync before the
-    /// acknowledgement is done all the same, and is short.
-    fn start_writeback(&self, appender: &mut Appender, after: u64) {
-        if appender.len - appender.written_back < after {
-            return;
-        }
-        let mut running = lock(&self.writeback);
-        if running.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return;
-        }
-        appender.written_back = appender.len;
-        let file = Arc::clone(&appender.file);
-        // An error is remembered by the file.
-        let sync = move || drop(file.sync());
-        *running = std::thread::Builder::new().name("writeback".to_owned()).spawn(sync).ok();
+    /// Waits for helpers.
+    pub fn join_helpers(&self) {
+        self.preparing.get().into_iter().for_each(join);
+        self.join_writeback();
     }
+}
+
+/// Waits for a helper without the lock in hand.
+fn join(helper: &Mutex<Option<JoinHandle<()>>>) {
+    let thread = lock(helper).take();
+    thread.map(JoinHandle::join);
 }
 
 impl Inner {
@@ -173,7 +164,7 @@ impl Inner {
                     Mutex::new(std::thread::Builder::new().name("index".to_owned()).spawn(move || index.prepare()).ok())
                 };
                 writer.preparing.get_or_init(prepare);
-                writer.start_writeback(appender, limits.writeback_len);
+                self.start_writeback(writer, appender);
             }
             let full = appender.len >= limits.seal_len || appender.objects >= limits.seal_objects;
             // With the appender in hand: a commit sees either the open pack or its seal under way.
@@ -185,6 +176,27 @@ impl Inner {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// Lets a helper thread sync what has been appended so far. It promises nothing: the sync before the
+    /// acknowledgement is done all the same, and is short. Yet if it fails, nothing is acknowledged any more: the
+    /// kernel may have told nobody else.
+    fn start_writeback(self: &Arc<Self>, writer: &Writer, appender: &mut Appender) {
+        if appender.len - appender.written_back < self.limits.writeback_len {
+            return;
+        }
+        let mut running = lock(&writer.writeback);
+        if running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        appender.written_back = appender.len;
+        let (inner, file, path) = (Arc::clone(self), Arc::clone(&appender.file), appender.name.open_path());
+        let sync = move || {
+            if let (Err(error), Ok(writer)) = (file.sync(), inner.writer()) {
+                writer.poison(put_error(path)(error));
+            }
+        };
+        *running = std::thread::Builder::new().name("writeback".to_owned()).spawn(sync).ok();
     }
 
     fn note_written(&self, appender: &Appender, slots: &[Slot]) {

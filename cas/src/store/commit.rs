@@ -123,6 +123,7 @@ impl Inner {
             let grown: Vec<Grown> = guards.iter().filter_map(|guard| guard.as_ref()).map(Grown::from).collect();
             (grown, std::mem::take(&mut *lock(&writer.seals)))
         };
+        writer.join_writeback();
         Self::join_seals(writer, seals)?;
         grown.extend(lock(&writer.retired).drain(..).map(|pack| Grown::from(&*pack)));
         let head = writer.head();

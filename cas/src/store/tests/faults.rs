@@ -313,3 +313,22 @@ fn faults_in_helpers() {
     }
     assert!(hits > 30, "only {hits} faults");
 }
+
+/// What a helper failed to sync another sync may have made durable before: then no commit asks for that file again, and
+/// nothing may be acknowledged all the same.
+#[test]
+fn a_helper_that_cannot_sync_ends_all_acknowledgements() {
+    let limits = Limits { threads: true, seal_len: 1 << 20, seal_objects: 1000, pending_max: 1000, ..LIMITS };
+    let (mut world, _, fault) = faulty(limits, None);
+    let planned = plans(&mut world).remove(0);
+    Store::create(&world.place(), &params()).expect("made");
+    let store = world.writer();
+    fault.set_plan(Some(Plan { scope: Scope::Only(Op::SyncData), at: 1, fault: Fault::ErrorOnce(EIO) }));
+    let session = store.session().expect("a session");
+    // It may end early: nothing more is appended either.
+    drop(store_all(&session, &planned));
+    let writer = store.inner.writer().expect("a writer");
+    writer.join_writeback();
+    assert!(fault.hit(), "a helper synced");
+    assert!(matches!(writer.check(), Err(PutError::Poisoned(_))), "{:?}", writer.check());
+}
