@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use figures::{PackSizes, Sizes};
 pub use pending::Claim;
 pub use read::Object;
-pub use relay::Accepted;
+pub use relay::{Accepted, Witness};
 pub use session::{FrameWriter, Session, SessionStats};
 
 use crate::damaged::Damaged;

@@ -13,6 +13,7 @@ mod apply;
 mod command;
 pub mod decide;
 mod directory;
+mod early;
 mod fill;
 mod held;
 mod plan;
@@ -43,6 +44,7 @@ pub use apply::apply;
 pub use command::{conflict_names, finish_journal, finish_journal_if_free, restore, restore_and_move};
 pub use decide::Flags;
 pub use directory::to_directory;
+pub use early::EarlyFiles;
 pub use filesync_merkle::ConflictTag;
 pub use plan::plan;
 pub use preview::preview;
@@ -74,6 +76,8 @@ pub struct Context<'a> {
     pub tag: ConflictTag<'a>,
     /// On how many threads files are written; see [`threads`].
     pub threads: usize,
+    /// Large files of which much is written already.
+    pub early: Option<&'a EarlyFiles>,
 }
 
 /// As many threads as there are cores.

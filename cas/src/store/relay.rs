@@ -1,6 +1,8 @@
 //! Frames out as they lie on disk, and in as they came: see [`crate::relay`].
 
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::pending::Claim;
 use super::{Session, Store, place_of};
@@ -56,7 +58,20 @@ pub struct Accepted {
     pub whole: bool,
 }
 
+/// Is told of what a session puts in whole frames, once it is in the store.
+pub trait Witness: fmt::Debug + Send + Sync {
+    /// A frame was put. Called from whatever thread put it, which waits.
+    fn put(&self, frame: &VerifiedFrame);
+}
+
 impl Session<'_> {
+    /// Has somebody told of all frames that are put from now on.
+    #[must_use]
+    pub fn witnessed_by(mut self, witness: Arc<dyn Witness>) -> Self {
+        self.witness = Some(witness);
+        self
+    }
+
     /// Asks for an object to rely on it if it is there: then the answer is a claim. If it is not, nothing is noted and
     /// nothing is owed: for who does not have the bytes in hand yet.
     pub fn holds(&self, id: &ContentHash) -> Result<bool, PutError> {
@@ -67,7 +82,11 @@ impl Session<'_> {
     /// Puts a frame that came from elsewhere, and claims what is in it. Appended as it is where most of it is new;
     /// otherwise what is new is compressed again, since a second copy of all the rest would be worse.
     pub fn put_frame(&self, frame: &VerifiedFrame) -> Result<Accepted, PutError> {
-        self.put_claimed_frame(frame).inspect_err(|_| self.fail())
+        let accepted = self.put_claimed_frame(frame).inspect_err(|_| self.fail())?;
+        if let Some(witness) = &self.witness {
+            witness.put(frame);
+        }
+        Ok(accepted)
     }
 
     fn put_claimed_frame(&self, frame: &VerifiedFrame) -> Result<Accepted, PutError> {

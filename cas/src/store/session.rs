@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::frames::Frames;
 use super::pending::Claim;
+use super::relay::Witness;
 use super::{Inner, Store, lock};
 use crate::error::PutError;
 use crate::frame::RAW_MAX;
@@ -28,6 +29,7 @@ pub struct Session<'a> {
     new_chunks: AtomicU64,
     new_nodes: AtomicU64,
     appended_before: u64,
+    pub(super) witness: Option<Arc<dyn Witness>>,
 }
 
 /// Sessions that have not ended, and the head that each of them began on: what it does not claim, it takes from there.
@@ -111,6 +113,7 @@ impl Store {
             new_chunks: AtomicU64::new(0),
             new_nodes: AtomicU64::new(0),
             appended_before: writer.appended.load(Ordering::Relaxed),
+            witness: None,
         })
     }
 }

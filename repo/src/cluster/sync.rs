@@ -27,7 +27,7 @@ use super::{follow, heal};
 use crate::commit;
 use crate::error::{Error, ErrorKind};
 use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult};
-use crate::restore;
+use crate::restore::{self, EarlyFiles};
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
 const LOST_MAX: u32 = 100;
@@ -46,7 +46,7 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
     if request.commit && !request.dry_run {
         commit::commit(&core.repo, &CommitRequest::default(), observer)?;
     }
-    let mut run = Run { core, request, observer, result: SyncResult::default() };
+    let mut run = Run { core, request, observer, result: SyncResult::default(), early: None };
     let done = run.run();
     let mut result = run.result;
     result.head = core.repo.head();
@@ -72,6 +72,8 @@ struct Run<'a> {
     request: &'a SyncRequest,
     observer: &'a dyn Observer,
     result: SyncResult,
+    /// Large files that were written while they came, for a working copy that has none yet.
+    early: Option<Arc<EarlyFiles>>,
 }
 
 /// How the local head and what is published are related.
@@ -179,6 +181,13 @@ impl Run<'_> {
         }
     }
 
+    /// Whether everything that is fetched is written into the working copy. Into one that has something already, files are
+    /// created where they belong, by the rules of their directories.
+    fn writes_all(&self) -> bool {
+        let repo = &self.core.repo;
+        repo.head().is_none() && repo.copied.is_whole() && !self.request.dry_run && !self.request.push_only
+    }
+
     /// Brings what is published here, whole, and notes that durably.
     fn fetch(&mut self, state: &State) -> Result<(), Error> {
         let core = self.core;
@@ -196,7 +205,12 @@ impl Run<'_> {
         if is_here && known.index() >= index_of(state) {
             return Ok(());
         }
-        let session = core.repo.store.session()?;
+        let mut session = core.repo.store.session()?;
+        if let Some(main) = main.filter(|_| self.writes_all()) {
+            let early = Arc::new(EarlyFiles::new(Arc::clone(&core.repo.work), Arc::clone(&core.repo.store), main));
+            self.early = Some(Arc::clone(&early));
+            session = session.witnessed_by(early);
+        }
         let mut step = known.step;
         if known.held != main || known.step != last_step(state) {
             let voters: Vec<_> = state.voters.iter().flatten().copied().collect();

@@ -476,6 +476,7 @@ impl<'a> Round<'a> {
             umask: 0o777,
             in_place: Some(&make_way),
             sync: if sync_each { Sync::Each } else { Sync::Later },
+            early: ctx.early,
         };
         filler.run(ctx.threads, ctx.source, produce)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::apply::HeadMove;
-use super::{ConflictTag, Context, Flags};
+use super::{ConflictTag, Context, EarlyFiles, Flags};
 use crate::config::Config;
 use crate::daemon;
 use crate::error::{Error, ErrorKind};
@@ -19,29 +19,31 @@ use crate::roots::Roots;
 
 /// Carries out a restore.
 pub fn restore(repo: &Repo, request: &RestoreRequest, observer: &dyn Observer) -> Result<RestoreResult, Error> {
-    run(repo, request, None, observer)
+    run(repo, request, None, None, observer)
 }
 
 /// Carries out a restore in place, and then moves the head to the commit, under the journal: cut off anywhere, both
-/// are done when the journal is finished, or neither.
+/// are done when the journal is finished, or neither. Files that were written early are moved to their places.
 pub fn restore_and_move(
     repo: &Repo,
     request: &RestoreRequest,
     head: &HeadMove<'_>,
+    early: Option<&EarlyFiles>,
     observer: &dyn Observer,
 ) -> Result<RestoreResult, Error> {
-    run(repo, request, Some(head), observer)
+    run(repo, request, Some(head), early, observer)
 }
 
 fn run(
     repo: &Repo,
     request: &RestoreRequest,
     head: Option<&HeadMove<'_>>,
+    early: Option<&EarlyFiles>,
     observer: &dyn Observer,
 ) -> Result<RestoreResult, Error> {
     let began = Instant::now();
     let paths = request_paths(&request.paths)?;
-    let result = with_context(repo, observer, |ctx| {
+    let result = with_context(repo, early, observer, |ctx| {
         match (&request.to, request.dry_run) {
             (None, false) if repo.store.is_writable() => super::recover::finish(ctx)?,
             // It would be finished first, and nothing is finished here.
@@ -73,7 +75,7 @@ pub fn finish_journal(repo: &Repo, observer: &dyn Observer) -> Result<(), Error>
     if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());
     }
-    with_context(repo, observer, super::recover::finish)
+    with_context(repo, None, observer, super::recover::finish)
 }
 
 /// Whoever names a place in the store has mistaken it for something else.
@@ -132,6 +134,7 @@ pub fn conflict_names(repo: &Repo, now: Duration) -> (String, String) {
 
 fn with_context<T>(
     repo: &Repo,
+    early: Option<&EarlyFiles>,
     observer: &dyn Observer,
     run: impl FnOnce(&Context<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -161,6 +164,7 @@ fn with_context<T>(
         roots,
         tag: ConflictTag { node: &node, date: &date },
         threads: super::threads(),
+        early,
     })
 }
 

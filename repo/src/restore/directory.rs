@@ -241,7 +241,15 @@ impl Build<'_> {
         });
         let umask = self.umask(temp)?;
         let sync = if self.fsync { Sync::Later } else { Sync::No };
-        let filler = Filler { store: ctx.store, work: &*self.vfs, observer: ctx.observer, umask, in_place: None, sync };
+        let filler = Filler {
+            store: ctx.store,
+            work: &*self.vfs,
+            observer: ctx.observer,
+            umask,
+            in_place: None,
+            sync,
+            early: None,
+        };
         let mut walk = Walk { build: self, temp, umask, modes: Vec::new(), damaged: Vec::new() };
         let selection = Selection::of(ctx, &self.target, self.paths, super::select::Place::Beside)?;
         let filled = filler.run(ctx.threads, ctx.source, |feeder| walk.run(&selection, feeder))?;

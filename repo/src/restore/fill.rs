@@ -9,6 +9,7 @@
 //! damaged is removed again and reported, and the rest goes on; every other error ends the work, what was written
 //! staying behind.
 
+pub mod sparse;
 mod worker;
 
 use std::io;
@@ -25,8 +26,9 @@ use filesync_merkle::{
 };
 
 use self::worker::{Large, Worker};
+use super::early::EarlyFiles;
 use crate::error::{Error, ErrorKind};
-use crate::request::{Observer, Unreadable};
+use crate::request::{Event, Observer, Unreadable};
 use crate::scan::Stat;
 
 /// Files of the first window, since all threads wait for it, and of the later ones, each of which doubles the last.
@@ -40,7 +42,7 @@ const BATCH_BYTES_MIN: u64 = 512 << 10;
 const BATCH_BYTES_MAX: u64 = 4 << 20;
 const BATCH_FILES_MAX: usize = 512;
 /// Files up to this length are written by one thread.
-const WHOLE_MAX: u64 = 4 << 20;
+pub const WHOLE_MAX: u64 = 4 << 20;
 /// Bytes of a segment of a larger one, about.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes after which what was written is synced while more is written, if that is wanted.
@@ -97,6 +99,8 @@ pub struct Filler<'a> {
     pub in_place: Option<&'a MakeWay<'a>>,
     /// What will be synced.
     pub sync: Sync,
+    /// Large files of which much is written already.
+    pub early: Option<&'a EarlyFiles>,
 }
 
 /// Makes way for a file.
@@ -354,7 +358,8 @@ impl<'s, 'n> Feeder<'s, 'n> {
         let Some(large) = Large::open(self.shared, job, attrs)? else { return Ok(()) };
         let mut segment = Vec::new();
         let mut bytes = 0;
-        for chunk in list {
+        let mut done = 0;
+        for (number, chunk) in list.enumerate() {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) if error.is_damage() => {
@@ -363,6 +368,10 @@ impl<'s, 'n> Feeder<'s, 'n> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if large.written.get(number) == Some(&true) {
+                done += u64::from(chunk.len);
+                continue;
+            }
             bytes += u64::from(chunk.len);
             segment.push(chunk);
             if bytes >= SEGMENT_BYTES {
@@ -373,6 +382,7 @@ impl<'s, 'n> Feeder<'s, 'n> {
         if !segment.is_empty() {
             self.send(Task::Segment(large.share(), segment))?;
         }
+        self.shared.filler.observer.event(Event::Advance { bytes: done, items: 0 });
         large.release()
     }
 

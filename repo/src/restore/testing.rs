@@ -244,6 +244,7 @@ impl Fixture {
             roots: crate::roots::Roots::of_head(self.store().head().map(CommitId)),
             tag: TAG,
             threads: self.threads,
+            early: None,
         }
     }
 

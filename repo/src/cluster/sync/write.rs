@@ -87,7 +87,7 @@ impl Run<'_> {
                 ..RestoreRequest::default()
             };
             let head = HeadMove { may: &may, finish: &finish };
-            let written = restore::restore_and_move(repo, &request, &head, self.observer)?;
+            let written = restore::restore_and_move(repo, &request, &head, self.early.as_deref(), self.observer)?;
             for Unreadable { path, mut cause } in written.damaged {
                 lost::tell(&lost, &mut cause);
                 let message = format!("not written: {cause}");

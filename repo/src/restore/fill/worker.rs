@@ -9,16 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use filesync_cas::vfs::{Open, VfsFile, write_all_at};
 use filesync_cas::{ContentHash, Kind, Object};
-use filesync_merkle::{Attrs, ListChunk, Node};
+use filesync_merkle::{Attrs, Content, ListChunk, Node};
 
-use super::{Chunks, Job, Ready, SYNC_AHEAD_BYTES, Shared, Sync, Task, lock, mtime_of};
+use super::{Chunks, Job, Ready, SYNC_AHEAD_BYTES, Shared, Sync, Task, lock, mtime_of, sparse};
 use crate::error::Error;
 use crate::request::{Event, Warning};
 use crate::worktree::{is_displaced, stat_of};
-
-/// Zeros in blocks of this length, at least so many bytes in a row, become a hole.
-const BLOCK: usize = 4 << 10;
-const HOLE_MIN: usize = 64 << 10;
 
 /// Why a file was not made.
 enum Trouble {
@@ -189,7 +185,7 @@ impl<'s> Worker<'s> {
                 continue;
             }
             let object = self.get(&chunk.id.0, u64::from(chunk.len))?;
-            if object.len() >= BLOCK && is_zero(&object) {
+            if sparse::is_hole(&object) {
                 self.zeros = Some((chunk.id.0, chunk.len));
             }
             self.write(job, to, &object, chunk.offset, size)?;
@@ -208,19 +204,13 @@ impl<'s> Worker<'s> {
 
     /// Writes bytes of a file; long runs of zeros are left out.
     fn write(&self, job: &Job, to: To<'_>, bytes: &[u8], offset: u64, size: u64) -> Result<(), Trouble> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let (data, hole) = next_hole(&bytes[at..], offset + at as u64);
-            if data > 0 {
-                let written = to.write(&bytes[at..at + data], offset + at as u64);
-                written.map_err(|error| Trouble::io(self.shared, job, &error))?;
-            }
-            at += data + hole;
-            if hole > 0 {
-                self.end_hole(job, to.file, offset + at as u64, size)?;
-            }
+        let mut end = 0;
+        for data in sparse::data(bytes, offset) {
+            end = data.end;
+            let at = offset + data.start as u64;
+            to.write(&bytes[data], at).map_err(|error| Trouble::io(self.shared, job, &error))?;
         }
-        Ok(())
+        if end == bytes.len() { Ok(()) } else { self.end_hole(job, to.file, offset + bytes.len() as u64, size) }
     }
 
     /// A hole that reaches to the end must be made by saying where that is.
@@ -230,41 +220,6 @@ impl<'s> Worker<'s> {
         }
         file.set_len(size).map_err(|error| Trouble::io(self.shared, job, &error))
     }
-}
-
-/// How many bytes come before the next hole, and how long that is. `offset` is where in the file the bytes begin.
-fn next_hole(bytes: &[u8], offset: u64) -> (usize, usize) {
-    if bytes.len() < HOLE_MIN {
-        // A shorter chunk is a hole only if there is nothing else in it.
-        return if bytes.len() >= BLOCK && is_zero(bytes) { (0, bytes.len()) } else { (bytes.len(), 0) };
-    }
-    if is_zero(bytes) {
-        return (0, bytes.len());
-    }
-    // The remainder is below BLOCK.
-    let misaligned = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
-    let mut at = if misaligned == 0 { 0 } else { BLOCK - misaligned };
-    let mut run = at;
-    while at + BLOCK <= bytes.len() {
-        let zero = is_zero(&bytes[at..at + BLOCK]);
-        at += BLOCK;
-        if zero && at + BLOCK <= bytes.len() {
-            continue;
-        }
-        let end = if zero { at } else { at - BLOCK };
-        if end - run >= HOLE_MIN {
-            return (run, end - run);
-        }
-        run = at;
-    }
-    (bytes.len(), 0)
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    // Most data shows at once that it is not: the first bytes are looked at before all.
-    let (head, rest) = bytes.split_at(bytes.len().min(16));
-    head.iter().all(|&byte| byte == 0)
-        && rest.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 fn create(shared: &Shared<'_>, job: &Job) -> Result<Arc<dyn VfsFile>, Trouble> {
@@ -283,9 +238,8 @@ fn making_way<T>(shared: &Shared<'_>, job: &Job, make: impl Fn() -> io::Result<T
     }
 }
 
-/// Mode, attributes and, after all else, the time.
+/// Mode, attributes and, after all else, the time, of a file that was created with its mode.
 fn complete(shared: &Shared<'_>, job: &Job, file: &dyn VfsFile, attrs: Option<&Attrs>) -> Result<(), Trouble> {
-    let mode = u32::from(job.entry.mode.bits());
     let mtime = mtime_of(&job.entry);
     for (name, value) in attrs.map(Attrs::pairs).unwrap_or_default() {
         if let Err(error) = file.set_xattr(OsStr::from_bytes(name), value) {
@@ -295,6 +249,7 @@ fn complete(shared: &Shared<'_>, job: &Job, file: &dyn VfsFile, attrs: Option<&A
         }
     }
     let stat = || -> io::Result<()> {
+        let mode = u32::from(job.entry.mode.bits());
         if mode & shared.filler.umask != 0 {
             file.set_mode(mode)?;
         }
@@ -317,6 +272,8 @@ pub(super) struct Large<'s> {
     attrs: Option<Attrs>,
     size: u64,
     file: Arc<dyn VfsFile>,
+    /// Of each chunk, whether it was written early; of those at the end perhaps nothing.
+    pub(super) written: Vec<bool>,
     /// Of those who write to it.
     turn: Mutex<()>,
     /// Segments that are not written yet, and one for who hands them out.
@@ -326,14 +283,19 @@ pub(super) struct Large<'s> {
 }
 
 impl<'s> Large<'s> {
-    /// Creates the file; nothing if there is no place for it any more.
+    /// Takes the file that was written early, or creates it; nothing if there is no place for it any more.
     pub(super) fn open(shared: &'s Shared<'s>, job: Job, attrs: Option<Attrs>) -> Result<Option<Arc<Self>>, Error> {
-        let size = match &job.entry.node {
-            Node::File { size, .. } => *size,
-            _ => 0,
+        let (root, size) = match &job.entry.node {
+            Node::File { content: Content::List { root, .. }, size, .. } => (Some(root), *size),
+            _ => (None, 0),
         };
-        let file = match create(shared, &job) {
-            Ok(file) => file,
+        let early = shared.filler.early.zip(root).and_then(|(early, root)| early.take(root, &job));
+        let opened = match early {
+            Some(taken) => Ok((taken.file, taken.written)),
+            None => create(shared, &job).map(|file| (file, Vec::new())),
+        };
+        let (file, written) = match opened {
+            Ok(opened) => opened,
             Err(trouble) => {
                 Worker::new(shared, None).settle(&job, Err(trouble))?;
                 return Ok(None);
@@ -341,7 +303,7 @@ impl<'s> Large<'s> {
         };
         let (left, is_bad, damage, turn) =
             (AtomicUsize::new(1), AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Ok(Some(Arc::new(Self { shared, job, attrs, size, file, turn, left, is_bad, damage })))
+        Ok(Some(Arc::new(Self { shared, job, attrs, size, file, written, turn, left, is_bad, damage })))
     }
 
     /// For one more segment.
@@ -374,27 +336,5 @@ impl<'s> Large<'s> {
             self.shared.filler.observer.event(Event::Advance { bytes: 0, items: 1 });
         }
         worker.settle(&self.job, done)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holes() {
-        let zeros = |len: usize| vec![0u8; len];
-        let ones = |len: usize| vec![1u8; len];
-        let find = |parts: &[Vec<u8>], offset| next_hole(&parts.concat(), offset);
-        assert_eq!(find(&[zeros(BLOCK)], 0), (0, BLOCK));
-        assert_eq!(find(&[zeros(BLOCK - 1)], 0), (BLOCK - 1, 0));
-        assert_eq!(find(&[zeros(3 * HOLE_MIN)], 5), (0, 3 * HOLE_MIN));
-        assert_eq!(find(&[ones(100_000)], 0), (100_000, 0));
-        assert_eq!(find(&[zeros(HOLE_MIN), ones(1)], 0), (0, HOLE_MIN));
-        assert_eq!(find(&[zeros(HOLE_MIN), ones(1)], 1), (HOLE_MIN + 1, 0));
-        assert_eq!(find(&[ones(1), zeros(HOLE_MIN + BLOCK)], 0), (BLOCK, HOLE_MIN));
-        assert_eq!(find(&[ones(1), zeros(HOLE_MIN), ones(BLOCK)], 4095), (1, HOLE_MIN));
-        assert_eq!(find(&[ones(BLOCK), zeros(BLOCK), ones(HOLE_MIN)], 0).1, 0);
-        assert_eq!(find(&[ones(BLOCK), zeros(HOLE_MIN - 1), ones(HOLE_MIN)], 0).1, 0);
     }
 }
