@@ -75,6 +75,7 @@ pub mod pin;
 pub mod relay;
 pub mod rows;
 pub mod small_file;
+pub mod spare;
 pub mod store;
 pub mod testing;
 #[cfg(test)]

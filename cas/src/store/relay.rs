@@ -38,8 +38,7 @@ impl Store {
         read_exact_at(&*file, &mut fixed, offset).map_err(io)?;
         let header = Header::parse(&fixed).map_err(corrupt)?;
         let len = usize::try_from(header.frame_len()).expect("a header bounds it");
-        let mut bytes = vec![0; len + HEADROOM];
-        bytes.truncate(len);
+        let mut bytes = crate::spare::take(len, HEADROOM);
         read_exact_at(&*file, &mut bytes, offset).map_err(io)?;
         let frame = StoredFrame::parse(bytes).map_err(corrupt)?;
         let lies_there = frame.slots().get(usize::from(location.slot)).is_some_and(|slot| slot.id == *id);

@@ -73,6 +73,12 @@ async fn serve(inner: Arc<Inner>, class: Class, peer: PeerKey, stream: Stream, p
 /// A message on its way, and its place there.
 struct Outgoing(Vec<u8>, #[expect(dead_code, reason = "held until it is written")] OwnedSemaphorePermit);
 
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        filesync_cas::spare::give_back(std::mem::take(&mut self.0));
+    }
+}
+
 impl AsRef<[u8]> for Outgoing {
     fn as_ref(&self) -> &[u8] {
         &self.0
