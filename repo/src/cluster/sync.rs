@@ -9,6 +9,7 @@ mod publish;
 pub mod tags;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::remote::{MAIN, Remote, index_of, main_of};
 use super::{follow, heal};
 use crate::commit;
 use crate::error::{Error, ErrorKind};
+use crate::repo::STORE_DIR;
 use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult};
 use crate::restore::{self, EarlyFiles};
 
@@ -181,11 +183,16 @@ impl Run<'_> {
         }
     }
 
-    /// Whether everything that is fetched is written into the working copy. Into one that has something already, files are
-    /// created where they belong, by the rules of their directories.
-    fn writes_all(&self) -> bool {
+    /// Whether everything that is fetched is written into a working copy that is empty. In one that is not, files are created where
+    /// they belong, by the rules of their directories.
+    fn fills_empty(&self) -> bool {
         let repo = &self.core.repo;
-        repo.head().is_none() && repo.copied.is_whole() && !self.request.dry_run && !self.request.push_only
+        let is_empty = || {
+            let there = repo.work.list(Path::new(""));
+            there.is_ok_and(|there| there.iter().all(|(name, _)| name == STORE_DIR))
+        };
+        let writes = !self.request.dry_run && !self.request.push_only;
+        writes && repo.head().is_none() && repo.copied.is_whole() && is_empty()
     }
 
     /// Brings what is published here, whole, and notes that durably.
@@ -206,7 +213,7 @@ impl Run<'_> {
             return Ok(());
         }
         let mut session = core.repo.store.session()?;
-        if let Some(main) = main.filter(|_| self.writes_all()) {
+        if let Some(main) = main.filter(|_| self.fills_empty()) {
             let early = Arc::new(EarlyFiles::new(Arc::clone(&core.repo.work), Arc::clone(&core.repo.store), main));
             self.early = Some(Arc::clone(&early));
             session = session.witnessed_by(early);

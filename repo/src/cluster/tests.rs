@@ -18,6 +18,7 @@ use crate::request::{
 
 mod access;
 mod heal;
+mod large;
 mod late;
 mod liars;
 mod lost;

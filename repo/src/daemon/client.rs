@@ -3,8 +3,9 @@
 //! A signal is passed on: the daemon is asked to stop the command, and what came of it is waited for. Whoever is killed
 //! outright leaves a closed connection behind, and the daemon stops the command then.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -32,6 +33,8 @@ const SOON: Duration = Duration::from_secs(5);
 pub struct Daemon {
     place: Place,
     runtime: Runtime,
+    /// The connection by which it was found, for the first request.
+    found: Mutex<Option<std::os::unix::net::UnixStream>>,
 }
 
 impl Daemon {
@@ -39,12 +42,13 @@ impl Daemon {
     pub fn find(root: &Path) -> Result<Option<Self>, Error> {
         let Ok(place) = Place::open(root) else { return Ok(None) };
         // A socket that others could have put there is none of ours.
-        if !place.is_ours().unwrap_or(false) || std::os::unix::net::UnixStream::connect(place.socket()).is_err() {
+        if !place.is_ours().unwrap_or(false) {
             return Ok(None);
         }
+        let Ok(stream) = std::os::unix::net::UnixStream::connect(place.socket()) else { return Ok(None) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::io("cannot ask the daemon", &error))?;
-        Ok(Some(Self { place, runtime }))
+        Ok(Some(Self { place, runtime, found: Mutex::new(Some(stream)) }))
     }
 
     /// Who it is; `None` if it has ended since.
@@ -166,9 +170,15 @@ impl Daemon {
         serde_json::from_slice(&body.to_bytes()).ok()
     }
 
-    /// Sends a request on a connection of its own. `None` if nobody is there to take it.
+    /// Sends a request on a connection of its own, the first on that by which the daemon was found. `None` if nobody is there to
+    /// take it.
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> io::Result<Option<Response<Incoming>>> {
-        let Ok(stream) = UnixStream::connect(self.place.socket()).await else { return Ok(None) };
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = match found.filter(is_open) {
+            Some(stream) => UnixStream::from_std(stream),
+            None => UnixStream::connect(self.place.socket()).await,
+        };
+        let Ok(stream) = stream else { return Ok(None) };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
@@ -186,6 +196,12 @@ impl Daemon {
             Err(error) => Err(io::Error::other(error)),
         }
     }
+}
+
+/// Whether the daemon has not closed it since. From here on it does not block.
+fn is_open(stream: &std::os::unix::net::UnixStream) -> bool {
+    let read = stream.set_nonblocking(true).and_then(|()| (&*stream).read(&mut [0]));
+    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn unknown(word: &str) -> Error {

@@ -3,7 +3,8 @@
 //!
 //! They are a help, and nothing relies on them: each lies under a temporary name beside the store, which is removed at the
 //! end, or by the next writer after a crash. A chunk is written after it was verified and stored. A file that could not
-//! be synced is not taken; if one cannot be written, all are given up, and the room that they took.
+//! be synced is not taken; if one cannot be written, all are given up, and the room that they took. On a disk that may
+//! not have room for everything none is begun, so that the store has it.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,18 +19,25 @@ use filesync_cas::store::Witness;
 use filesync_cas::vfs::{Open, Rename, Vfs, VfsFile, temp_name, write_all_at};
 use filesync_cas::{ContentHash, Kind, Store};
 use filesync_merkle::history::read_commit;
-use filesync_merkle::{CommitId, Content, ListId, ListReader, Node, WalkError, diff};
+use filesync_merkle::{CommitId, Content, ListChunk, ListId, ListReader, Node, TreeLink, WalkError, diff};
 
 use super::fill::{Job, WHOLE_MAX, sparse};
 use crate::objects::StoreNodes;
 use crate::repo::STORE_DIR;
 
-/// Places of chunks, which are what takes its memory: 25 MiB. Files for which there is no room are not written early.
-const PLACES_MAX: usize = 512 << 10;
-/// Files that are open at once. Of more, none is begun.
-const OPEN_MAX: usize = 64;
-/// Bytes of a file after which it is synced while more of it comes.
-const SYNC_BYTES: u64 = 32 << 20;
+/// Of what there are so many at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Places of chunks, which are what takes memory: 56 bytes each. Files are left out from the first for which there is
+    /// no room.
+    pub places: usize,
+    /// Files that are open at once. While there are so many, no other is begun.
+    pub open_files: usize,
+    /// Bytes of a file after which it is synced while more of it comes.
+    pub unsynced: u64,
+}
+
+const LIMITS: Limits = Limits { places: 512 << 10, open_files: 16, unsynced: 32 << 20 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -41,6 +49,7 @@ pub struct EarlyFiles {
     work: Arc<dyn Vfs>,
     nodes: StoreNodes,
     commit: CommitId,
+    limits: Limits,
     /// Made when the first chunk comes: then all of the tree is here.
     plan: OnceLock<Plan>,
     syncer: Mutex<Option<Syncer>>,
@@ -67,6 +76,8 @@ struct Plan {
 #[derive(Debug)]
 struct Place {
     chunk: ContentHash,
+    /// How long the list says that it is.
+    len: u32,
     offset: u64,
     file: u32,
     nth: u32,
@@ -76,7 +87,8 @@ struct Place {
 struct EarlyFile {
     size: u64,
     body: Mutex<Body>,
-    open: Arc<AtomicUsize>,
+    /// Of all files, how many are open.
+    open_files: Arc<AtomicUsize>,
 }
 
 /// What there is of a file.
@@ -100,10 +112,14 @@ struct Syncer {
 }
 
 impl EarlyFiles {
-    /// For a commit that is to be restored into a working copy without any.
+    /// For a commit that is to be restored into an empty working copy.
     pub fn new(work: Arc<dyn Vfs>, store: Arc<Store>, commit: CommitId) -> Self {
+        Self::within(LIMITS, work, store, commit)
+    }
+
+    pub(super) fn within(limits: Limits, work: Arc<dyn Vfs>, store: Arc<Store>, commit: CommitId) -> Self {
         let (plan, syncer, is_given_up) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
-        Self { work, nodes: StoreNodes(store), commit, plan, syncer, is_given_up }
+        Self { work, nodes: StoreNodes(store), commit, limits, plan, syncer, is_given_up }
     }
 
     /// Moves the file with this content to where a job wants it, which is free, if that can be done; once.
@@ -112,21 +128,27 @@ impl EarlyFiles {
         let plan = self.plan.get()?;
         let early = plan.files.get(*plan.by_root.get(root)?)?;
         let mut body = lock(&early.body);
-        let from = body.at.clone().filter(|_| !body.is_bad)?;
-        self.work.rename(&from, &job.at, Rename::NoReplace).ok()?;
-        body.at = None;
-        let taken = early.close(&mut body).map_or_else(|| self.work.open(&job.at, Open::Write), Ok).and_then(|file| {
-            file.set_mode(job.entry.mode.bits().into())?;
-            Ok(Taken { file, written: std::mem::take(&mut body.written) })
-        });
-        // Then the restore finds its place free, and writes all of it.
-        taken.inspect_err(|_| drop(self.work.unlink(&job.at))).ok()
+        let taken = self.try_take(early, &mut body, job);
+        if taken.is_none() {
+            // All of it is written anew, and needs the room.
+            self.discard(early, &mut body);
+        }
+        taken
+    }
+
+    fn try_take(&self, early: &EarlyFile, body: &mut Body, job: &Job) -> Option<Taken> {
+        let at = body.at.as_ref().filter(|_| !body.is_bad)?;
+        let file = early.close(&mut body.file).map_or_else(|| self.work.open(at, Open::Write), Ok).ok()?;
+        file.set_mode(job.entry.mode.bits().into()).ok()?;
+        self.work.rename(at, &job.at, Rename::NoReplace).ok()?;
+        (body.at, body.is_bad) = (None, true);
+        Some(Taken { file, written: std::mem::take(&mut body.written) })
     }
 
     fn plan(&self) -> &Plan {
         self.plan.get_or_init(|| {
             // What cannot be read stops the fetch or the restore, which say so.
-            let plan = Plan::read(&self.nodes, &self.commit).unwrap_or_default();
+            let plan = self.read_plan().unwrap_or_default();
             if !plan.files.is_empty() {
                 *lock(&self.syncer) = Syncer::start().ok();
             }
@@ -140,7 +162,8 @@ impl EarlyFiles {
         for place in places {
             let early = &plan.files[place.file as usize];
             let mut body = lock(&early.body);
-            if !self.is_wanted(early, &mut body, place.nth)? {
+            // That a list tells the truth is seen when all of its file is read.
+            if bytes.len() as u64 != u64::from(place.len) || !self.is_wanted(early, &mut body, place.nth)? {
                 continue;
             }
             if let (Some(file), false) = (&body.file, is_hole) {
@@ -153,7 +176,7 @@ impl EarlyFiles {
             body.left -= 1;
             body.unsynced += bytes.len() as u64;
             let is_complete = body.left == 0;
-            if is_complete || body.unsynced >= SYNC_BYTES {
+            if is_complete || body.unsynced >= self.limits.unsynced {
                 body.unsynced = 0;
                 drop(body);
                 self.sync(early, is_complete);
@@ -168,8 +191,7 @@ impl EarlyFiles {
             return Ok(false);
         }
         if body.at.is_none() {
-            if early.open.fetch_add(1, Ordering::Relaxed) >= OPEN_MAX {
-                early.open.fetch_sub(1, Ordering::Relaxed);
+            if early.open_files.load(Ordering::Relaxed) >= self.limits.open_files {
                 return Ok(false);
             }
             let at = Path::new(STORE_DIR).join(temp_name()?);
@@ -177,11 +199,12 @@ impl EarlyFiles {
             body.at = Some(at);
             file.set_len(early.size)?;
             body.file = Some(file);
+            early.open_files.fetch_add(1, Ordering::Relaxed);
         }
         Ok(body.file.is_some())
     }
 
-    /// Has a file synced: waits for that only if nobody would ask again.
+    /// Has a file synced. Waits for its turn only if nobody would ask again.
     fn sync(&self, early: &Arc<EarlyFile>, is_complete: bool) {
         let ask = lock(&self.syncer).as_ref().map(|syncer| syncer.ask.clone());
         let Some(ask) = ask else { return };
@@ -203,15 +226,28 @@ impl EarlyFiles {
     /// Removes what nobody took.
     fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Relaxed);
-        for early in self.plan.get().into_iter().flat_map(|plan| &plan.files) {
-            let mut body = lock(&early.body);
-            body.is_bad = true;
-            early.close(&mut body);
-            if let Some(at) = body.at.take() {
-                // The next writer meets it again.
-                drop(self.work.unlink(&at));
-            }
+        let files = self.plan.get().into_iter().flat_map(|plan| &plan.files);
+        files.for_each(|early| self.discard(early, &mut lock(&early.body)));
+    }
+
+    fn discard(&self, early: &EarlyFile, body: &mut Body) {
+        body.is_bad = true;
+        early.close(&mut body.file);
+        if let Some(at) = body.at.take() {
+            // One that stays is met again by the next writer.
+            drop(self.work.unlink(&at));
         }
+    }
+
+    fn read_plan(&self) -> Result<Plan, WalkError> {
+        let tree = read_commit(&self.nodes, &self.commit)?.tree;
+        let mut plan = Plan::default();
+        // What is stored may not compress, and nothing of it is here yet.
+        let wanted = tree.totals.bytes.saturating_mul(2);
+        if self.work.free().is_ok_and(|free| free >= wanted) {
+            plan.read(&self.nodes, tree, self.limits.places)?;
+        }
+        Ok(plan)
     }
 }
 
@@ -236,48 +272,40 @@ impl Drop for EarlyFiles {
 }
 
 impl Plan {
-    fn read(nodes: &StoreNodes, commit: &CommitId) -> Result<Self, WalkError> {
-        let mut plan = Self::default();
-        let open = Arc::new(AtomicUsize::new(0));
-        let tree = read_commit(nodes, commit)?.tree;
+    fn read(&mut self, nodes: &StoreNodes, tree: TreeLink, places_max: usize) -> Result<(), WalkError> {
+        let open_files = Arc::new(AtomicUsize::new(0));
         for change in diff(nodes, None, Some(tree)) {
             let Some(Node::File { content: Content::List { root, height }, size, .. }) =
                 change?.new.map(|new| new.node)
             else {
                 continue;
             };
-            let is_new = size > WHOLE_MAX && !plan.by_root.contains_key(&root);
-            if is_new && !plan.add(ListReader::new(nodes, root, height, size, 0)?, root, size, &open)? {
+            if size <= WHOLE_MAX || self.by_root.contains_key(&root) {
+                continue;
+            }
+            let begin = self.places.len();
+            if !self.add_places(ListReader::new(nodes, root, height, size, 0)?, places_max)? {
+                self.places.truncate(begin);
                 break;
             }
+            let chunks = self.places.len() - begin;
+            self.by_root.insert(root, self.files.len());
+            self.files.push(Arc::new(EarlyFile::new(size, chunks, Arc::clone(&open_files))));
         }
-        plan.places.sort_unstable_by_key(|place| (place.chunk, place.file, place.nth));
-        Ok(plan)
+        self.places.sort_unstable_by_key(|place| (place.chunk, place.file, place.nth));
+        Ok(())
     }
 
-    /// Adds a file, if there is room for it.
-    fn add(
-        &mut self,
-        list: ListReader<'_>,
-        root: ListId,
-        size: u64,
-        open: &Arc<AtomicUsize>,
-    ) -> Result<bool, WalkError> {
-        let (begin, number) = (self.places.len(), self.files.len());
-        let file = u32::try_from(number).expect("places are limited");
+    /// Adds the chunks of the next file; whether there was room for all of them.
+    fn add_places(&mut self, list: ListReader<'_>, places_max: usize) -> Result<bool, WalkError> {
+        let file = u32::try_from(self.files.len()).expect("places are limited");
         for (nth, chunk) in (0..).zip(list) {
-            let chunk = chunk?;
-            if self.places.len() >= PLACES_MAX {
-                self.places.truncate(begin);
+            let ListChunk { offset, id, len } = chunk?;
+            if self.places.len() >= places_max {
                 return Ok(false);
             }
-            self.places.push(Place { chunk: chunk.id.0, offset: chunk.offset, file, nth });
+            self.places.push(Place { chunk: id.0, len, offset, file, nth });
         }
-        let chunks = self.places.len() - begin;
-        let body =
-            Body { at: None, file: None, written: vec![false; chunks], left: chunks, unsynced: 0, is_bad: false };
-        self.files.push(Arc::new(EarlyFile { size, body: Mutex::new(body), open: Arc::clone(open) }));
-        self.by_root.insert(root, number);
         Ok(true)
     }
 
@@ -289,20 +317,32 @@ impl Plan {
 }
 
 impl EarlyFile {
+    fn new(size: u64, chunks: usize, open_files: Arc<AtomicUsize>) -> Self {
+        let body =
+            Body { at: None, file: None, written: vec![false; chunks], left: chunks, unsynced: 0, is_bad: false };
+        Self { size, body: Mutex::new(body), open_files }
+    }
+
     /// Takes the open file, if it is.
-    fn close(&self, body: &mut Body) -> Option<Arc<dyn VfsFile>> {
-        let file = body.file.take()?;
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    fn close(&self, file: &mut Option<Arc<dyn VfsFile>>) -> Option<Arc<dyn VfsFile>> {
+        let file = file.take()?;
+        self.open_files.fetch_sub(1, Ordering::Relaxed);
         Some(file)
     }
 
+    /// Syncs what is written; if that is everything, the file is closed.
     fn sync(&self) {
-        let Some(file) = lock(&self.body).file.clone() else { return };
+        let (file, is_complete) = {
+            let body = lock(&self.body);
+            (body.file.clone(), body.left == 0)
+        };
+        let Some(file) = file else { return };
         let synced = file.sync_data();
         let mut body = lock(&self.body);
         body.is_bad |= synced.is_err();
-        if body.left == 0 {
-            self.close(&mut body);
+        // What came meanwhile has been asked for in a turn of its own.
+        if is_complete {
+            self.close(&mut body.file);
         }
     }
 }
@@ -313,5 +353,39 @@ impl Syncer {
         let work = move || asked.into_iter().for_each(|early| early.sync());
         let thread = std::thread::Builder::new().name("early-sync".to_owned()).spawn(work)?;
         Ok(Self { ask, thread })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_cas::relay::{FramePacker, StoredFrame};
+    use filesync_cas::{Codec, ContentHash, Kind};
+    use filesync_merkle::{CommitId, MerkleSchema};
+
+    use super::*;
+    use crate::restore::testing::Fixture;
+
+    /// A list that lies about the length of a chunk must not have others of its file overwritten.
+    #[test]
+    fn a_chunk_of_another_length_is_not_written() {
+        let fixture = Fixture::new();
+        let bytes = b"twelve bytes";
+        let chunk = ContentHash::of_chunk(bytes);
+        let early = EarlyFiles::new(
+            Arc::new(fixture.disk.clone()),
+            Arc::clone(&fixture.nodes().0),
+            CommitId::from_bytes([1; 32]),
+        );
+        let mut plan = Plan::default();
+        for (file, len) in [(0, 5), (1, 12)] {
+            plan.places.push(Place { chunk, len, offset: 0, file, nth: 0 });
+            plan.files.push(Arc::new(EarlyFile::new(100, 2, Arc::default())));
+        }
+        early.plan.set(plan).unwrap();
+        let mut packer = FramePacker::new(Codec::Zstd);
+        packer.push(chunk, Kind::CHUNK, bytes);
+        early.put(&StoredFrame::parse(packer.finish().unwrap()).unwrap().verify(&MerkleSchema).unwrap());
+        let written = early.plan().files.iter().map(|file| lock(&file.body).written.clone());
+        assert_eq!(written.collect::<Vec<_>>(), [[false, false], [true, false]]);
     }
 }

@@ -331,4 +331,5 @@ fn a_helper_that_cannot_sync_ends_all_acknowledgements() {
     writer.join_writeback();
     assert!(fault.hit(), "a helper synced");
     assert!(matches!(writer.check(), Err(PutError::Poisoned(_))), "{:?}", writer.check());
+    assert!(matches!(store.inner.commit_as_is(), Err(PutError::Poisoned(_))), "a commit of what is open anyway");
 }

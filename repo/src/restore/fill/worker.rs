@@ -272,7 +272,7 @@ pub(super) struct Large<'s> {
     attrs: Option<Attrs>,
     size: u64,
     file: Arc<dyn VfsFile>,
-    /// Of each chunk, whether it was written early; of those at the end perhaps nothing.
+    /// Of each chunk, whether it was written early; empty if the file was not.
     pub(super) written: Vec<bool>,
     /// Of those who write to it.
     turn: Mutex<()>,

@@ -2,7 +2,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,10 +19,17 @@ const BOTH: Flags = Flags { delete: true, force: true };
 type Deed = Box<dyn FnOnce() + Send>;
 
 /// Does something once, right before the first rename that touches a path.
-struct Meddling {
+pub(super) struct Meddling {
     inner: RealVfs,
-    path: String,
+    path: PathBuf,
     deed: Mutex<Option<Deed>>,
+}
+
+impl Meddling {
+    pub(super) fn at(fixture: &Fixture, path: impl Into<PathBuf>, deed: impl FnOnce() + Send + 'static) -> Self {
+        let inner = RealVfs::open(fixture.dir.root()).unwrap();
+        Self { inner, path: path.into(), deed: Mutex::new(Some(Box::new(deed))) }
+    }
 }
 
 impl std::fmt::Debug for Meddling {
@@ -42,7 +49,7 @@ impl Vfs for Meddling {
         self.inner.symlink(target, path)
     }
     fn rename(&self, from: &Path, to: &Path, how: Rename) -> io::Result<()> {
-        if [from, to].contains(&Path::new(&self.path))
+        if [from, to].contains(&&*self.path)
             && let Some(deed) = self.deed.lock().unwrap().take()
         {
             deed();
@@ -93,9 +100,7 @@ fn race_to(target: Model, meddle_at: &str, deed: impl FnOnce(&Path) + Send + 'st
     fixture.head = Some(fixture.commit(&head).1);
     fixture.write(&head);
     let root = fixture.dir.root().to_owned();
-    let deed: Deed = Box::new(move || deed(&root));
-    let inner = RealVfs::open(fixture.dir.root()).unwrap();
-    let work = Meddling { inner, path: meddle_at.to_owned(), deed: Mutex::new(Some(deed)) };
+    let work = Meddling::at(&fixture, meddle_at, move || deed(&root));
     let ctx = fixture.ctx_with(Arc::new(work));
     let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
     let skipped = result.skipped.iter().map(|path| String::from_utf8(path.clone()).unwrap()).collect();
@@ -336,14 +341,12 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
     let changed = |root: &Path| std::fs::metadata(root.join("a.txt")).map(|it| (it.ctime(), it.ctime_nsec())).unwrap();
     let before = changed(&root);
     // Within the tick of the clock in which the file was made nothing shows that it changed.
-    let deed: Deed = Box::new(move || {
+    let work = Meddling::at(&fixture, "a.txt", move || {
         while changed(&root) == before {
             let _ = rustix::fs::removexattr(root.join("a.txt"), "user.note");
             assert!(set(&root));
         }
     });
-    let inner = RealVfs::open(fixture.dir.root()).unwrap();
-    let work = Meddling { inner, path: "a.txt".to_owned(), deed: Mutex::new(Some(deed)) };
     let ctx = fixture.ctx_with(Arc::new(work));
     let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
     assert_eq!(result.skipped, [b"a.conflict-here-today.txt"]);
