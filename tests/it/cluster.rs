@@ -3,6 +3,7 @@
 mod chaos;
 mod disk;
 mod lan;
+mod operator;
 mod partial;
 mod trouble;
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::crash::has_strace;
 
 /// Three voters, of which the first has founded the cluster, with their daemons and where these listen.
-fn three(one: World) -> (Vec<World>, Vec<Option<Daemon>>, Vec<String>) {
+pub(super) fn three(one: World) -> (Vec<World>, Vec<Option<Daemon>>, Vec<String>) {
     let addresses = vec![address(), address(), address()];
     let mut daemons = vec![Some(Daemon::start(&one, &addresses[0]))];
     sync(&one);
@@ -34,13 +34,13 @@ fn holds_head(asked: &World, names: &[&str]) -> bool {
 }
 
 /// Writes and commits something, whose id is that of the new head.
-fn work(world: &World, what: &str) -> String {
+pub(super) fn work(world: &World, what: &str) -> String {
     world.write(format!("work/{what}"), what);
     world.commit()
 }
 
 /// Until it is published; each attempt ends by itself.
-fn publish(world: &World) {
+pub(super) fn publish(world: &World) {
     until("it is published", || world.run(&["sync", "--timeout", "5s"]).status.success());
     assert_eq!(world.object(0, &["status"])["ahead"], 0);
 }

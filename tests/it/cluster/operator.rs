@@ -1,0 +1,113 @@
+//! What an operator does with a cluster, and sees of it.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+
+use super::trouble::{publish, three, work};
+use super::*;
+
+/// What is answered over HTTP; nothing if nobody answers.
+fn get(address: &str, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        drop(write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+        drop(stream.read_to_string(&mut answer));
+    }
+    answer
+}
+
+/// The figure of a name, with what stands in braces behind it.
+#[track_caller]
+fn figure(metrics: &str, name: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {name} in\n{metrics}"));
+    value.parse().expect("a number")
+}
+
+/// A voter tells of the log, of who holds the head, and of what came from whom; it is ready when it has joined in.
+#[test]
+fn cluster_tells_how_it_is() {
+    let (voters, mut daemons, addresses) = three(founder());
+    daemons[0].take().expect("it runs").end();
+    let http = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();
+    let mut command = voters[0].command(&["serve", "--listen", &addresses[0], "--http", &http]);
+    command.stderr(Stdio::null());
+    let told = Daemon::spawn(command);
+    until("it is ready", || get(&http, "/readyz").contains("200 OK"));
+    voters[1].write("from two", Rng::new(9).bytes(300_000));
+    voters[1].commit();
+    publish(&voters[1]);
+    until("it holds the head", || get(&http, "/metrics").contains("\nfilesync_cluster_holds_head 1\n"));
+    let metrics = get(&http, "/metrics");
+    for (name, value) in [("filesync_cluster_members", 3.0), ("filesync_cluster_voters", 3.0), ("filesync_ready", 1.0)]
+    {
+        assert!((figure(&metrics, name) - value).abs() < 0.1, "{name} in\n{metrics}");
+    }
+    assert!(figure(&metrics, "filesync_cluster_holders") > 1.5, "{metrics}");
+    assert!(figure(&metrics, "filesync_raft_applied_index") > 3.0 && figure(&metrics, "filesync_raft_leader") > 0.5);
+    let of_peers = |name: &str| -> f64 {
+        [2, 3]
+            .map(|node| format!("{name}{{node=\"{node}\"}}"))
+            .iter()
+            .filter(|name| metrics.contains(*name))
+            .map(|name| figure(&metrics, name))
+            .sum()
+    };
+    assert!(of_peers("filesync_peer_received_bytes_total") > 300_000.0, "{metrics}");
+    assert!(of_peers("filesync_peer_received_objects_total") > 1.5, "{metrics}");
+    assert!(of_peers("filesync_peer_fetch_seconds_count") > 0.5 && of_peers("filesync_peer_fetch_seconds_sum") > 0.0);
+    assert!(get(&http, "/healthz").contains("200 OK"));
+    daemons.into_iter().flatten().for_each(Daemon::end);
+    told.end();
+}
+
+/// A node whose directory was moved says so once, and is the node that it was.
+#[test]
+fn cluster_nodes_move_by_their_own_word() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    daemon.end();
+    let moved = World::copy_of(one.root());
+    drop(one);
+    let listen = address();
+    assert!(moved.fails(1, &["serve", "--listen", &listen]).contains("--moved"));
+    let mut command = moved.command(&["serve", "--listen", &listen, "--moved"]);
+    command.stderr(Stdio::null());
+    Daemon::spawn(command).end();
+    // The next time it need not.
+    let mut daemon = Daemon::start(&moved, &listen);
+    work(&moved, "of who moved");
+    publish(&moved);
+    assert_eq!(daemon.ended(), None);
+    let peers = moved.json(&["peers"]);
+    assert_eq!((peers.len(), peers[0]["name"].as_str()), (2, Some("one")), "{peers:?}");
+    drop(two);
+    daemon.end();
+}
+
+/// As `docs/operations.md` says: a new one, promoted to make four, and the dead one removed. Then one of three may die again.
+#[test]
+fn cluster_replaces_a_dead_voter() {
+    let (mut voters, mut daemons, _) = three(founder());
+    daemons[2].take().expect("it runs").kill();
+    drop(voters.remove(2));
+    let (four, _) = join(&invite(&voters[0], "voter"), "four");
+    let new = Daemon::start(&four, &address());
+    voters[0].ok(&["peers", "promote", "four", "--even"]);
+    voters[0].ok(&["peers", "remove", "three"]);
+    let peers = voters[0].json(&["peers"]);
+    let mut names: Vec<_> =
+        peers.iter().filter(|peer| peer["role"] == "voter").map(|peer| peer["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [Some("four"), Some("one"), Some("two")], "{peers:?}");
+    daemons[1].take().expect("it runs").kill();
+    let head = work(&voters[0], "with the new one");
+    publish(&voters[0]);
+    sync(&four);
+    assert_eq!(four.head(), Some(head));
+    four.ok(&["fsck"]);
+    new.end();
+    daemons[0].take().expect("it runs").end();
+}
