@@ -74,7 +74,7 @@ struct Run<'a> {
     request: &'a SyncRequest,
     observer: &'a dyn Observer,
     result: SyncResult,
-    /// Large files that were written while they came, for a working copy that has none yet.
+    /// Large files that were written while they came, for a working copy that is empty.
     early: Option<Arc<EarlyFiles>>,
 }
 
