@@ -408,8 +408,12 @@ fn guess_class(file: &dyn VfsFile, end: u64) -> io::Result<Class> {
         }
     }
     for class in Class::ALL {
-        if next_frame(file, class, PACK_HEADER_LEN, end)?.is_some() {
-            return Ok(class);
+        let mut from = PACK_HEADER_LEN;
+        while let Some(found) = next_frame(file, class, from, end)? {
+            if found.is_whole {
+                return Ok(class);
+            }
+            from = found.frame.offset + 1;
         }
     }
     Ok(Class::Data)

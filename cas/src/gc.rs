@@ -25,12 +25,13 @@ pub use plan::{Facts, Fate, Plan, Planned};
 
 use crate::error::{GetError, OpenError, PutError};
 use crate::hash::{ContentHash, Kind};
-use crate::index::Index;
+use crate::index::{Index, PackNumber};
 use crate::pack::PackName;
 use crate::pin;
 use crate::rows::RowBatch;
 use crate::store::{Inner, Store};
 use crate::testing::mistake;
+use live::PackLive;
 use mark::{Marked, mark};
 use sweep::Sweep;
 
@@ -184,7 +185,12 @@ impl Gc<'_> {
     pub fn plan(&self) -> Plan {
         match self.index {
             None => Plan::default(),
-            Some(_) => Plan::new(self.live.packs().iter().map(Facts::of), self.missing.clone()),
+            Some(_) => {
+                let locations = self.marked.unneeded.iter().filter_map(|id| self.inner.locate(id).ok().flatten());
+                let damaged: HashSet<PackNumber> = locations.map(|location| location.pack).collect();
+                let facts = |pack: &PackLive| Facts::of(pack, damaged.contains(&pack.number));
+                Plan::new(self.live.packs().iter().map(facts), self.missing.clone())
+            }
         }
     }
 

@@ -358,8 +358,9 @@ pub fn read_frame(
 
 /// Walks the frames in `from..end`, calling `visit` for each, and `damage` for each stretch that holds none.
 ///
-/// After damage the walk goes on at the next place where a whole header fits its check, so that one bad
-/// frame does not hide those behind it.
+/// After damage the walk goes on at the next whole frame, so that one bad frame does not hide those behind it. A frame
+/// that lies before that one, and of which only the payload does not fit, is visited too: others of its objects may be good, and an index
+/// leads to them.
 pub fn walk_frames<E: From<io::Error>>(
     file: &dyn VfsFile,
     class: Class,
@@ -369,28 +370,53 @@ pub fn walk_frames<E: From<io::Error>>(
     damage: &mut dyn FnMut(u64, String) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut at = from.max(PACK_HEADER_LEN);
+    // Where frames follow each other, the length of each tells where the next one begins.
+    let mut is_in_order = true;
     while at < end {
-        match read_frame_table(file, at, end, class) {
-            Ok((header, frame)) => {
-                at = frame.end();
+        let found = match is_in_order {
+            true => {
+                read_frame_table(file, at, end, class).map(|(header, frame)| Found { header, frame, is_whole: true })
+            }
+            false => match next_frame(file, class, at, end)? {
+                Some(found) => Ok(found),
+                None => return Ok(()),
+            },
+        };
+        match found {
+            Ok(Found { header, frame, is_whole }) => {
+                let (begin, behind) = (frame.offset, frame.end());
                 visit(header, frame)?;
+                is_in_order = is_whole;
+                at = if is_whole { behind } else { begin + 1 };
+                if !is_whole {
+                    damage(at, format!("at byte {begin}: the end of a frame cannot be told"))?;
+                }
             }
             Err(ScanError::Io(error)) if !is_lost(&error) => return Err(error.into()),
             Err(error) => {
                 damage(at, error.to_string())?;
-                match next_frame(file, class, at + 1, end)? {
-                    Some(next) => at = next,
-                    None => return Ok(()),
-                }
+                is_in_order = false;
+                at += 1;
             }
         }
     }
     Ok(())
 }
 
-/// The first place at or after `from` where a frame begins: a whole one, payload included. What is only a part of
-/// one may be the content of a file that was stored, and its length would lead astray.
-pub fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::Result<Option<u64>> {
+/// A frame that was looked for.
+#[derive(Debug)]
+pub struct Found {
+    /// Its header.
+    pub header: Header,
+    /// Where it lies, and its objects.
+    pub frame: FrameAt,
+    /// Payload included. What is only a part of a frame may be the content of a file that was stored, and its length
+    /// would lead astray.
+    pub is_whole: bool,
+}
+
+/// The first place at or after `from` where the header and the table of a frame fit their check.
+pub fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::Result<Option<Found>> {
     const WINDOW: usize = 1 << 16;
     /// What a medium that cannot be read is skipped by.
     const SECTOR: u64 = 4096;
@@ -407,33 +433,36 @@ pub fn next_frame(file: &dyn VfsFile, class: Class, from: u64, end: u64) -> io::
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if got < 4 {
+        if got < MAGIC_OF_FRAMES.len() {
             return Ok(None);
         }
-        for (at, window) in buffer[..got].windows(4).enumerate() {
-            let offset = start + at as u64;
-            if window == MAGIC_OF_FRAMES && is_whole_frame(file, offset, end, class)? {
-                return Ok(Some(offset));
+        for (at, window) in buffer[..got].windows(MAGIC_OF_FRAMES.len()).enumerate() {
+            if window == MAGIC_OF_FRAMES
+                && let Some(found) = frame_at(file, start + at as u64, end, class)?
+            {
+                return Ok(Some(found));
             }
         }
         // The magic may lie across two windows.
-        start += (got - 3) as u64;
+        start += (got - (MAGIC_OF_FRAMES.len() - 1)) as u64;
     }
     Ok(None)
 }
 
-fn is_whole_frame(file: &dyn VfsFile, offset: u64, end: u64, class: Class) -> io::Result<bool> {
-    let read = read_frame_table(file, offset, end, class).and_then(|(header, _)| {
-        let mut payload = vec![0; header.stored_len as usize];
-        read_exact_at(file, &mut payload, offset + (HEADER_LEN + header.table_len()) as u64)?;
-        Ok(header.payload_fits(&payload))
-    });
-    match read {
-        Ok(whole) => Ok(whole),
-        Err(error) if error.is_damage() => Ok(false),
-        Err(ScanError::Io(error)) => Err(error),
-        Err(ScanError::Damaged { .. }) => Ok(false),
-    }
+fn frame_at(file: &dyn VfsFile, offset: u64, end: u64, class: Class) -> io::Result<Option<Found>> {
+    let damage_of = |result| match result {
+        Ok(found) => Ok(Some(found)),
+        Err(ScanError::Io(error)) if !is_lost(&error) => Err(error),
+        Err(_) => Ok(None),
+    };
+    let Some((header, frame)) = damage_of(read_frame_table(file, offset, end, class))? else { return Ok(None) };
+    let mut payload = vec![0; header.stored_len as usize];
+    let read = read_exact_at(file, &mut payload, offset + (HEADER_LEN + header.table_len()) as u64);
+    let is_whole = match read {
+        Err(error) if !is_lost(&error) => return Err(error),
+        read => read.is_ok() && header.payload_fits(&payload),
+    };
+    Ok(Some(Found { header, frame, is_whole }))
 }
 
 #[cfg(test)]

@@ -109,7 +109,9 @@ pub(crate) struct Inner {
     damage: Mutex<Damaged>,
     damage_saved: Mutex<Damaged>,
     /// Damaged objects that have been appended again.
-    restored: Mutex<Vec<ContentHash>>,
+    restored: Mutex<HashSet<ContentHash>>,
+    /// Frames that could not be read: nothing that lies in one is there for who asks.
+    bad_frames: Mutex<HashSet<(PackNumber, u32)>>,
     warnings: Mutex<Vec<String>>,
     // Last: released after everything above is closed.
     _locks: (Option<WriterLock>, Option<ReaderLock>),

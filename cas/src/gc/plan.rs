@@ -40,14 +40,16 @@ pub struct Facts {
     pub usage: Use,
     /// Something live is said to lie there that cannot be made out.
     pub is_needed: bool,
+    /// Something that nothing needs is known to be damaged there: as long as it is there, the index leads to it.
+    pub is_damaged: bool,
 }
 
 impl Facts {
     /// Of a pack, now.
-    pub(super) fn of(pack: &PackLive) -> Self {
+    pub(super) fn of(pack: &PackLive, is_damaged: bool) -> Self {
         let PackLive { file, class, serial, .. } = pack;
         let (usage, is_needed) = (pack.usage(), pack.is_needed());
-        Self { name: file.name, class: *class, serial: *serial, len: file.len, usage, is_needed }
+        Self { name: file.name, class: *class, serial: *serial, len: file.len, usage, is_needed, is_damaged }
     }
 
     fn fate(&self) -> Fate {
@@ -56,7 +58,7 @@ impl Facts {
             Fate::Keep
         } else if live_objects == 0 {
             Fate::Remove
-        } else if (stored - live_stored) * GARBAGE_PART > stored || self.should_merge() {
+        } else if self.is_damaged || (stored - live_stored) * GARBAGE_PART > stored || self.should_merge() {
             Fate::Rewrite
         } else {
             Fate::Keep
@@ -142,7 +144,7 @@ mod tests {
 
     fn fate(class: Class, usage: Use) -> Fate {
         let name = PackName::from_bytes([1; 16]);
-        Facts { name, class: Some(class), serial: 1, len: 1000, usage, is_needed: false }.fate()
+        Facts { name, class: Some(class), serial: 1, len: 1000, usage, is_needed: false, is_damaged: false }.fate()
     }
 
     fn full(frames: u64, live_of_hundred: u64) -> Use {
@@ -170,9 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn damaged_garbage_goes_whatever_it_costs() {
+        let name = PackName::from_bytes([1; 16]);
+        let facts = |live| Facts {
+            name,
+            class: Some(Class::Data),
+            serial: 1,
+            len: 9,
+            usage: full(200, live),
+            is_needed: false,
+            is_damaged: true,
+        };
+        assert_eq!(facts(99).fate(), Fate::Rewrite);
+        assert_eq!(facts(0).fate(), Fate::Remove);
+    }
+
+    #[test]
     fn what_cannot_be_made_out_stays() {
         let name = PackName::from_bytes([1; 16]);
-        let facts = Facts { name, class: None, serial: 0, len: 9, usage: full(10, 0), is_needed: true };
+        let facts =
+            Facts { name, class: None, serial: 0, len: 9, usage: full(10, 0), is_needed: true, is_damaged: true };
         assert_eq!(facts.fate(), Fate::Keep);
     }
 
@@ -201,6 +220,7 @@ mod tests {
             len: 120 << 20,
             usage: full(200, live),
             is_needed: false,
+            is_damaged: false,
         };
         let plan = Plan::new([facts(1, 100), facts(2, 0), facts(3, 50)], Vec::new());
         assert_eq!(

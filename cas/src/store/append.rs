@@ -206,6 +206,7 @@ impl Inner {
             let location = Location { pack: appender.number, offset, slot, kind: object.kind, len: object.len };
             self.pending.written(object.id, location);
         }
+        self.forget_moved(slots.iter().map(|slot| &slot.id));
         self.note_restored(slots);
     }
 

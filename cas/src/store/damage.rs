@@ -9,9 +9,12 @@ use crate::damaged::{self, Damaged};
 use crate::error::{GetError, OpenError, PutError};
 use crate::frame::{HEADER_LEN, Slot};
 use crate::hash::ContentHash;
-use crate::index::{IndexUpdate, Location};
+use crate::index::{IndexUpdate, Location, PackNumber};
 use crate::pack::{PACK_HEADER_LEN, PackName, read_footer, walk_frames};
 use crate::vfs::{Vfs, read_exact_at, read_to_end, replace};
+
+/// More frames than this are not remembered: of the rest each object shows by itself.
+const BAD_FRAMES_MAX: usize = 100_000;
 
 impl Store {
     /// Whether reads have found damage that has not been stored again.
@@ -52,6 +55,7 @@ impl Store {
 impl Inner {
     pub(super) fn note_damage(&self, id: &ContentHash, location: Option<&Location>) {
         let mut damage = lock(&self.damage);
+        lock(&self.restored).remove(id);
         if !damage.note(*id)
             && let Some(name) = location.and_then(|location| self.table.name(location.pack))
         {
@@ -65,9 +69,15 @@ impl Inner {
         lock(&self.damage).objects.iter().copied().collect()
     }
 
-    /// Takes objects off the list that nothing needs any more.
+    /// Takes objects off the list that nothing needs any more, and that the index does not lead to: who comes to need one
+    /// is not to find it there.
     pub(crate) fn forget_damage(&self, unneeded: &HashSet<ContentHash>) {
-        lock(&self.damage).objects.retain(|id| !unneeded.contains(id));
+        let is_gone = |id: &ContentHash| unneeded.contains(id) && matches!(self.locate(id), Ok(None));
+        let gone: Vec<ContentHash> = self.listed_damage().into_iter().filter(is_gone).collect();
+        let mut damage = lock(&self.damage);
+        for id in gone {
+            damage.objects.remove(&id);
+        }
     }
 
     /// Remembers which damaged objects have been appended again.
@@ -137,11 +147,38 @@ impl Inner {
         self.read_at(&location, id).is_ok()
     }
 
+    /// Notes whether a frame could be read.
+    pub(super) fn note_frame(&self, frame: (PackNumber, u32), is_good: bool) {
+        let mut bad = lock(&self.bad_frames);
+        if is_good {
+            bad.remove(&frame);
+        } else if bad.len() < BAD_FRAMES_MAX {
+            bad.insert(frame);
+        }
+    }
+
+    fn is_in_bad_frame(&self, location: &Location) -> bool {
+        lock(&self.bad_frames).contains(&(location.pack, location.offset))
+    }
+
+    /// Whether an object that was written here is known to be bad, and has not been appended again since.
+    pub(super) fn is_bad(&self, id: &ContentHash, location: &Location) -> bool {
+        let is_listed = {
+            let damage = lock(&self.damage);
+            damage.objects.contains(id) && !lock(&self.restored).contains(id)
+        };
+        is_listed || self.is_in_bad_frame(location)
+    }
+
     /// Whether something is known against an object where it lies.
     pub(crate) fn is_suspect(&self, id: &ContentHash, location: &Location) -> bool {
         let damage = lock(&self.damage);
         if damage.is_empty() {
+            // What could not be read is listed.
             return false;
+        }
+        if self.is_in_bad_frame(location) {
+            return true;
         }
         let bad_pack = self.table.name(location.pack).is_none_or(|name| damage.packs.contains(&name));
         bad_pack || damage.objects.contains(id)

@@ -102,6 +102,10 @@ impl Inner {
 
     /// An object that cannot be read where it was `tried`: from wherever else it lies.
     pub(super) fn look_again(&self, kind: Kind, id: &ContentHash, tried: Option<Location>) -> Option<Object> {
+        if tried.is_some() && tried == self.moved(id) {
+            // It has gone bad there, too; another copy may have been stored since.
+            self.forget_moved([id]);
+        }
         let places = self.elsewhere()?;
         let read = |location: &Location| {
             let object = self.read_at(location, id).ok().filter(|_| location.kind == kind)?;
@@ -178,6 +182,17 @@ impl Inner {
             Some(frame.slots.get(usize::from(location.slot))?.id == *id)
         };
         table().unwrap_or(false)
+    }
+
+    /// From here on these lie where the index says.
+    pub(super) fn forget_moved<'i>(&self, ids: impl IntoIterator<Item = &'i ContentHash>) {
+        if self.moved.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return;
+        }
+        let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            moved.remove(id);
+        }
     }
 
     pub(super) fn moved(&self, id: &ContentHash) -> Option<Location> {

@@ -77,6 +77,7 @@ impl Parts {
             damage: Mutex::new(self.damage),
             damage_saved: Mutex::new(self.damage_saved),
             restored: Mutex::default(),
+            bad_frames: Mutex::default(),
             warnings: Mutex::new(self.warnings),
             _locks: self.locks,
         }

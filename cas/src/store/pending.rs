@@ -54,7 +54,8 @@ impl Pending {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims `id` for `session`; `known` looks it up in the index, and sees to it that what it finds stays.
+    /// Claims `id` for `session`; `known` looks it up in the index, and sees to it that what it finds stays. What was
+    /// written and `is_bad` by now counts as new.
     ///
     /// What another session has claimed and not yet written counts as new: two copies cost little, and
     /// nobody has to wait for a session that may fail.
@@ -62,11 +63,12 @@ impl Pending {
         &self,
         id: &ContentHash,
         session: u64,
+        is_bad: impl FnOnce(&Location) -> bool,
         known: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Claim, E> {
         let mut shard = self.shard(id);
         match shard.get(id) {
-            Some(State::Written(_)) => return Ok(Claim::Present),
+            Some(State::Written(location)) if !is_bad(location) => return Ok(Claim::Present),
             Some(State::Claimed { session: other }) if *other == session => return Ok(Claim::Present),
             _ => {}
         }
@@ -78,10 +80,15 @@ impl Pending {
     }
 
     /// Claims `id` if it is there, as [`Self::claim`] does; notes nothing if it is not.
-    pub fn claim_present<E>(&self, id: &ContentHash, known: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+    pub fn claim_present<E>(
+        &self,
+        id: &ContentHash,
+        is_bad: impl FnOnce(&Location) -> bool,
+        known: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<bool, E> {
         let shard = self.shard(id);
         match shard.get(id) {
-            Some(State::Written(_)) => Ok(true),
+            Some(State::Written(location)) => Ok(!is_bad(location)),
             _ => known(),
         }
     }

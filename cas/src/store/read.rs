@@ -146,7 +146,9 @@ impl Inner {
         if let Some(frame) = self.frames.get(place) {
             return Ok(frame);
         }
-        let frame = Arc::new(self.read_frame(location, id)?);
+        let read = self.read_frame(location, id);
+        self.note_frame(place, !read.as_ref().is_err_and(GetError::is_damage));
+        let frame = Arc::new(read?);
         self.frames.put(place, &frame);
         Ok(frame)
     }

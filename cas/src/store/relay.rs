@@ -75,7 +75,7 @@ impl Session<'_> {
     /// nothing is owed: for who does not have the bytes in hand yet.
     pub fn holds(&self, id: &ContentHash) -> Result<bool, PutError> {
         let inner = self.inner();
-        inner.pending.claim_present(id, || inner.keep(id).map_err(PutError::from))
+        inner.pending.claim_present(id, |at| inner.is_bad(id, at), || inner.keep(id).map_err(PutError::from))
     }
 
     /// Puts a frame that came from elsewhere, and claims what is in it. Appended as it is where most of it is new;

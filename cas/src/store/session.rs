@@ -125,7 +125,8 @@ impl Session<'_> {
     /// session began: what a session does not claim it may take from there only.
     pub fn claim(&self, id: &ContentHash) -> Result<Claim, PutError> {
         let inner = &self.store.inner;
-        let claim = inner.pending.claim(id, self.number, || inner.keep(id).map_err(PutError::from))?;
+        let known = || inner.keep(id).map_err(PutError::from);
+        let claim = inner.pending.claim(id, self.number, |at| inner.is_bad(id, at), known)?;
         if claim == Claim::New {
             self.owed.fetch_add(1, Ordering::Relaxed);
         }

@@ -30,12 +30,19 @@ impl Spool {
         self.len >= META_TARGET
     }
 
-    /// Stores what waits.
-    pub(super) fn flush(&mut self, session: &Session<'_>) -> Result<(), PutError> {
+    /// Stores what waits. What came though it is here may be bad here: nobody has read it.
+    pub(super) fn flush(&mut self, store: &Store, session: &Session<'_>) -> Result<(), PutError> {
         let mut writer = session.writer();
         for id in &self.order {
             let Some((kind, bytes)) = self.objects.get(id) else { continue };
-            if session.claim(id)? == Claim::New {
+            let is_new = match session.claim(id)? {
+                Claim::New => true,
+                Claim::Present => {
+                    let is_bad = StoreSource(store).get(*kind, id).is_err_and(|error| error.is_damage());
+                    is_bad && session.claim(id)? == Claim::New
+                }
+            };
+            if is_new {
                 writer.put(*id, *kind, bytes)?;
             }
         }

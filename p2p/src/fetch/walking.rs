@@ -119,7 +119,7 @@ impl<'s> Walking<'s> {
 
     /// Goes the order over what is here, up to the first object that is not; `true` if all of it is.
     pub(super) fn restart(&mut self) -> Result<bool, FetchError> {
-        self.spool.flush(self.session)?;
+        self.spool.flush(self.store, self.session)?;
         self.with = None;
         self.tour = Tour::new(&self.walk);
         self.given_up.clear();
@@ -333,7 +333,7 @@ impl<'s> Walking<'s> {
             stats.new_objects += 1;
             stats.new_bytes += bytes.len() as u64;
             if self.spool.push(next.id, next.kind, Arc::from(bytes)) {
-                self.spool.flush(self.session)?;
+                self.spool.flush(self.store, self.session)?;
             }
         }
         Ok(None)
@@ -362,7 +362,7 @@ impl<'s> Walking<'s> {
             // Its own hole, if it is what is missing still, is not filled by asking again.
             Some(with) if with.absent => self.mark_lacking(with.peer)?,
             _ => {
-                self.spool.flush(self.session)?;
+                self.spool.flush(self.store, self.session)?;
                 return Ok(Then::Complete);
             }
         }

@@ -518,6 +518,52 @@ fn a_bad_chunk_keeps_its_pack() {
     world.verify(&store, Some(planned.head));
 }
 
+/// Damaged, and needed by nobody: it goes, however little it is. Whoever comes to need it is not to find it there.
+#[test]
+fn damaged_garbage_is_not_found_by_who_needs_it_later() {
+    let (mut world, vfs) = World::in_memory(calm());
+    let planned = world.plan(79, 0, None, BIG);
+    let store = world.writer();
+    run(&store, &planned).expect("stored");
+    let garbage = object(Kind::CHUNK, b"what nothing refers to".to_vec());
+    let later = Planned { head: planned.head, objects: vec![garbage.clone()] };
+    run(&store, &later).expect("stored");
+    let (path, at) = place_of(&world, &store, &garbage.0);
+    flip(&vfs, &path, at);
+    store.forget_frames();
+    store.get(Kind::CHUNK, &garbage.0).expect_err("it is damaged");
+    assert!(store.has_damage());
+    let report = collect(&store).expect("collected");
+    assert_eq!((report.packs_rewritten, report.bad), (1, vec![]));
+    assert!(!store.has_damage() && store.locate(&garbage.0).expect("looked up").is_none());
+    assert_eq!(run(&store, &later).expect("stored").new_chunks, 1);
+    store.get(Kind::CHUNK, &garbage.0).expect("it is good");
+    world.verify_present(&store, Some(planned.head));
+}
+
+/// As above, where its pack cannot go, since something else that is damaged there is needed.
+#[test]
+fn damaged_garbage_stays_on_the_list_as_long_as_it_is_there() {
+    let (mut world, vfs) = World::in_memory(calm());
+    let planned = world.plan(79, 1, None, BIG);
+    let store = world.writer();
+    run(&store, &planned).expect("stored");
+    let garbage = object(Kind::CHUNK, b"what nothing refers to".to_vec());
+    let later = Planned { head: planned.head, objects: vec![garbage.clone()] };
+    run(&store, &later).expect("stored");
+    let needed = planned.objects.iter().find(|(_, kind, _)| kind.is_chunk()).expect("a chunk").0;
+    for id in [&needed, &garbage.0] {
+        let (path, at) = place_of(&world, &store, id);
+        flip(&vfs, &path, at);
+    }
+    store.forget_frames();
+    store.get(Kind::CHUNK, &garbage.0).expect_err("it is damaged");
+    let report = collect(&store).expect("collected");
+    assert!(report.bad.contains(&needed) && report.packs_rewritten == 0, "{report:?}");
+    assert_eq!(run(&store, &later).expect("stored").new_chunks, 1);
+    store.get(Kind::CHUNK, &garbage.0).expect("it is good");
+}
+
 /// A copy that the index does not lead to is the last good one.
 #[test]
 fn the_last_good_copy_is_never_removed() {

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::error::GetError;
-use crate::index::IndexUpdate;
+use crate::frame::{HEADER_LEN, SLOT_LEN};
+use crate::index::{IndexUpdate, Location};
+use crate::pack::PACK_HEADER_LEN;
 use crate::pin::{self, Pin};
 use crate::vfs::{FileKind, Open, read_to_end, write_all_at};
 
@@ -427,6 +429,44 @@ fn an_index_is_not_wrong_for_what_came_after_it() {
 }
 
 /// Of two copies the good one is handed out, also if the younger is bad.
+/// Behind a frame that cannot be made out lies one of which only the payload is damaged: the good objects in it are found by
+/// the packs too, and not by the index alone.
+#[test]
+fn two_frames_side_by_side() {
+    let (mut world, vfs) = World::in_memory(LIMITS);
+    let noise = |n: u64| object(Kind::CHUNK, Rng::new(n).bytes(400));
+    let frames = [vec![noise(1)], vec![noise(2), noise(3)], vec![noise(4)]];
+    {
+        let store = world.writer();
+        let session = store.session().expect("begun");
+        let mut writer = session.writer();
+        for (id, kind, bytes) in frames.iter().flatten() {
+            assert_eq!(session.claim(id).expect("claimed"), Claim::New);
+            writer.put(*id, *kind, bytes).expect("taken");
+            if *id != frames[1][0].0 {
+                writer.flush().expect("a frame");
+            }
+        }
+        drop(writer);
+        session.finish(None, RowBatch::default()).expect("stored");
+    }
+    let path = &files(&vfs, "packs")[0];
+    let second = PACK_HEADER_LEN + (HEADER_LEN + SLOT_LEN + 400) as u64;
+    // The magic of the first, and the first object of the second.
+    assert!(damage(&vfs, path, &Rot::Flip(PACK_HEADER_LEN)));
+    assert!(damage(&vfs, path, &Rot::Flip(second + (HEADER_LEN + 2 * SLOT_LEN) as u64 + 7)));
+    world.model = frames.iter().flatten().map(|(id, kind, bytes)| (*id, (*kind, bytes.clone()))).collect();
+    let bad = HashSet::from([frames[0][0].0, frames[1][0].0]);
+    let reader = world.reader();
+    assert_eq!(unreadable(&world, &reader), bad, "by the index");
+    let report =
+        reader.check_packs(Depth::Objects, &|_, _| std::ops::ControlFlow::Continue(())).expect("packs are read");
+    assert_eq!(report.bad.iter().map(|bad| bad.id).collect::<HashSet<_>>(), bad);
+    drop(reader);
+    std::fs::remove_dir_all(world.index_dir()).expect("removed");
+    assert_eq!(unreadable(&world, &world.reader()), bad, "by the packs");
+}
+
 #[test]
 fn any_good_copy_will_do() {
     let base = base();
@@ -446,6 +486,67 @@ fn any_good_copy_will_do() {
     let store = world.writer();
     assert_eq!(unreadable(&world, &store), HashSet::new());
     assert!(!store.has_damage(), "all is there");
+}
+
+/// A copy that another stood in for, and then that one too: what is stored again after that is what is read.
+#[test]
+fn the_copy_that_stood_in_goes_bad_too() {
+    let base = base();
+    let world = base.fork();
+    let chunk = *world.model.iter().filter(|(_, (kind, _))| kind.is_chunk()).map(|(id, _)| id).min().expect("a chunk");
+    let store = world.writer();
+    let place = || store.inner.locate_indexed(&chunk).expect("looked up").expect("known");
+    let go_bad = |at: &Location| {
+        let name = store.inner.table.name(at.pack).expect("a pack");
+        let path = [name.open_path(), name.sealed_path()].into_iter().find(|path| world.vfs.stat(path).is_ok());
+        // The header, so that all of the frame is bad.
+        assert!(damage(&*world.vfs, &path.expect("a file"), &Rot::Flip(u64::from(at.offset) + 45)));
+    };
+    let store_again = || {
+        store.record_damage([chunk]).expect("recorded");
+        run(&store, &everything(&world, base.head)).expect("stored again");
+        store.forget_frames();
+    };
+    let older = place();
+    store_again();
+    let younger = place();
+    assert_ne!(older, younger);
+    go_bad(&younger);
+    store.get(Kind::CHUNK, &chunk).expect("the older stands in");
+    go_bad(&older);
+    store.forget_frames();
+    store.get(Kind::CHUNK, &chunk).expect_err("there is no good one");
+    store_again();
+    store.get(Kind::CHUNK, &chunk).expect("stored again");
+    assert!(!store.has_damage(), "{:?}", store.damage());
+}
+
+/// What was written by a session that came to nothing, and has gone bad, is not there for the next.
+#[test]
+fn what_waits_for_its_mark_goes_bad() {
+    let (world, vfs) = World::in_memory(LIMITS);
+    let store = world.writer();
+    let (id, kind, bytes) = object(Kind::CHUNK, Rng::new(5).bytes(500));
+    let put = |session: &Session<'_>| {
+        assert_eq!(session.claim(&id).expect("claimed"), Claim::New);
+        let mut writer = session.writer();
+        writer.put(id, kind, &bytes).expect("taken");
+        writer.flush().expect("a frame");
+    };
+    let session = store.session().expect("begun");
+    put(&session);
+    assert!(session.holds(&id).expect("asked"));
+    drop(session);
+    assert!(damage(&vfs, &files(&vfs, "packs")[0], &Rot::Flip(PACK_HEADER_LEN + 45)));
+    store.get(kind, &id).expect_err("it is damaged");
+    let session = store.session().expect("begun");
+    assert!(!session.holds(&id).expect("asked"));
+    put(&session);
+    assert!(session.holds(&id).expect("asked"), "once is enough");
+    assert_eq!(session.claim(&id).expect("claimed"), Claim::Present);
+    session.finish(None, RowBatch::default()).expect("stored");
+    store.get(kind, &id).expect("it is good");
+    assert!(!store.has_damage());
 }
 
 /// The system's refusal to open a pack says nothing against its bytes.
