@@ -26,7 +26,7 @@ pub struct Oracle {
     pub numbers: BTreeMap<NodeId, usize>,
     /// Commits of which somebody was told that they are published.
     pub told: BTreeSet<CommitId>,
-    /// Machines on whose disk something was damaged, and not found to be whole again since.
+    /// Machines on whose disk something was damaged. Whether they are whole again shows in the end.
     pub rotten: BTreeSet<usize>,
     states: BTreeMap<u64, u64>,
 }

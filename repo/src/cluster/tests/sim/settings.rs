@@ -48,7 +48,7 @@ impl Settings {
         let mut count = |of: &[u64]| usize::try_from(one_of(of)).unwrap_or_default();
         let nodes = count(&[3, 3, 4, 5, 5, 7]);
         let (voters, users) = (count(&[1, 3, 3, 3, 5]).min(nodes), count(&[1, 2, 3]).min(nodes));
-        let rot = one_of(&[0, 0, 0, 8]);
+        let rot = one_of(&[0, 0, 8, 60]);
         Self {
             nodes,
             // Somebody is to have what rots elsewhere.

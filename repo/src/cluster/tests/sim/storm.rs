@@ -174,7 +174,6 @@ async fn read_rotten(world: &Arc<World>) -> bool {
             Some(read)
         });
         let Ok(Some(Some(_))) = read.await else { return false };
-        world.oracle().rotten.remove(&machine);
     }
     true
 }

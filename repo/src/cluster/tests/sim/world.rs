@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use filesync_cas::pack::read_pack_header;
 use filesync_cas::testing::{Loss, LossVfs};
 use filesync_cas::vfs::{Open, Vfs};
 use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
@@ -349,12 +350,18 @@ impl World {
     /// Flips a bit on a disk, somewhere in the packs.
     pub fn rot(&self, machine: usize) {
         let Some(life) = self.life(machine) else { return };
-        let packs = Path::new("packs");
-        let names: Vec<_> = life.disk.list(packs).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-        let Some(name) = names.get(usize::try_from(self.draw() % 64).unwrap_or_default() % names.len().max(1)) else {
+        let dir = Path::new("packs");
+        let names = life.disk.list(dir).unwrap_or_default().into_iter().map(|(name, _)| name);
+        let mut packs: Vec<PathBuf> = names.map(|name| dir.join(name)).collect();
+        // Names are random in every run, serials are not.
+        packs.sort_by_cached_key(|path| {
+            let file = life.disk.open(path, Open::Read).ok()?;
+            Some(read_pack_header(&*file).ok()?.serial)
+        });
+        let Some(path) = packs.get(usize::try_from(self.draw() % 64).unwrap_or_default() % packs.len().max(1)) else {
             return;
         };
-        let flipped = life.disk.open(&packs.join(name), Open::Write).and_then(|file| {
+        let flipped = life.disk.open(path, Open::Write).and_then(|file| {
             let at = self.draw() % file.len()?.max(1);
             let mut byte = [0];
             file.read_at(&mut byte, at)?;
