@@ -92,6 +92,14 @@ impl Log {
         leader.filter(|leader| *leader != self.node || !self.stands_back())
     }
 
+    /// Whether there is a leader that can decide, as far as this node knows. Who leads and is cut off goes on leading until it hears of
+    /// a later term: it can decide as long as a majority has answered it lately.
+    pub fn is_led(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let answered = self.raft.metrics().borrow().millis_since_quorum_ack;
+        leader != self.node || answered.is_some_and(|ago| Duration::from_millis(ago) < self.deadline)
+    }
+
     /// Whether this node is the only voter, by the last entry of its log that says who votes. `false` once it has stopped.
     pub async fn votes_alone(&self) -> bool {
         let node = self.node;

@@ -311,8 +311,8 @@ impl Node {
     /// Whether it does what it is there for, or why not yet.
     pub fn ready(&self) -> Result<(), String> {
         let Some(log) = self.core.log.get() else { return Ok(()) };
-        if log.leader().is_none() {
-            return Err("no node leads".to_owned());
+        if !log.is_led() {
+            return Err("no node leads with a majority of the voters".to_owned());
         }
         self.core.check_whole().map_err(|error| error.to_string())?;
         let is_held = {

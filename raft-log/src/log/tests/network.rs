@@ -1,6 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
 use super::*;
 use crate::command::{Command, Publish, Receipts, Refusal};
 use crate::error::{HandleError, ProposeError, ReadError};
@@ -16,6 +19,7 @@ fn a_leader_without_a_majority_answers_in_time() {
         let mut cluster = Cluster::start(Settings::default(), 3, 3).await;
         assert_published(&cluster.publish(NodeId(1), main_ref(None, id(1))).await);
         let old = cluster.leader().await;
+        assert!(old.is_led());
         let others: Vec<_> = cluster.nodes.keys().copied().filter(|node| *node != old.node()).collect();
         cluster.net.isolate(old.node(), others);
         let within = Duration::from_secs(1);
@@ -25,6 +29,12 @@ fn a_leader_without_a_majority_answers_in_time() {
         assert!(matches!(cut_off, Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. })), "{cut_off:?}");
         let read = old.read_index(within).await;
         assert!(matches!(read, Err(ReadError::TimedOut(_) | ReadError::NotLeader { .. })), "{read:?}");
+        let finds_out = async {
+            while old.is_led() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, finds_out).await.expect("it finds that nobody hears it");
         // The others go on.
         let cut = old.node();
         drop(old);
@@ -33,8 +43,32 @@ fn a_leader_without_a_majority_answers_in_time() {
         cluster.net.heal();
         cluster.nodes.insert(cut, log);
         cluster.assert_same().await;
+        assert!(cluster.nodes.values().all(|log| log.is_led()));
         let main = cluster.leader().await.read(|state| state.refs.values().copied().collect::<Vec<_>>());
         assert_eq!(main, [id(2)]);
+    });
+}
+
+/// What comes while an entry is being written goes into the next together.
+#[test]
+fn proposals_of_a_moment_share_an_entry() {
+    run(async {
+        const PROPOSALS: u64 = 64;
+        let cluster = Cluster::start(Settings::default(), 3, 3).await;
+        let leader = cluster.leader().await;
+        let last = || leader.status().last.expect("it has entries").0;
+        let before = last();
+        let mut all = JoinSet::new();
+        for _ in 0..PROPOSALS {
+            let leader = Arc::clone(&leader);
+            all.spawn(async move { leader.propose(Command::Whole { node: NodeId(1) }, PATIENCE).await });
+        }
+        for outcome in all.join_all().await {
+            outcome.expect("it is written");
+        }
+        let entries = last() - before;
+        println!("{PROPOSALS} proposals in {entries} entries");
+        assert!((1..=PROPOSALS / 8).contains(&entries), "{entries} entries");
     });
 }
 
