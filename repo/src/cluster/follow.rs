@@ -19,7 +19,7 @@ use super::answer::DECIDE;
 use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold;
-use super::remote::{index_of, main_of};
+use super::remote::{MAIN, index_of, main_of};
 use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long to wait for more once there is something: what is noted costs several syncs, whether of one publish or of many, and
 /// who published something here does not wait for this thread.
 const LINGER: Duration = Duration::from_millis(10);
+/// At how many publishes that it missed a node stops on its way to the newest.
+const STOPS_MAX: usize = 8;
 /// How long nobody may lead before it is asked who there is.
 const LEADERLESS: Duration = Duration::from_secs(3);
 /// How often a leader looks at the others' clocks.
@@ -87,8 +89,8 @@ pub fn follow(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     }
 }
 
-/// Brings what is published here, and the order of publishes; then what this node knows is durable. Where another thread is at
-/// it, its outcome is waited for: mostly it is what is wanted.
+/// Brings what is published here, and the order of publishes; then what this node knows is durable. Of publishes that it missed the
+/// oldest come first. Where another thread is at it, its outcome is waited for: mostly it is what is wanted.
 pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     let _turn = loop {
         match core.wait(async { tokio::time::timeout(LOOK, core.bringing.lock()).await })? {
@@ -97,9 +99,8 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         }
     };
     let state = log.read(State::clone);
-    let (index, main) = (index_of(&state), main_of(&state));
     let mut steps = log.unwritten_steps();
-    let known = core.remote().clone();
+    let (index, known) = (index_of(&state), core.remote().clone());
     // What came after the state was looked at is for the next time; what is known to be written was, before a crash.
     steps.retain(|unwritten| (known.held_index + 1..=index).contains(&unwritten.step.index.0));
     core.view.update(state.clone());
@@ -108,18 +109,64 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         return Ok(());
     }
     core.check_whole()?;
-    let mut step = state.last_step.map(|id| PubId::from_bytes(id.0));
-    let (state_step, mut is_written) = (step, true);
-    let is_new = known.held != main || known.step != step || differ(&known.state, &state);
+    let newest = Goal::newest(&state);
+    let is_here = |commit: &CommitId| core.repo.store.locate(&commit.0).is_ok_and(|found| found.is_some());
+    for goal in stops(&steps, &newest, is_here) {
+        // One that cannot be had by itself comes with those after it.
+        if bring(core, log, &state, &goal, &mut steps).is_err() {
+            crate::cancel::check()?;
+            break;
+        }
+    }
+    bring(core, log, &state, &newest, &mut steps)
+}
+
+/// What is to be here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Goal {
+    /// As of which index.
+    index: u64,
+    /// What was published last by then.
+    main: Option<CommitId>,
+    /// The last step in the order of publishes by then.
+    step: Option<PubId>,
+}
+
+impl Goal {
+    fn newest(state: &State) -> Self {
+        Self { index: index_of(state), main: main_of(state), step: state.last_step.map(|id| PubId::from_bytes(id.0)) }
+    }
+}
+
+/// On the way to the newest: publishes that this node missed and that are not here, oldest first, so that what it holds moves on as
+/// they come. Of many only some: each takes a fetch, and syncs.
+fn stops(missed: &[UnwrittenStep], newest: &Goal, is_here: impl Fn(&CommitId) -> bool) -> Vec<Goal> {
+    let goal = |missed: &UnwrittenStep| {
+        let change = &missed.step.change;
+        let main = CommitId::from_bytes(change.new.filter(|_| change.name.as_str() == MAIN)?.0);
+        let is_missed = Some(main) != newest.main && !is_here(&main);
+        let step = Some(PubId::from_bytes(missed.id.0));
+        is_missed.then_some(Goal { index: missed.step.index.0, main: Some(main), step })
+    };
+    let all: Vec<Goal> = missed.iter().filter_map(goal).collect();
+    let nth = all.len().div_ceil(STOPS_MAX).max(1);
+    all.into_iter().step_by(nth).collect()
+}
+
+/// Brings one goal here. `steps` are those that are still to be written; what the goal contains of them is taken out.
+fn bring(core: &Arc<Core>, log: &Log, state: &State, goal: &Goal, steps: &mut Vec<UnwrittenStep>) -> Result<(), Error> {
+    let known = core.remote().clone();
+    let mut step = goal.step;
+    let is_new = known.held != goal.main || known.step != step || differ(&known.state, state);
     if is_new {
         let session = core.repo.store.session()?;
-        if let Some(main) = main.filter(|main| known.held != Some(*main)) {
+        if let Some(main) = goal.main.filter(|main| known.held != Some(*main)) {
             hold::fetch_closure(core, &session, main, &sources(core, log), u64::MAX, &mut |_| {})?;
         }
         let mut writer = session.writer();
         let mut last = known.step;
         let mut is_whole = true;
-        for UnwrittenStep { step, .. } in &steps {
+        for UnwrittenStep { step, .. } in steps.iter().take_while(|unwritten| unwritten.step.index.0 <= goal.index) {
             is_whole &= step.prev.map(|id| PubId::from_bytes(id.0)) == last;
             last = Some(write_step(&mut writer, &step_object(step))?);
         }
@@ -138,19 +185,20 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
         }
         let mut remote = core.remote();
         // Another thread may have been here with a later one: it never goes back.
-        if remote.held_index <= index {
-            remote.state = state;
-            (remote.held, remote.held_index, remote.step) = (main, index, step);
+        if remote.held_index <= goal.index {
+            remote.state = state.clone();
+            (remote.held, remote.held_index, remote.step) = (goal.main, goal.index, step);
             remote.write(&**core.repo.store.vfs())?;
         }
         drop(remote);
         drop::<Session<'_>>(session);
-        is_written = step == state_step;
+        tracing::debug!(index = goal.index, commit = ?goal.main.map(|id| id.to_string()), "holds what was published");
     }
-    if is_written {
-        log.steps_written(LogIndex(index));
+    if step == goal.step {
+        log.steps_written(LogIndex(goal.index));
     }
-    core.held_as_of.fetch_max(index, Ordering::AcqRel);
+    steps.retain(|unwritten| unwritten.step.index.0 > goal.index);
+    core.held_as_of.fetch_max(goal.index, Ordering::AcqRel);
     Ok(())
 }
 
@@ -272,4 +320,38 @@ fn is_ready(core: &Arc<Core>, log: &Log) -> Option<Ready> {
     let added = change.target.iter().filter(|node| !is_voter(node)).all(|node| receipts.contains_key(node));
     let enough = receipts.len() >= majority(change.target.len());
     (added && enough).then_some(Ready { intent: change.id, receipts })
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_raft_log::command::RefChange;
+    use filesync_raft_log::ids::RefName;
+
+    use super::*;
+
+    fn missed(index: u64) -> UnwrittenStep {
+        let name = RefName::new(MAIN).expect("a name");
+        let change = RefChange { name, expected: Some(id(index - 1)), new: Some(id(index)) };
+        UnwrittenStep { id: id(1000 + index), step: Step { index: LogIndex(index), change, prev: None } }
+    }
+
+    fn id(number: u64) -> Id {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_le_bytes());
+        Id(id)
+    }
+
+    fn indexes(last: u64, is_here: impl Fn(&CommitId) -> bool) -> Vec<u64> {
+        let all: Vec<_> = (1..=last).map(missed).collect();
+        let newest = Goal { index: last + 3, main: Some(CommitId::from_bytes(id(last).0)), step: None };
+        stops(&all, &newest, is_here).iter().map(|goal| goal.index).collect()
+    }
+
+    #[test]
+    fn the_oldest_comes_first() {
+        assert_eq!(indexes(1, |_| false), [0; 0], "the newest is no stop");
+        assert_eq!(indexes(4, |_| false), [1, 2, 3]);
+        assert_eq!(indexes(4, |commit| commit.0 == CommitId::from_bytes(id(2).0).0), [1, 3], "one is here");
+        assert_eq!(indexes(101, |_| false), [1, 14, 27, 40, 53, 66, 79, 92], "a few of many");
+    }
 }

@@ -45,6 +45,35 @@ pub(super) fn publish(world: &World) {
     assert_eq!(world.object(0, &["status"])["ahead"], 0);
 }
 
+/// What a voter missed comes to it oldest first, and what it holds moves on meanwhile.
+#[test]
+fn cluster_voters_catch_up_from_the_oldest_on() {
+    let (voters, mut daemons, addresses) = three(founder());
+    daemons[2].take().expect("it runs").kill();
+    let missed: Vec<String> = (0..4)
+        .map(|n| {
+            let head = work(&voters[0], &format!("missed {n}"));
+            publish(&voters[0]);
+            head
+        })
+        .collect();
+    voters[2].ok(&["config", "set", "log.level", "debug"]);
+    let dir = TempDir::new();
+    let log = dir.path().join("log");
+    let mut command = voters[2].command(&["serve", "--listen", &addresses[2]]);
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let back = Daemon::spawn(command);
+    let held = || -> Vec<String> {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        let lines = text.lines().filter(|line| line.contains("holds what was published"));
+        lines.filter_map(|line| missed.iter().find(|head| line.contains(*head)).cloned()).collect()
+    };
+    until("it holds all that it missed", || held().last() == missed.last());
+    assert_eq!(held(), missed);
+    back.end();
+    daemons.into_iter().flatten().for_each(Daemon::end);
+}
+
 /// Invites that have run out, that lead elsewhere, or to nobody; addresses that are none of this machine.
 #[test]
 fn cluster_doors_that_do_not_open_are_told() {
