@@ -15,6 +15,9 @@ use crate::path::Name;
 pub const HEIGHT_MAX: u8 = 10;
 /// The longest chunk.
 pub const CHUNK_LEN_MAX: u64 = 1 << 20;
+/// The shortest chunk of any repository, but for the last of a file: who could send others would have every file cost as many objects as
+/// it has bytes.
+pub const CHUNK_LEN_MIN: u64 = 1 << 10;
 /// The longest target of a symlink.
 pub const TARGET_LEN_MAX: usize = 4095;
 

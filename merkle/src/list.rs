@@ -11,8 +11,10 @@ use filesync_cas::ContentHash;
 
 use crate::codec::{Reader, VERSION, Writer};
 use crate::cut::{ITEM_COUNT_MAX, Item};
-use crate::entry::{CHUNK_LEN_MAX, HEIGHT_MAX};
+use crate::entry::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, HEIGHT_MAX};
 use crate::error::DecodeError;
+
+const SHORT_CHUNK: &str = "a chunk below 1 KiB that is not the last of its file";
 
 /// A chunk (level 0) or a node of the level below, and the bytes of the file that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,11 +108,12 @@ impl ListNode {
         };
         let mut items = Vec::with_capacity(count);
         let mut sum = 0u64;
-        for _ in 0..count {
+        for at in 1..=count {
             let id = ContentHash::from_bytes(from.array()?);
             let len = if level == 0 { u64::from(from.u32()?) } else { from.u64()? };
             from.check(len > 0, "an item without bytes")?;
             from.check(level > 0 || len <= CHUNK_LEN_MAX, "a chunk above 1 MiB")?;
+            from.check(level > 0 || len >= CHUNK_LEN_MIN || at == count, SHORT_CHUNK)?;
             match sum.checked_add(len) {
                 Some(more) => sum = more,
                 None => return from.fail("lengths overflow"),

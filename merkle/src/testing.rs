@@ -220,6 +220,12 @@ pub mod raw {
         entry(name, kind, 0, mode, &[&[0; 12], size.to_le_bytes().as_slice(), &[1], chunk].concat())
     }
 
+    /// A file of several chunks.
+    pub fn large_file(name: &[u8], mode: u16, size: u64, list: &[u8; 32], height: u8) -> Vec<u8> {
+        let kind = if mode & 0o100 == 0 { 1 } else { 2 };
+        entry(name, kind, 0, mode, &[&[0; 12], size.to_le_bytes().as_slice(), &[2], list, &[height]].concat())
+    }
+
     /// A symlink.
     pub fn symlink(name: &[u8], target: &[u8]) -> Vec<u8> {
         let mut rest = Writer::with_capacity(64);

@@ -503,10 +503,11 @@ fn list_node(mut bytes: &[u8]) -> Read<ListNode> {
     ensure((1 + u32::from(is_root)..=1024).contains(&count), "count of a list")?;
     let root = if is_root == 1 { Some((u64_of(bytes)?, array(bytes)?)) } else { None };
     let mut items = Vec::new();
-    for _ in 0..count {
+    for at in 1..=count {
         let id = array(bytes)?;
         let len = if level == 0 { u64::from(u32_of(bytes)?) } else { u64_of(bytes)? };
-        ensure(len >= 1 && (level > 0 || len <= 1 << 20), "length of an item of a list")?;
+        let least = if level > 0 || at == count { 1 } else { 1 << 10 };
+        ensure(len >= least && (level > 0 || len <= 1 << 20), "length of an item of a list")?;
         items.push((id, len));
     }
     at_end(bytes)?;

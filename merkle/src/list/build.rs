@@ -4,7 +4,7 @@ use filesync_cas::ContentHash;
 
 use super::{LevelItem, ListItem, ListNode, ListRoot};
 use crate::cut::Cutter;
-use crate::entry::{CHUNK_LEN_MAX, Content, HEIGHT_MAX};
+use crate::entry::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, Content, HEIGHT_MAX};
 use crate::error::{EditError, InvalidError};
 use crate::id::{ChunkId, ListId};
 use crate::source::NodeSink;
@@ -24,6 +24,8 @@ pub struct ListBuilder {
     first: Option<ChunkId>,
     count: u64,
     size: u64,
+    /// The last chunk so far can be no other than the last.
+    is_short: bool,
 }
 
 impl ListBuilder {
@@ -37,11 +39,14 @@ impl ListBuilder {
         self.size
     }
 
-    /// The next chunk, of 1 byte to 1 MiB.
+    /// The next chunk, of 1 KiB to 1 MiB; the last may be shorter.
     pub fn push(&mut self, sink: &mut dyn NodeSink, chunk: ChunkId, len: u32) -> Result<(), EditError> {
         let len = u64::from(len);
         if len == 0 || len > CHUNK_LEN_MAX {
             return Err(InvalidError("a chunk has 1 byte to 1 MiB").into());
+        }
+        if std::mem::replace(&mut self.is_short, len < CHUNK_LEN_MIN) {
+            return Err(InvalidError("only the last chunk of a file is below 1 KiB").into());
         }
         self.size = self.size.checked_add(len).ok_or(InvalidError("a file is too large"))?;
         self.count += 1;

@@ -81,7 +81,7 @@ pub fn inner(rng: &mut Rng) -> Vec<u8> {
 
 /// A node of a list of a few items, a root or not.
 pub fn list(rng: &mut Rng, level: u8) -> Vec<u8> {
-    let items: Vec<_> = (0..2 + rng.below(4)).map(|_| (rng.id(), 1 + rng.below(1 << 20))).collect();
+    let items: Vec<_> = (0..2 + rng.below(4)).map(|_| (rng.id(), 1024 + rng.below(1023 << 10))).collect();
     let root = (rng.below(2) == 0).then(|| (items.iter().map(|item| item.1).sum(), rng.id()));
     raw::list(level, root, &items)
 }

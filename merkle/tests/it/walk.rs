@@ -161,7 +161,7 @@ fn damage_does_not_stop_the_walk() {
 #[test]
 fn lists_with_lies() {
     let store = MemoryStore::new();
-    let chunk = |n: u8| ([n; 32], 10u64);
+    let chunk = |n: u8| ([n; 32], 10_000u64);
     let leaf = |from: u8, to: u8| {
         let items: Vec<_> = (from..to).map(chunk).collect();
         *store.insert(LIST, &raw::list(0, None, &items)).as_bytes()
@@ -173,15 +173,15 @@ fn lists_with_lies() {
     };
     let (a, b) = (leaf(0, 100), leaf(100, 200));
     let root = |size| Some((size, [0; 32]));
-    assert!(judge(1, 2_000, raw::list(1, root(2_000), &[(a, 1_000), (b, 1_000)])).contains("cut"));
-    assert!(judge(1, 2_001, raw::list(1, root(2_001), &[(a, 1_000), (b, 1_001)])).contains("sum"));
-    assert!(judge(2, 2_000, raw::list(2, root(2_000), &[(a, 1_000), (b, 1_000)])).contains("level"));
-    assert!(judge(1, 2_001, raw::list(1, root(2_000), &[(a, 1_000), (b, 1_000)])).contains("size"));
-    assert!(judge(0, 10, raw::list(0, None, &[chunk(1)])).contains("not the root"));
-    assert!(judge(0, 10, raw::list(0, root(10), &[chunk(1)])).contains("too few"));
+    assert!(judge(1, 2_000_000, raw::list(1, root(2_000_000), &[(a, 1_000_000), (b, 1_000_000)])).contains("cut"));
+    assert!(judge(1, 2_000_001, raw::list(1, root(2_000_001), &[(a, 1_000_000), (b, 1_000_001)])).contains("sum"));
+    assert!(judge(2, 2_000_000, raw::list(2, root(2_000_000), &[(a, 1_000_000), (b, 1_000_000)])).contains("level"));
+    assert!(judge(1, 2_000_001, raw::list(1, root(2_000_000), &[(a, 1_000_000), (b, 1_000_000)])).contains("size"));
+    assert!(judge(0, 10_000, raw::list(0, None, &[chunk(1)])).contains("not the root"));
+    assert!(judge(0, 10_000, raw::list(0, root(10_000), &[chunk(1)])).contains("too few"));
     // Ten levels of a thousand links each to one node: too many bytes to name. With a few less, the cuts are wrong.
     let mut id = leaf(0, 2);
-    let mut len = 20;
+    let mut len = 20_000;
     for level in 1..5 {
         id = *store.insert(LIST, &raw::list(level, None, &vec![(id, len); 1024])).as_bytes();
         len *= 1024;

@@ -1,7 +1,7 @@
 //! Answerers that lie, stall, flood or break off: rows P8 to P16, P22 and P23 of the threat model. Whatever they do, nothing
 //! wrong is stored, and an honest one beside them is enough.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use filesync_cas::frame::{HEADER_LEN, SLOT_LEN};
@@ -9,8 +9,11 @@ use filesync_cas::hash::check16;
 use filesync_cas::relay::{FramePacker, StoredFrame};
 use filesync_cas::testing::{assert_caught, seeds};
 use filesync_cas::{Codec, ContentHash, Kind};
-use filesync_merkle::testing::raw;
-use filesync_merkle::{COMMIT, Commit, TREE, Timestamp, Totals, TreeId, TreeLink};
+use filesync_merkle::list::{ListItem, ListRoot};
+use filesync_merkle::testing::{MemoryStore, build_dir, raw};
+use filesync_merkle::{
+    COMMIT, Commit, Entry, ListNode, Mode, Name, NodeSource, TREE, Timestamp, Totals, TreeId, TreeLink,
+};
 use filesync_p2p::message::{Message, Nodes, Side, Welcome};
 use filesync_p2p::testing::{Remote, Scripted};
 use filesync_p2p::wire::{Inbox, Moment};
@@ -383,7 +386,7 @@ fn commit(tree: TreeLink) -> (CommitId, Vec<u8>) {
     (commit.id().expect("a commit"), bytes)
 }
 
-/// P14, P16: objects with the right hash that are no good condemn the commit, and not who passes them on.
+/// P14, P16, P22: objects with the right hash that are no good condemn the commit, and not who passes them on.
 #[test]
 fn bad_objects_condemn_the_commit() {
     let unsorted = raw::tree(0, &[raw::file(b"b", 0o644, 5, &[1; 32]), raw::file(b"a", 0o644, 5, &[1; 32])]);
@@ -392,32 +395,97 @@ fn bad_objects_condemn_the_commit() {
     let inside = raw::tree(0, &[raw::file(b".FileSync", 0o644, 5, &[1; 32])]);
     let good = raw::tree(0, &[raw::file(b"a", 0o644, 5, &[1; 32])]);
     let trailing = [&good[..], b"x"].concat();
+    // A file of a thousand chunks of one byte.
+    let items = (0..1000_u64).map(|at| ListItem { id: ContentHash::of_chunk(&at.to_le_bytes()), len: 1 });
+    let root = Some(ListRoot { size: 1000, file_hash: [3; 32] });
+    let flood = ListNode { level: 0, root, items: items.collect() }.encode();
+    let of_flood =
+        raw::large_file(b"a", 0o644, 1000, ContentHash::of_metadata("filesync list v1", &flood).as_bytes(), 0);
     let totals = |files, bytes| Totals { files, directories: 0, bytes };
-    for (tree, totals) in [
-        (unsorted, totals(2, 10)),
-        (twice, totals(2, 10)),
-        (escape, totals(1, 5)),
-        (inside, totals(1, 5)),
-        (trailing, totals(1, 5)),
-        (good, totals(1 << 60, 5)),
+    for (tree, list, totals) in [
+        (unsorted, None, totals(2, 10)),
+        (twice, None, totals(2, 10)),
+        (escape, None, totals(1, 5)),
+        (inside, None, totals(1, 5)),
+        (trailing, None, totals(1, 5)),
+        (good, None, totals(1 << 60, 5)),
+        (raw::tree(0, &[of_flood]), Some(flood), totals(1, 1000)),
     ] {
         let id = ContentHash::of_metadata("filesync tree v1", &tree);
         let (head, commit) = commit(TreeLink { id: TreeId(id), height: 0, totals });
         let here = Repo::new();
         let mut net = Net::new(me(), 1);
-        let lens = [&commit, &tree].map(|bytes| u32::try_from(bytes.len()).expect("short"));
-        let nodes = Message::Nodes(Nodes { lens: lens.to_vec(), compressed: false, payload: [commit, tree].concat() });
-        let script = move |message| match message {
-            Message::Hello(_) => vec![Message::Welcome(Welcome { version: 1, epoch: 1, nonce: 1 }).encode()],
-            Message::Walk(_) => vec![nodes.encode(), Message::WalkEnd { count: 2 }.encode()],
-            _ => vec![],
-        };
-        net.connect(peer(1), Line::default(), Scripted::new(script));
+        let told: Vec<Vec<u8>> = [commit, tree].into_iter().chain(list).collect();
+        net.connect(peer(1), Line::default(), Scripted::new(move |message| tells(&told, message)));
         let (result, _) = fetch(&mut net, &here, whole(head, None));
         assert!(matches!(result, Err(FetchError::Tour(_))), "{result:?}");
         assert_eq!(net.blamed, []);
         assert!(here.store.get(TREE, &id).is_err() && here.store.get(COMMIT, &head.0).is_err(), "it is not stored");
     }
+}
+
+/// Answers a walk with these objects, in this order.
+fn tells(told: &[Vec<u8>], message: Message) -> Vec<Vec<u8>> {
+    let nodes = |of: &[Vec<u8>]| {
+        let lens = of.iter().map(|bytes| u32::try_from(bytes.len()).expect("short")).collect();
+        Message::Nodes(Nodes { lens, compressed: false, payload: of.concat() }).encode()
+    };
+    match message {
+        Message::Hello(_) => vec![Message::Welcome(Welcome { version: 1, epoch: 1, nonce: 1 }).encode()],
+        Message::Walk(walk) => {
+            let from = usize::try_from(walk.from).expect("few");
+            let end = Message::WalkEnd { count: told.len() as u64 };
+            told[from.min(told.len())..].chunks(500).map(nodes).chain([end.encode()]).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// P14: ten levels of ten links to one directory are billions of paths, and eleven objects.
+#[test]
+fn bombs_of_links_take_as_much_as_their_objects() {
+    let trees = MemoryStore::new();
+    let mut link = build_dir(&trees, &BTreeMap::new());
+    let mut told = vec![trees.get(TREE, &link.id.0).expect("built").to_vec()];
+    for _ in 0..10 {
+        let entry = |n: u8| (Name::new(&[b'a' + n]).expect("a name"), Entry::directory(Mode::DIRECTORY, link));
+        link = build_dir(&trees, &(0..10).map(entry).collect());
+        told.push(trees.get(TREE, &link.id.0).expect("built").to_vec());
+    }
+    let (head, commit) = commit(link);
+    told.push(commit);
+    told.reverse();
+    let here = Repo::new();
+    let mut net = Net::new(me(), 1);
+    net.connect(peer(1), Line::default(), Scripted::new(move |message| tells(&told, message)));
+    let (result, stats) = fetch(&mut net, &here, whole(head, None));
+    result.expect("it is fetched");
+    assert!(stats.received < 20_000, "{stats:?}");
+    assert!(here.store.get(TREE, &link.id.0).is_ok());
+}
+
+/// P15: a tree that is too deep is refused, and no stack overflows on the way.
+#[test]
+fn trees_that_are_too_deep_are_refused() {
+    let trees = MemoryStore::new();
+    let mut link = build_dir(&trees, &BTreeMap::new());
+    let mut told = vec![trees.get(TREE, &link.id.0).expect("built").to_vec()];
+    for _ in 0..100_000 {
+        let entry = (Name::new(b"d").expect("a name"), Entry::directory(Mode::DIRECTORY, link));
+        link = build_dir(&trees, &BTreeMap::from([entry]));
+        told.push(trees.get(TREE, &link.id.0).expect("built").to_vec());
+    }
+    let (head, commit) = commit(link);
+    told.push(commit);
+    told.reverse();
+    let here = Repo::new();
+    let mut net = Net::new(me(), 1);
+    net.connect(peer(1), Line::default(), Scripted::new(move |message| tells(&told, message)));
+    let (result, stats) = fetch(&mut net, &here, whole(head, None));
+    let error = result.expect_err("it is refused").to_string();
+    assert!(error.contains("nested too deeply"), "{error}");
+    // No more than up to there, and what was on its way.
+    assert!(stats.received < 2_000_000, "{stats:?}");
 }
 
 /// Any bit of any message, anywhere: nothing wrong is stored, nothing panics, and the honest one beside is enough.
