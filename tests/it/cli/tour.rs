@@ -7,6 +7,8 @@ use std::process::Command;
 use filesync_tests::world::{TempDir, program};
 
 const RENEW: &str = "FILESYNC_RENEW=1 cargo test -p filesync-tests tour";
+/// A tour that has not ended by then will not, in seconds.
+const TIME_MAX: &str = "600";
 /// What cannot be in any output.
 const MARK: &str = "\u{1}";
 
@@ -52,7 +54,10 @@ fn with_outputs(readme: &str, outputs: &[String]) -> String {
 /// Runs everything in one shell; what each command printed.
 fn run(steps: &[Step]) -> Vec<String> {
     let home = TempDir::new();
-    let mut script = String::from("exec 2>&1\n");
+    // Daemons of a tour that ends early end with it.
+    let mut script = String::from(
+        "exec 2>&1\ntrap 'for it in ~/*/.filesync; do filesync -C \"${it%/*}\" stop > ~/stopped 2>&1; done' EXIT\n",
+    );
     for step in steps {
         let _ = writeln!(script, "{{ {}\n}} || {{ echo \"failed: $?\"; exit 1; }}\nprintf '\\1'", step.command);
     }
@@ -60,8 +65,10 @@ fn run(steps: &[Step]) -> Vec<String> {
         std::iter::once(program().parent().expect("it lies in a directory").to_owned())
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     );
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).current_dir(home.path()).env("PATH", path.expect("no colon in it"));
+    let mut bash = Command::new("timeout");
+    bash.args(["--kill-after=20", TIME_MAX, "bash", "-c", &script])
+        .current_dir(home.path())
+        .env("PATH", path.expect("no colon in it"));
     bash.env("HOME", home.path()).env("USER", "ada").env_remove("FILESYNC_DIR");
     let output = bash.output().expect("bash runs");
     let out = String::from_utf8(output.stdout).expect("UTF-8");
@@ -91,10 +98,11 @@ fn settled(output: &str) -> String {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         for (at, word) in words.iter().enumerate() {
             let plain = trim(word);
+            let is_pid = is_number(&plain) && at > 0 && words[at - 1] == "pid";
             let measured = is_number(&plain) && words.get(at + 1).is_some_and(|next| is_unit(&trim(next)));
             // A date in a listing, or a time.
             let is_date = is_number(&plain) && plain.len() >= 5 && plain.contains(['-', ':']);
-            let word = if is_id(&plain) || measured || is_date {
+            let word = if is_id(&plain) || is_pid || measured || is_date {
                 word.replace(&plain, "#")
             } else if is_unit(&plain) {
                 word.replace(&plain, "unit")
