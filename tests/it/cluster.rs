@@ -27,7 +27,13 @@ struct Daemon(Child);
 impl Daemon {
     #[track_caller]
     fn start(world: &World, address: &str) -> Self {
-        let mut command = world.command(&["serve", "--listen", address]);
+        Self::start_with(world, address, &[])
+    }
+
+    /// As [`Self::start`], with flags.
+    #[track_caller]
+    fn start_with(world: &World, address: &str, flags: &[&str]) -> Self {
+        let mut command = world.command(&[&["serve", "--listen", address], flags].concat());
         command.stderr(Stdio::null());
         Self::spawn(command)
     }

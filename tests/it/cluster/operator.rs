@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::trouble::{publish, three, work};
 use super::*;
@@ -30,9 +31,7 @@ fn cluster_tells_how_it_is() {
     let (voters, mut daemons, addresses) = three(founder());
     daemons[0].take().expect("it runs").end();
     let http = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();
-    let mut command = voters[0].command(&["serve", "--listen", &addresses[0], "--http", &http]);
-    command.stderr(Stdio::null());
-    let told = Daemon::spawn(command);
+    let told = Daemon::start_with(&voters[0], &addresses[0], &["--http", &http]);
     until("it is ready", || get(&http, "/readyz").contains("200 OK"));
     voters[1].write("from two", Rng::new(9).bytes(300_000));
     voters[1].commit();
@@ -57,7 +56,10 @@ fn cluster_tells_how_it_is() {
     assert!(of_peers("filesync_peer_received_objects_total") > 1.5, "{metrics}");
     assert!(of_peers("filesync_peer_fetch_seconds_count") > 0.5 && of_peers("filesync_peer_fetch_seconds_sum") > 0.0);
     assert!(get(&http, "/healthz").contains("200 OK"));
-    daemons.into_iter().flatten().for_each(Daemon::end);
+    // The others are gone: it may well lead still, and can do nothing.
+    daemons.into_iter().flatten().for_each(Daemon::kill);
+    until("it is not ready", || get(&http, "/readyz").contains("503"));
+    assert!(get(&http, "/healthz").contains("200 OK"));
     told.end();
 }
 
@@ -73,9 +75,7 @@ fn cluster_nodes_move_by_their_own_word() {
     drop(one);
     let listen = address();
     assert!(moved.fails(1, &["serve", "--listen", &listen]).contains("--moved"));
-    let mut command = moved.command(&["serve", "--listen", &listen, "--moved"]);
-    command.stderr(Stdio::null());
-    Daemon::spawn(command).end();
+    Daemon::start_with(&moved, &listen, &["--moved"]).end();
     // The next time it need not.
     let mut daemon = Daemon::start(&moved, &listen);
     work(&moved, "of who moved");
@@ -85,6 +85,67 @@ fn cluster_nodes_move_by_their_own_word() {
     assert_eq!((peers.len(), peers[0]["name"].as_str()), (2, Some("one")), "{peers:?}");
     drop(two);
     daemon.end();
+}
+
+/// One votes, three, five, and fewer again, while two writers publish all the time: what they were told is so.
+#[test]
+fn cluster_grows_and_shrinks_while_others_publish() {
+    let one = founder();
+    let mut daemons = vec![Daemon::start(&one, &address())];
+    sync(&one);
+    let mut others = Vec::new();
+    for name in ["two", "three", "four", "five"] {
+        let (world, _) = join(&invite(&one, "voter"), name);
+        daemons.push(Daemon::start(&world, &address()));
+        others.push(world);
+    }
+    let writers = ["ada", "bob"].map(|name| (name, join(&invite(&one, "writer"), name).0));
+    let (is_over, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let publish_all_the_time = |name: &str, writer: &World| {
+        let mut heads = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            heads.push(work(writer, &format!("{name} {}", heads.len())));
+            publish(writer);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        heads
+    };
+    let mut during = 0;
+    let change = |args: &[&str], voters: usize| {
+        let before = count.load(Ordering::Relaxed);
+        let peers = one.json(&[&["peers"], args, &["--timeout", "120s"]].concat());
+        assert_eq!(peers.iter().filter(|peer| peer["role"] == "voter").count(), voters, "{args:?}: {peers:?}");
+        count.load(Ordering::Relaxed) - before
+    };
+    let published: Vec<String> = std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
+        let threads = writers.each_ref().map(|(name, writer)| scope.spawn(|| publish_all_the_time(name, writer)));
+        while during < 3 {
+            during += change(&["promote", "two"], 3) + change(&["promote", "four"], 5);
+            for (name, left) in [("five", 4), ("four", 3), ("three", 2), ("two", 1)] {
+                during += change(&["demote", name, "--role", "candidate"], left);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        threads.into_iter().flat_map(|thread| thread.join().expect("it publishes")).collect()
+    });
+    println!("{} publishes, {during} of them during a change", published.len());
+    sync(&one);
+    let log: Vec<Value> = one.json(&["log", "main"]);
+    for head in &published {
+        assert!(log.iter().any(|commit| commit["commit"] == **head), "{head} was told to be published");
+    }
+    one.ok(&["fsck"]);
+    daemons.into_iter().for_each(Daemon::end);
+}
+
+/// Ends what waits for it, also when a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// As `docs/operations.md` says: a new one, promoted to make four, and the dead one removed. Then one of three may die again.

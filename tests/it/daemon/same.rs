@@ -109,6 +109,28 @@ const STEPS: &[Step] = &[
     Does(damage),
     Runs(&["fsck", "--repair"]),
     Runs(&["fsck"]),
+    // A cluster of one.
+    Runs(&["peers"]),
+    Runs(&["invite"]),
+    Runs(&["sync", "--dry-run"]),
+    Runs(&["sync"]),
+    Runs(&["sync"]),
+    Does(|world| world.write("new", "published")),
+    Runs(&["--json", "sync", "--commit"]),
+    Runs(&["--json", "sync", "--pull"]),
+    Runs(&["status"]),
+    Runs(&["--json", "status"]),
+    Runs(&["tag", "shared"]),
+    Runs(&["--json", "sync"]),
+    Runs(&["sync", "--strategy", "nonsense"]),
+    Runs(&["--json", "invite", "--role", "reader"]),
+    Runs(&["invite", "--uses", "0"]),
+    Runs(&["invite", "--list"]),
+    Runs(&["peers", "promote", "nobody"]),
+    Runs(&["peers", "demote", "nobody", "--role", "writer"]),
+    Runs(&["--json", "peers", "remove", "nobody"]),
+    Runs(&["fsck"]),
+    Runs(&["gc"]),
 ];
 
 /// Turns a byte over of the file of noise, where it lies in the packs.
@@ -159,6 +181,7 @@ impl Plain {
                     format!("ID{at}")
                 }
                 (false, true) => "N".to_owned(),
+                (false, false) if bare.starts_with("filesync1") => "INVITE".to_owned(),
                 (false, false) => bare.to_owned(),
             });
             out.push_str(end);
