@@ -186,12 +186,22 @@ impl Gc<'_> {
         match self.index {
             None => Plan::default(),
             Some(_) => {
-                let locations = self.marked.unneeded.iter().filter_map(|id| self.inner.locate(id).ok().flatten());
-                let damaged: HashSet<PackNumber> = locations.map(|location| location.pack).collect();
-                let facts = |pack: &PackLive| Facts::of(pack, damaged.contains(&pack.number));
+                let Marked { unneeded, bad } = &self.marked;
+                let listed = self.inner.listed_damage();
+                let damaged = self.packs_of(unneeded.iter());
+                // A pack with something bad that is needed stays, whatever else is in it.
+                let stays = self.packs_of(listed.difference(unneeded).chain(bad));
+                let facts =
+                    |pack: &PackLive| Facts::of(pack, damaged.contains(&pack.number) && !stays.contains(&pack.number));
                 Plan::new(self.live.packs().iter().map(facts), self.missing.clone())
             }
         }
+    }
+
+    /// Where the index has objects lie.
+    fn packs_of<'i>(&self, ids: impl Iterator<Item = &'i ContentHash>) -> HashSet<PackNumber> {
+        let locations = ids.filter_map(|id| self.inner.locate_indexed(id).ok().flatten());
+        locations.map(|location| location.pack).collect()
     }
 
     /// Carries out a plan of this collection. `rows` change rows of crates above that point at what is not live.

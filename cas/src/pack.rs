@@ -358,9 +358,8 @@ pub fn read_frame(
 
 /// Walks the frames in `from..end`, calling `visit` for each, and `damage` for each stretch that holds none.
 ///
-/// After damage the walk goes on at the next whole frame, so that one bad frame does not hide those behind it. A frame
-/// that lies before that one, and of which only the payload does not fit, is visited too: others of its objects may be good, and an index
-/// leads to them.
+/// The length of a frame tells where the next one begins. After damage that is not believed any more but of whole frames,
+/// so that one bad frame does not hide those behind it.
 pub fn walk_frames<E: From<io::Error>>(
     file: &dyn VfsFile,
     class: Class,
@@ -370,35 +369,48 @@ pub fn walk_frames<E: From<io::Error>>(
     damage: &mut dyn FnMut(u64, String) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut at = from.max(PACK_HEADER_LEN);
-    // Where frames follow each other, the length of each tells where the next one begins.
-    let mut is_in_order = true;
     while at < end {
-        let found = match is_in_order {
-            true => {
-                read_frame_table(file, at, end, class).map(|(header, frame)| Found { header, frame, is_whole: true })
-            }
-            false => match next_frame(file, class, at, end)? {
-                Some(found) => Ok(found),
-                None => return Ok(()),
-            },
-        };
-        match found {
-            Ok(Found { header, frame, is_whole }) => {
-                let (begin, behind) = (frame.offset, frame.end());
+        match read_frame_table(file, at, end, class) {
+            Ok((header, frame)) => {
+                at = frame.end();
                 visit(header, frame)?;
-                is_in_order = is_whole;
-                at = if is_whole { behind } else { begin + 1 };
-                if !is_whole {
-                    damage(at, format!("at byte {begin}: the end of a frame cannot be told"))?;
-                }
             }
             Err(ScanError::Io(error)) if !is_lost(&error) => return Err(error.into()),
             Err(error) => {
                 damage(at, error.to_string())?;
-                is_in_order = false;
-                at += 1;
+                return search_frames(file, class, at + 1, end, visit, damage);
             }
         }
+    }
+    Ok(())
+}
+
+/// The rest of a walk. A frame of which only the payload does not fit is visited too, and looked into: others of its objects may be
+/// good, and an index leads to them.
+fn search_frames<E: From<io::Error>>(
+    file: &dyn VfsFile,
+    class: Class,
+    from: u64,
+    end: u64,
+    visit: &mut dyn FnMut(Header, FrameAt) -> Result<(), E>,
+    damage: &mut dyn FnMut(u64, String) -> Result<(), E>,
+) -> Result<(), E> {
+    let wrong = |at: u64, cause: &str| ScanError::Damaged { at, cause: cause.to_owned() }.to_string();
+    let (mut at, mut is_told) = (from, true);
+    while let Some(Found { header, frame, is_whole }) = next_frame(file, class, at, end)? {
+        let (begin, behind) = (frame.offset, frame.end());
+        if begin > at && !is_told {
+            damage(at, wrong(at, "no frame begins here"))?;
+        }
+        visit(header, frame)?;
+        is_told = !is_whole;
+        at = if is_whole { behind } else { begin + 1 };
+        if !is_whole {
+            damage(at, wrong(begin, "where this frame ends cannot be told"))?;
+        }
+    }
+    if at < end && !is_told {
+        damage(at, wrong(at, "no frame begins here"))?;
     }
     Ok(())
 }

@@ -87,6 +87,11 @@ impl ListNode {
         out.finish()
     }
 
+    /// Whether it ends with a chunk below 1 KiB, as only the last node of a list may.
+    pub fn ends_short(&self) -> bool {
+        self.level == 0 && self.items.last().is_some_and(|last| last.len < CHUNK_LEN_MIN)
+    }
+
     /// Reads strictly: what it accepts, [`ListNode::encode`] gives back byte for byte.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(bytes);

@@ -48,8 +48,8 @@ enum Expect {
     Node { level: u8, entries: u64, totals: Totals },
     /// The root node of a list.
     List { height: u8, size: u64 },
-    /// Another node of one.
-    Items { level: u8, len: u64 },
+    /// Another node of one; the last of its level may end with a short chunk.
+    Items { level: u8, len: u64, is_final: bool },
     /// Extended attributes.
     Attrs,
 }

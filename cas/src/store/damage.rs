@@ -46,16 +46,25 @@ impl Store {
         self.inner.writer()?;
         for id in objects {
             let location = self.inner.locate(&id).unwrap_or_default();
-            self.inner.note_damage(&id, location.as_ref());
+            self.inner.list_damage(&id, location.as_ref());
         }
         self.inner.save_damage()
     }
 }
 
 impl Inner {
-    pub(super) fn note_damage(&self, id: &ContentHash, location: Option<&Location>) {
-        let mut damage = lock(&self.damage);
+    /// An object could not be read where it was tried, nor anywhere else.
+    pub(super) fn note_damage(&self, id: &ContentHash, tried: &Location) {
+        if self.locate(id).ok().flatten().is_some_and(|now| now != *tried) {
+            // It was stored again meanwhile.
+            return;
+        }
         lock(&self.restored).remove(id);
+        self.list_damage(id, Some(tried));
+    }
+
+    fn list_damage(&self, id: &ContentHash, location: Option<&Location>) {
+        let mut damage = lock(&self.damage);
         if !damage.note(*id)
             && let Some(name) = location.and_then(|location| self.table.name(location.pack))
         {
@@ -107,7 +116,8 @@ impl Inner {
     /// After a commit: what it stored again reads well, and packs may have been put right by hand. If it was given
     /// everything, no other will do better with the rest. What fails here takes nothing back that was acknowledged.
     pub(crate) fn settle_damage(&self, given_everything: bool) {
-        for id in std::mem::take(&mut *lock(&self.restored)) {
+        let restored = std::mem::take(&mut *lock(&self.restored));
+        for id in restored {
             if self.reads_well(&id) {
                 lock(&self.damage).objects.remove(&id);
             }
@@ -172,13 +182,12 @@ impl Inner {
 
     /// Whether something is known against an object where it lies.
     pub(crate) fn is_suspect(&self, id: &ContentHash, location: &Location) -> bool {
-        let damage = lock(&self.damage);
-        if damage.is_empty() {
-            // What could not be read is listed.
-            return false;
-        }
         if self.is_in_bad_frame(location) {
             return true;
+        }
+        let damage = lock(&self.damage);
+        if damage.is_empty() {
+            return false;
         }
         let bad_pack = self.table.name(location.pack).is_none_or(|name| damage.packs.contains(&name));
         bad_pack || damage.objects.contains(id)

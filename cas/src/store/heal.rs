@@ -112,8 +112,8 @@ impl Inner {
             Some((*location, object))
         };
         // The index may be another one by now.
-        let anew = self.locate(id).ok().flatten().filter(|location| tried != Some(*location));
-        if let Some((_, object)) = anew.as_ref().and_then(read) {
+        let anew = [self.locate(id), self.locate_indexed(id)].into_iter().filter_map(|found| found.ok().flatten());
+        if let Some((_, object)) = anew.filter(|location| tried != Some(*location)).find_map(|at| read(&at)) {
             return Some(object);
         }
         let (location, object) = places.get(id)?.iter().rev().find_map(read)?;

@@ -208,9 +208,9 @@ pub fn frames_of(
     // Without a header the class is not known: the frames themselves tell, since only one of them fits.
     let classes = header.map_or(Class::ALL.to_vec(), |header| vec![header.class]);
     for class in classes {
-        let mut note = |at: u64, cause: String| -> io::Result<()> {
+        let mut note = |_: u64, cause: String| -> io::Result<()> {
             if header.is_some() && !pack.sealed {
-                damage(format!("at byte {at}: {cause}"));
+                damage(cause);
             }
             Ok(())
         };

@@ -13,8 +13,8 @@ const SHARDS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// A session has the bytes in hand and will write them.
-    Claimed { session: u64 },
+    /// A session has the bytes in hand and will write them. What was written before is bad.
+    Claimed { session: u64, before: Option<Location> },
     /// They are in a pack, not yet vouched for by a mark.
     Written(Location),
 }
@@ -67,15 +67,17 @@ impl Pending {
         known: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Claim, E> {
         let mut shard = self.shard(id);
-        match shard.get(id) {
+        let before = match shard.get(id) {
             Some(State::Written(location)) if !is_bad(location) => return Ok(Claim::Present),
-            Some(State::Claimed { session: other }) if *other == session => return Ok(Claim::Present),
-            _ => {}
-        }
+            Some(State::Claimed { session: other, .. }) if *other == session => return Ok(Claim::Present),
+            Some(State::Written(location)) => Some(*location),
+            Some(State::Claimed { before, .. }) => *before,
+            None => None,
+        };
         if known()? {
             return Ok(Claim::Present);
         }
-        shard.insert(*id, State::Claimed { session });
+        shard.insert(*id, State::Claimed { session, before });
         Ok(Claim::New)
     }
 
@@ -144,7 +146,12 @@ impl Pending {
     pub fn release(&self, session: u64) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|_, state| *state != State::Claimed { session });
+            shard.retain(|_, state| match *state {
+                State::Claimed { session: other, before } if other == session => {
+                    before.map(|location| *state = State::Written(location)).is_some()
+                }
+                _ => true,
+            });
         }
     }
 }

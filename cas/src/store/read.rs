@@ -120,8 +120,8 @@ impl Inner {
             return Ok(object);
         }
         // What was never there is not damaged.
-        if location.is_some() {
-            self.note_damage(id, location.as_ref());
+        if let Some(tried) = &location {
+            self.note_damage(id, tried);
         }
         Err(error)
     }

@@ -4,7 +4,6 @@ use filesync_cas::ContentHash;
 
 use super::{LevelItem, ListItem, ListNode, ListRoot, SHORT_CHUNK};
 use crate::cut::{CutCheck, WRONG_CUT};
-use crate::entry::CHUNK_LEN_MIN;
 use crate::error::WalkError;
 use crate::id::{ChunkId, ListId};
 use crate::source::NodeSource;
@@ -173,9 +172,7 @@ impl<'s> ListNodes<'s> {
         if sum != pending.item.len {
             return mismatch(id, "its lengths do not sum to what its parent says");
         }
-        // Of those before it the decoder has seen that.
-        let is_short = node.level == 0 && node.items.last().is_some_and(|last| last.len < CHUNK_LEN_MIN);
-        if is_short && !pending.is_final {
+        if node.ends_short() && !pending.is_final {
             return mismatch(id, SHORT_CHUNK);
         }
         Ok(node)

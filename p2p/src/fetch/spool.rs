@@ -30,19 +30,12 @@ impl Spool {
         self.len >= META_TARGET
     }
 
-    /// Stores what waits. What came though it is here may be bad here: nobody has read it.
-    pub(super) fn flush(&mut self, store: &Store, session: &Session<'_>) -> Result<(), PutError> {
+    /// Stores what waits.
+    pub(super) fn flush(&mut self, session: &Session<'_>) -> Result<(), PutError> {
         let mut writer = session.writer();
         for id in &self.order {
             let Some((kind, bytes)) = self.objects.get(id) else { continue };
-            let is_new = match session.claim(id)? {
-                Claim::New => true,
-                Claim::Present => {
-                    let is_bad = StoreSource(store).get(*kind, id).is_err_and(|error| error.is_damage());
-                    is_bad && session.claim(id)? == Claim::New
-                }
-            };
-            if is_new {
+            if session.claim(id)? == Claim::New {
                 writer.put(*id, *kind, bytes)?;
             }
         }

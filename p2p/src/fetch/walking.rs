@@ -119,7 +119,7 @@ impl<'s> Walking<'s> {
 
     /// Goes the order over what is here, up to the first object that is not; `true` if all of it is.
     pub(super) fn restart(&mut self) -> Result<bool, FetchError> {
-        self.spool.flush(self.store, self.session)?;
+        self.spool.flush(self.session)?;
         self.with = None;
         self.tour = Tour::new(&self.walk);
         self.given_up.clear();
@@ -329,14 +329,26 @@ impl<'s> Walking<'s> {
         let source = Overlay { store: self.store, spool: &self.spool };
         self.tour.give(bytes, &source)?;
         stats.nodes += 1;
-        if !self.spool.contains(&next.id) && !self.session.holds(&next.id)? {
+        if !self.spool.contains(&next.id) && !self.holds_good(&next)? {
             stats.new_objects += 1;
             stats.new_bytes += bytes.len() as u64;
             if self.spool.push(next.id, next.kind, Arc::from(bytes)) {
-                self.spool.flush(self.store, self.session)?;
+                self.spool.flush(self.session)?;
             }
         }
         Ok(None)
+    }
+
+    /// Whether an object that came is here already. It may have come since it is bad here, and nobody has read it.
+    fn holds_good(&self, next: &Next) -> Result<bool, FetchError> {
+        if !self.session.holds(&next.id)? {
+            return Ok(false);
+        }
+        match crate::source::StoreSource(self.store).get(next.kind, &next.id) {
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(true),
+        }
     }
 
     fn absent(&mut self) -> Result<Then, FetchError> {
@@ -362,7 +374,7 @@ impl<'s> Walking<'s> {
             // Its own hole, if it is what is missing still, is not filled by asking again.
             Some(with) if with.absent => self.mark_lacking(with.peer)?,
             _ => {
-                self.spool.flush(self.store, self.session)?;
+                self.spool.flush(self.session)?;
                 return Ok(Then::Complete);
             }
         }

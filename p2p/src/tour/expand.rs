@@ -103,7 +103,10 @@ fn check_list(at: &Waiting, node: &ListNode) -> Result<(), TourError> {
         Expect::List { height, size } => {
             node.level == height && node.root.as_ref().is_some_and(|root| root.size == size)
         }
-        Expect::Items { level, len } => node.level == level && node.root.is_none() && sum == len,
+        Expect::Items { level, len, is_final } => {
+            let ends_well = is_final || !node.ends_short();
+            node.level == level && node.root.is_none() && sum == len && ends_well
+        }
         _ => false,
     };
     if fits { Ok(()) } else { Err(malformed(LIST, at.id, "its level or its sums are not what its parent says")) }
@@ -272,14 +275,16 @@ impl<'a> Children<'a> {
     }
 
     fn items(&mut self, node: &ListNode, other: Option<&Other<ListNode>>) {
+        let is_final = !matches!(self.at.expect, Expect::Items { is_final: false, .. });
         for (at, item) in node.items.iter().enumerate() {
+            let is_final = is_final && at + 1 == node.items.len();
             let is_known = other.is_some_and(|other| other.children.contains(&item.id));
             if node.level == 0 {
                 if !is_known || self.tour.again.contains(&item.id) {
                     self.chunk(item.id, item.len);
                 }
             } else if !is_known {
-                let expect = Expect::Items { level: node.level - 1, len: item.len };
+                let expect = Expect::Items { level: node.level - 1, len: item.len, is_final };
                 let counterpart = other.and_then(|other| match &other.node {
                     theirs if theirs.level == node.level => {
                         theirs.items.get(at).or(theirs.items.last()).map(|item| item.id)

@@ -395,27 +395,34 @@ fn bad_objects_condemn_the_commit() {
     let inside = raw::tree(0, &[raw::file(b".FileSync", 0o644, 5, &[1; 32])]);
     let good = raw::tree(0, &[raw::file(b"a", 0o644, 5, &[1; 32])]);
     let trailing = [&good[..], b"x"].concat();
-    // A file of a thousand chunks of one byte.
-    let items = (0..1000_u64).map(|at| ListItem { id: ContentHash::of_chunk(&at.to_le_bytes()), len: 1 });
-    let root = Some(ListRoot { size: 1000, file_hash: [3; 32] });
-    let flood = ListNode { level: 0, root, items: items.collect() }.encode();
-    let of_flood =
-        raw::large_file(b"a", 0o644, 1000, ContentHash::of_metadata("filesync list v1", &flood).as_bytes(), 0);
+    // A file of very many chunks of one byte: in one node, and in nodes that would each do as the end of a file.
+    let list_id = |bytes: &[u8]| ContentHash::of_metadata("filesync list v1", bytes);
+    let node = |level, items: Vec<ListItem>, root| ListNode { level, root, items }.encode();
+    let short = |at: u64| ListItem { id: ContentHash::of_chunk(&at.to_le_bytes()), len: 1 };
+    let root = |size| Some(ListRoot { size, file_hash: [3; 32] });
+    let flat = node(0, (0..1000).map(short).collect(), root(1000));
+    let of_flat = raw::tree(0, &[raw::large_file(b"a", 0o644, 1000, list_id(&flat).as_bytes(), 0)]);
+    let leaves: Vec<Vec<u8>> = (0..64).map(|at| node(0, vec![short(at)], None)).collect();
+    let links = leaves.iter().map(|leaf| ListItem { id: list_id(leaf), len: 1 });
+    let tall = node(1, links.collect(), root(64));
+    let of_tall = raw::tree(0, &[raw::large_file(b"a", 0o644, 64, list_id(&tall).as_bytes(), 1)]);
+    let tall = [vec![tall], leaves].concat();
     let totals = |files, bytes| Totals { files, directories: 0, bytes };
-    for (tree, list, totals) in [
-        (unsorted, None, totals(2, 10)),
-        (twice, None, totals(2, 10)),
-        (escape, None, totals(1, 5)),
-        (inside, None, totals(1, 5)),
-        (trailing, None, totals(1, 5)),
-        (good, None, totals(1 << 60, 5)),
-        (raw::tree(0, &[of_flood]), Some(flood), totals(1, 1000)),
+    for (tree, lists, totals) in [
+        (unsorted, vec![], totals(2, 10)),
+        (twice, vec![], totals(2, 10)),
+        (escape, vec![], totals(1, 5)),
+        (inside, vec![], totals(1, 5)),
+        (trailing, vec![], totals(1, 5)),
+        (good, vec![], totals(1 << 60, 5)),
+        (of_flat, vec![flat], totals(1, 1000)),
+        (of_tall, tall, totals(1, 64)),
     ] {
         let id = ContentHash::of_metadata("filesync tree v1", &tree);
         let (head, commit) = commit(TreeLink { id: TreeId(id), height: 0, totals });
         let here = Repo::new();
         let mut net = Net::new(me(), 1);
-        let told: Vec<Vec<u8>> = [commit, tree].into_iter().chain(list).collect();
+        let told: Vec<Vec<u8>> = [commit, tree].into_iter().chain(lists).collect();
         net.connect(peer(1), Line::default(), Scripted::new(move |message| tells(&told, message)));
         let (result, _) = fetch(&mut net, &here, whole(head, None));
         assert!(matches!(result, Err(FetchError::Tour(_))), "{result:?}");

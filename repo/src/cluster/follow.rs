@@ -19,7 +19,7 @@ use super::answer::DECIDE;
 use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold;
-use super::remote::{MAIN, index_of, main_of};
+use super::remote::{MAIN, Remote, index_of, main_of};
 use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
@@ -108,13 +108,13 @@ pub fn bring_here(core: &Arc<Core>, log: &Log) -> Result<(), Error> {
     if index < known.held_index.max(known.index()) {
         return Ok(());
     }
-    core.check_whole()?;
     let newest = Goal::newest(&state);
     let is_here = |commit: &CommitId| core.repo.store.locate(&commit.0).is_ok_and(|found| found.is_some());
     for goal in stops(&steps, &newest, is_here) {
-        // One that cannot be had by itself comes with those after it.
-        if bring(core, log, &state, &goal, &mut steps).is_err() {
+        if let Err(error) = bring(core, log, &state, &goal, &mut steps) {
             crate::cancel::check()?;
+            // What a survivor gave up when it went on alone, nobody has. All else shows with the newest, too.
+            tracing::debug!(index = goal.index, %error, "a publish that was missed does not come by itself");
             break;
         }
     }
@@ -155,6 +155,7 @@ fn stops(missed: &[UnwrittenStep], newest: &Goal, is_here: impl Fn(&CommitId) ->
 
 /// Brings one goal here. `steps` are those that are still to be written; what the goal contains of them is taken out.
 fn bring(core: &Arc<Core>, log: &Log, state: &State, goal: &Goal, steps: &mut Vec<UnwrittenStep>) -> Result<(), Error> {
+    core.check_whole()?;
     let known = core.remote().clone();
     let mut step = goal.step;
     let is_new = known.held != goal.main || known.step != step || differ(&known.state, state);
@@ -183,12 +184,14 @@ fn bring(core: &Arc<Core>, log: &Log, state: &State, goal: &Goal, steps: &mut Ve
         if !mistake("a note of what is held before its sync") {
             session.keep()?;
         }
+        // Damage that showed meanwhile is for whoever mends it: he begins anew.
+        core.check_whole()?;
         let mut remote = core.remote();
         // Another thread may have been here with a later one: it never goes back.
         if remote.held_index <= goal.index {
-            remote.state = state.clone();
-            (remote.held, remote.held_index, remote.step) = (goal.main, goal.index, step);
-            remote.write(&**core.repo.store.vfs())?;
+            let now = Remote { state: state.clone(), held: goal.main, held_index: goal.index, step };
+            now.write(&**core.repo.store.vfs())?;
+            *remote = now;
         }
         drop(remote);
         drop::<Session<'_>>(session);

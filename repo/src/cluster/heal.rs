@@ -217,13 +217,15 @@ fn note(core: &Core, state: &State) -> Result<(), Error> {
     if remote.held_index > index_of(state) {
         return Ok(());
     }
-    *remote = Remote {
+    let now = Remote {
         state: state.clone(),
         held: main_of(state),
         held_index: index_of(state),
         step: state.last_step.map(|step| PubId::from_bytes(step.0)),
     };
-    remote.write(&**core.repo.store.vfs())
+    now.write(&**core.repo.store.vfs())?;
+    *remote = now;
+    Ok(())
 }
 
 /// Has the log say it.

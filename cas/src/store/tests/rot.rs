@@ -9,7 +9,7 @@ use super::*;
 use crate::error::GetError;
 use crate::frame::{HEADER_LEN, SLOT_LEN};
 use crate::index::{IndexUpdate, Location};
-use crate::pack::PACK_HEADER_LEN;
+use crate::pack::{Class, PACK_HEADER_LEN, read_frame_table};
 use crate::pin::{self, Pin};
 use crate::vfs::{FileKind, Open, read_to_end, write_all_at};
 
@@ -428,7 +428,6 @@ fn an_index_is_not_wrong_for_what_came_after_it() {
     assert_eq!(reader.take_warnings(), Vec::<String>::new());
 }
 
-/// Of two copies the good one is handed out, also if the younger is bad.
 /// Behind a frame that cannot be made out lies one of which only the payload is damaged: the good objects in it are found by
 /// the packs too, and not by the index alone.
 #[test]
@@ -467,6 +466,7 @@ fn two_frames_side_by_side() {
     assert_eq!(unreadable(&world, &world.reader()), bad, "by the packs");
 }
 
+/// Of two copies the good one is handed out, also if the younger is bad.
 #[test]
 fn any_good_copy_will_do() {
     let base = base();
@@ -499,8 +499,13 @@ fn the_copy_that_stood_in_goes_bad_too() {
     let go_bad = |at: &Location| {
         let name = store.inner.table.name(at.pack).expect("a pack");
         let path = [name.open_path(), name.sealed_path()].into_iter().find(|path| world.vfs.stat(path).is_ok());
-        // The header, so that all of the frame is bad.
-        assert!(damage(&*world.vfs, &path.expect("a file"), &Rot::Flip(u64::from(at.offset) + 45)));
+        let path = path.expect("a file");
+        let file = world.vfs.open(&path, Open::Read).expect("opened");
+        let end = file.len().expect("a length");
+        let (header, frame) = read_frame_table(&*file, at.offset.into(), end, Class::Data).expect("a frame");
+        // All of the payload: the table says still what lies there.
+        let payload = frame.end() - u64::from(header.stored_len);
+        assert!(damage(&*world.vfs, &path, &Rot::Zero(payload, header.stored_len.into())));
     };
     let store_again = || {
         store.record_damage([chunk]).expect("recorded");
@@ -513,12 +518,39 @@ fn the_copy_that_stood_in_goes_bad_too() {
     assert_ne!(older, younger);
     go_bad(&younger);
     store.get(Kind::CHUNK, &chunk).expect("the older stands in");
+    assert_eq!(store.inner.moved(&chunk), Some(older));
     go_bad(&older);
     store.forget_frames();
     store.get(Kind::CHUNK, &chunk).expect_err("there is no good one");
     store_again();
     store.get(Kind::CHUNK, &chunk).expect("stored again");
     assert!(!store.has_damage(), "{:?}", store.damage());
+}
+
+/// What was damaged is stored again by several at once, each of which sees whether it reads well now.
+#[test]
+fn damage_is_settled_beside_those_who_write() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let base = base();
+        let world = base.fork();
+        let (store, all) = (world.writer(), everything(&world, base.head));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        store.record_damage(all.objects.iter().map(|(id, ..)| *id)).expect("recorded");
+                        let session = store.session().expect("begun");
+                        store_all(&session, &all).expect("stored");
+                        session.keep().expect("kept");
+                    }
+                });
+            }
+        });
+        done.send(unreadable(&world, &store)).expect("somebody waits");
+    });
+    let bad = is_done.recv_timeout(Duration::from_secs(120)).expect("they wait for each other");
+    assert_eq!(bad, HashSet::new());
 }
 
 /// What was written by a session that came to nothing, and has gone bad, is not there for the next.
