@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use filesync_cas::pack::read_pack_header;
 use filesync_cas::testing::{Loss, LossVfs};
-use filesync_cas::vfs::{Open, Vfs};
+use filesync_cas::vfs::{Open, TEMP_PREFIX, Vfs};
 use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
 use filesync_p2p::PeerKey;
 use filesync_raft_log::testing::{FakeDisk, Numbers, Plugged};
@@ -488,7 +488,9 @@ fn make_store(disk: &LossVfs, number: usize, params: &Params, seed: [u8; 32]) ->
 
 /// A place for what is not of the disk: the index, which is made again in each life, and a working copy that nobody looks at.
 fn root() -> Dir {
-    let name = filesync_cas::vfs::temp_name().expect("random");
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // What is drawn follows from the seed, and the same seed may run twice at once.
+    let name = format!("{TEMP_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let memory = PathBuf::from("/dev/shm");
     let dir = Dir(if memory.is_dir() { memory } else { std::env::temp_dir() }.join(name));
     std::fs::create_dir_all(dir.0.join(STORE_DIR)).expect("a directory");
