@@ -55,7 +55,8 @@ impl Store {
 impl Inner {
     /// An object could not be read where it was tried, nor anywhere else.
     pub(super) fn note_damage(&self, id: &ContentHash, tried: &Location) {
-        if self.locate(id).ok().flatten().is_some_and(|now| now != *tried) {
+        let now = self.locate(id).ok().flatten().filter(|now| now != tried);
+        if now.is_some_and(|now| self.read_at(&now, id).is_ok()) {
             // It was stored again meanwhile.
             return;
         }

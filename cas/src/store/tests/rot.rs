@@ -508,11 +508,11 @@ fn the_copy_that_stood_in_goes_bad_too() {
         assert!(damage(&*world.vfs, &path, &Rot::Zero(payload, header.stored_len.into())));
     };
     let store_again = || {
-        store.record_damage([chunk]).expect("recorded");
         run(&store, &everything(&world, base.head)).expect("stored again");
         store.forget_frames();
     };
     let older = place();
+    store.record_damage([chunk]).expect("recorded");
     store_again();
     let younger = place();
     assert_ne!(older, younger);
@@ -522,6 +522,7 @@ fn the_copy_that_stood_in_goes_bad_too() {
     go_bad(&older);
     store.forget_frames();
     store.get(Kind::CHUNK, &chunk).expect_err("there is no good one");
+    assert!(store.has_damage());
     store_again();
     store.get(Kind::CHUNK, &chunk).expect("stored again");
     assert!(!store.has_damage(), "{:?}", store.damage());
