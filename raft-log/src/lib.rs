@@ -75,5 +75,5 @@ pub use network::{Class, MESSAGE_LEN_MAX, Network, Recipient, Sender, Sending};
 pub use recover::{Held, recover};
 pub use state::{State, Step, StepId};
 pub use status::Status;
-pub use store::{Header, Mode, Note, UnwrittenStep};
+pub use store::{Header, Mode, Note, UnwrittenStep, has_promised};
 pub use tries::Try;

@@ -21,3 +21,4 @@ pub use db::{Db, Header, Mode, Note};
 pub use disk::{Change, Changes, Disk, Pair};
 pub use log::LogStore;
 pub use machine::{Machine, Memory, UnwrittenStep};
+pub use rocks::has_promised;

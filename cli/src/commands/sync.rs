@@ -103,7 +103,8 @@ fn left(result: &SyncResult) -> String {
         Some(copy) => format!("conflict {}: ours is {}\n", quote::name(path), quote::name(copy)),
         None => format!("conflict {}\n", quote::name(path)),
     };
-    let conflicts = result.conflicts.iter().zip(&result.copies).map(conflict);
+    let is_left = result.outcome == SyncOutcome::Conflicts;
+    let conflicts = result.conflicts.iter().zip(&result.copies).filter(|_| is_left).map(conflict);
     let skipped = result.skipped.iter().map(|path| format!("skipped {}\n", quote::name(path)));
     let mut out: String = conflicts.chain(skipped).collect();
     if result.is_local {
@@ -114,6 +115,11 @@ fn left(result: &SyncResult) -> String {
 
 fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let mut out = String::new();
+    if result.outcome != SyncOutcome::Conflicts {
+        for path in &result.conflicts {
+            out.push_str(&format!("both sides changed {}: decided by --strategy\n", quote::name(path)));
+        }
+    }
     let id = |id: &filesync_repo::CommitId| paint.id(&short(&id.to_string()));
     if let Some(merged) = &result.merged {
         out.push_str(&format!("merged as {}\n", id(merged)));

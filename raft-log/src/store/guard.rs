@@ -15,6 +15,8 @@ use std::path::Path;
 
 const SLOT_LEN: u64 = 4096;
 const ENTRY_SLOT: u64 = 2;
+/// The write that says whose the database is.
+const MADE: u64 = 1;
 
 /// The file.
 #[derive(Debug)]
@@ -43,6 +45,15 @@ impl Guard {
         let votes = u64::from(slots[0].is_some() && slots[0] >= slots[1]);
         let known = voted.map(|voted| voted.max(slots[2].unwrap_or(0)));
         Ok((Self { file, votes }, known))
+    }
+
+    /// Whether anything was acknowledged beyond what is written when the file is made; what cannot be told counts as such.
+    pub fn has_promised(path: &Path) -> io::Result<bool> {
+        match Self::open(path) {
+            Ok((_, known)) => Ok(known.is_none_or(|known| known > MADE)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes an acknowledged vote, durably.

@@ -48,6 +48,11 @@ impl Rocks {
     }
 }
 
+/// Whether what lies in a directory, if anything does, has promised anything to anybody: a vote, an entry.
+pub fn has_promised(dir: &Path) -> std::io::Result<bool> {
+    Guard::has_promised(&dir.join("acknowledged"))
+}
+
 impl Disk for Rocks {
     fn write(&self, changes: Changes, is_synced: bool) -> Result<(), String> {
         let mut batch = WriteBatch::default();

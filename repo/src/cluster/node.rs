@@ -16,7 +16,7 @@ use filesync_p2p::transport::{Answers, Config as NetConfig, Traffic};
 use filesync_raft_log::command::{Command, Founder, Role};
 use filesync_raft_log::error::OpenError;
 use filesync_raft_log::ids::{self, Millis, NodeId, RepositoryId};
-use filesync_raft_log::{Log, Mode, Options, Parts, State};
+use filesync_raft_log::{Log, Mode, Options, Parts, State, has_promised};
 
 use super::answer::Answering;
 use super::calls::Call;
@@ -230,20 +230,25 @@ impl Node {
             };
             core.env.wait(core.env.open_log(&dir, mode, parts))
         };
-        let opened = match (has_log, moved) {
-            (true, false) => open(Mode::Open),
-            (true, true) => open(Mode::Moved),
-            (false, _) => {
-                // Nobody was promised anything by what a start that was cut off left.
-                if vfs.stat(Path::new(RAFT_DIR)).is_ok() {
-                    remove_tree(vfs, Path::new(RAFT_DIR)).map_err(io)?;
-                }
-                vfs.mkdir(Path::new(RAFT_DIR), 0o700).map_err(io)?;
-                vfs.sync_dir(Path::new("")).map_err(io)?;
-                open(Mode::Create)
+        let make = || -> Result<_, Error> {
+            if vfs.stat(Path::new(RAFT_DIR)).is_ok() {
+                remove_tree(vfs, Path::new(RAFT_DIR)).map_err(io)?;
             }
+            vfs.mkdir(Path::new(RAFT_DIR), 0o700).map_err(io)?;
+            vfs.sync_dir(Path::new("")).map_err(io)?;
+            Ok(open(Mode::Create))
         };
-        opened.map_err(|error| open_error(&error))
+        // An older `member` may have been put back beside it. By what a start that was cut off left, nobody was promised anything.
+        let opened = match has_log || has_promised(&dir).map_err(io)? {
+            true => open(if moved { Mode::Moved } else { Mode::Open }),
+            false => make()?,
+        };
+        match opened {
+            // What another node promised, as this one was before it joined anew, does not bind it.
+            Err(OpenError::Foreign { .. }) if !has_log => make()?,
+            opened => opened,
+        }
+        .map_err(|error| open_error(&error))
     }
 
     fn found(&self) -> Result<(), Error> {

@@ -68,8 +68,13 @@ fn what_was_told(repo: &Repo, remote: &Remote, state: &State) -> Result<Option<H
         return Ok(None);
     }
     let is_here = |id: &Id| is_ancestor(source, CommitId::from_bytes(id.0), held).unwrap_or(false);
+    // What it knows may be newer than what it holds.
+    let told = |name: &RefName| match name.as_str() {
+        MAIN => Some(Id(*held.0.as_bytes())),
+        _ => remote.state.refs.get(name).copied().filter(is_here),
+    };
     let names = state.refs.keys().chain(remote.state.refs.keys());
-    let refs = names.map(|name| (name.clone(), remote.state.refs.get(name).copied().filter(is_here))).collect();
+    let refs = names.map(|name| (name.clone(), told(name))).collect();
     Ok(Some(Held { refs, last_step: Some(remote.step.map(|step| Id(*step.0.as_bytes()))) }))
 }
 

@@ -1,11 +1,14 @@
 //! What an operator does with a cluster, and sees of it.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::trouble::{publish, three, work};
 use super::*;
+use crate::crash::has_strace;
+use filesync_tests::world::{TempDir, behind};
 
 /// What is answered over HTTP; nothing if nobody answers.
 fn get(address: &str, path: &str) -> String {
@@ -61,6 +64,37 @@ fn cluster_tells_how_it_is() {
     until("it is not ready", || get(&http, "/readyz").contains("503"));
     assert!(get(&http, "/healthz").contains("200 OK"));
     told.end();
+}
+
+/// The unit for systemd lets the daemon have every kind of socket that it opens.
+#[test]
+fn cluster_unit_allows_what_the_daemon_opens() {
+    if !has_strace() {
+        return;
+    }
+    let one = founder();
+    let dir = TempDir::new();
+    let trace = dir.path().join("trace");
+    let port = address().rsplit_once(':').expect("a port").1.to_owned();
+    let serve = one.command(&["serve", "--listen", &format!("0.0.0.0:{port}")]);
+    let mut command =
+        behind(&["strace", "-f", "-qq", "-e", "trace=socket", "-o", trace.to_str().expect("UTF-8")], &serve);
+    command.stderr(Stdio::null()).stdout(Stdio::piped());
+    let mut daemon = command.spawn().expect("strace runs");
+    until("it serves", || one.run(&["peers"]).status.success());
+    one.ok(&["stop"]);
+    until("it has ended", || daemon.try_wait().expect("it can be asked").is_some());
+    let trace = std::fs::read_to_string(&trace).expect("a trace");
+    let opened: BTreeSet<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_once("socket(")?.1.split_once(','))
+        .map(|(family, _)| family)
+        .collect();
+    assert!(opened.contains("AF_INET") && opened.contains("AF_UNIX"), "{opened:?}");
+    let unit = include_str!("../../../scripts/filesync@.service");
+    let allowed = unit.lines().find_map(|line| line.strip_prefix("RestrictAddressFamilies=")).expect("a line");
+    let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
+    assert!(opened.is_subset(&allowed), "opened {opened:?}, allowed {allowed:?}");
 }
 
 /// A node whose directory was moved says so once, and is the node that it was.

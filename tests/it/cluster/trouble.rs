@@ -1,5 +1,6 @@
 //! Ordinary trouble: what is told, what goes on, and what is there afterwards.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 
 use filesync_tests::world::{TempDir, behind};
@@ -131,6 +132,110 @@ fn cluster_copies_do_not_start_beside_their_original() {
     work(&one, "of the original");
     publish(&one);
     daemon.end();
+}
+
+/// What a voter has promised is gone, or forgotten by what stands beside it: it does not begin anew as if it had promised nothing.
+#[test]
+fn cluster_voter_without_its_log_does_not_vote() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "voter"), "two");
+    let before = std::fs::read(two.path(".filesync/member")).expect("it is one");
+    let listen = address();
+    let other = Daemon::start(&two, &listen);
+    one.ok(&["peers", "promote", "two", "--even", "--timeout", "120s"]);
+    other.end();
+    let (log, aside) = (two.path(".filesync/raft"), two.path(".filesync/aside"));
+    std::fs::rename(&log, &aside).expect("moved");
+    let err = two.fails(1, &["serve", "--listen", &listen]);
+    assert!(err.contains("must not vote") && err.contains("join again"), "{err}");
+    std::fs::rename(&aside, &log).expect("moved back");
+    // As of when it had no log yet.
+    // Held open, so that no other gets its number.
+    let promised = std::fs::File::open(&log).expect("it is there");
+    let now = std::fs::read(two.path(".filesync/member")).expect("it is one");
+    assert_ne!(now, before);
+    std::fs::write(two.path(".filesync/member"), before).expect("put back");
+    let other = Daemon::start(&two, &listen);
+    work(&two, "with all that it promised");
+    publish(&two);
+    let ino = |meta: std::io::Result<std::fs::Metadata>| meta.expect("it is there").ino();
+    assert_eq!(ino(std::fs::metadata(&log)), ino(promised.metadata()));
+    assert_eq!(std::fs::read(two.path(".filesync/member")).expect("it is one"), now);
+    other.end();
+    daemon.end();
+}
+
+/// A writer's directory that was copied is one member twice. Whichever of the two publishes, nothing that one of them has committed is
+/// lost, and neither takes the other's publish for its own.
+#[test]
+fn cluster_copies_of_a_writer_take_nothing_from_each_other() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (writer, _) = join(&invite(&one, "writer"), "laptop");
+    work(&writer, "before");
+    publish(&writer);
+    let copy = World::copy_of(writer.root());
+    let heads = [work(&writer, "of the original"), work(&copy, "of the copy")];
+    for world in [&writer, &copy, &writer, &copy] {
+        let output = world.run(&["sync", "--timeout", "5s"]);
+        println!("{output:?}");
+    }
+    for (world, head) in [&writer, &copy].into_iter().zip(&heads) {
+        let log = world.json(&["log"]);
+        assert!(log.iter().any(|commit| commit["commit"] == **head), "{head} is gone");
+        world.ok(&["fsck"]);
+    }
+    sync(&one);
+    let log = one.json(&["log"]);
+    assert!(heads.iter().all(|head| log.iter().any(|commit| commit["commit"] == **head)), "{heads:?} of {log:?}");
+    daemon.end();
+}
+
+/// `fsck --repair` of a member from the others: a whole pack is gone, and so is what was made of it.
+#[test]
+fn cluster_members_repair_from_each_other() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (writer, _) = join(&invite(&one, "writer"), "laptop");
+    let packs = std::fs::read_dir(writer.path(".filesync/packs")).expect("packs").flatten();
+    let largest = packs.max_by_key(|pack| pack.metadata().map_or(0, |meta| meta.len())).expect("a pack");
+    std::fs::remove_file(largest.path()).expect("removed");
+    std::fs::remove_file(writer.path("large")).expect("removed");
+    writer.fails(5, &["fsck"]);
+    writer.ok(&["fsck", "--repair"]);
+    writer.ok(&["fsck"]);
+    writer.ok(&["restore"]);
+    assert_same(&read_tree(one.root()), &read_tree(writer.root()), "it is as it was");
+    daemon.end();
+}
+
+/// What `--strategy` says becomes of a file that both have changed.
+#[test]
+fn cluster_strategies_decide_who_is_right() {
+    for (strategy, status, left) in
+        [("ours", Some(0), "of two\n"), ("theirs", Some(0), "of one\n"), ("fail", Some(1), "of two\n")]
+    {
+        let one = founder();
+        let daemon = Daemon::start(&one, &address());
+        sync(&one);
+        let (two, _) = join(&invite(&one, "writer"), "two");
+        one.write("text/a", "of one\n");
+        one.commit();
+        publish(&one);
+        two.write("text/a", "of two\n");
+        two.write("only/two", "2");
+        two.commit();
+        let output = two.run(&["sync", "--strategy", strategy, "--timeout", "120s"]);
+        println!("{strategy}: {output:?}");
+        assert_eq!(output.status.code(), status, "{strategy}");
+        assert_eq!(std::fs::read_to_string(two.path("text/a")).expect("it is there"), left, "{strategy}");
+        assert!(two.path("only/two").exists());
+        daemon.end();
+    }
 }
 
 /// Two of three are gone: it ends in its time, says so, and the commit is whole. One of them is enough to go on.

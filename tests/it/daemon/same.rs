@@ -125,7 +125,7 @@ const STEPS: &[Step] = &[
     Runs(&["sync", "--strategy", "nonsense"]),
     Runs(&["--json", "invite", "--role", "reader"]),
     Runs(&["invite", "--uses", "0"]),
-    Runs(&["invite", "--list"]),
+    Runs(&["invite", "list"]),
     Runs(&["peers", "promote", "nobody"]),
     Runs(&["peers", "demote", "nobody", "--role", "writer"]),
     Runs(&["--json", "peers", "remove", "nobody"]),

@@ -59,7 +59,8 @@ impl Run<'_> {
         let beside =
             |conflict: &merge::Conflict| conflict.kept.as_ref().filter(|kept| **kept != conflict.path).map(bytes);
         self.result.copies = plan.conflicts.iter().map(beside).collect();
-        if !self.result.conflicts.is_empty() {
+        // Who said who is right has nothing left to look at.
+        if !self.result.conflicts.is_empty() && self.request.strategy == Strategy::Copies {
             self.result.outcome = SyncOutcome::Conflicts;
         }
         Ok((plan, published))

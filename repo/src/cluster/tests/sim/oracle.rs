@@ -58,7 +58,10 @@ impl World {
     /// Looks at what a node has applied.
     pub fn look_at(&self, life: &Life, log: &Log) {
         let state = log.read(State::clone);
-        let before = main_of(&self.oracle().newest);
+        let (before, voters) = {
+            let oracle = self.oracle();
+            (main_of(&oracle.newest), oracle.newest.voters.clone())
+        };
         let shown = self.oracle().show(&state);
         match shown {
             Ok(true) if main_of(&state) != before => {
@@ -66,6 +69,7 @@ impl World {
                 self.record.count("publishes");
                 self.check_held();
             }
+            Ok(true) if state.voters != voters => self.check_held(),
             Ok(_) => {}
             Err(how) => self.record.broken(Promise::OneOrder, format!("{}: {how}", life.machine)),
         }
