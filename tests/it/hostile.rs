@@ -390,35 +390,35 @@ fn hostile_files_are_refused() {
             link(id, 0, totals(1, 0, 8))
         }),
         ("a list of another file's hash", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            let len = BYTES.len() as u64;
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            let len = 100 * BYTES.len() as u64;
             listed(w, &raw::list(0, Some((2 * len, [3; 32])), &[(chunk, len), (chunk, len)]), 2 * len, 0)
         }),
         ("a list of one chunk", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            let len = BYTES.len() as u64;
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            let len = 100 * BYTES.len() as u64;
             listed(w, &raw::list(0, Some((len, [3; 32])), &[(chunk, len)]), len, 0)
         }),
         ("a list whose lengths are not true", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            listed(w, &raw::list(0, Some((2000, [3; 32])), &[(chunk, 1000), (chunk, 1000)]), 2000, 0)
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            listed(w, &raw::list(0, Some((4000, [3; 32])), &[(chunk, 2000), (chunk, 2000)]), 4000, 0)
         }),
         ("a list that sums to something else", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            let len = BYTES.len() as u64;
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            let len = 100 * BYTES.len() as u64;
             listed(w, &raw::list(0, Some((1 << 40, [3; 32])), &[(chunk, len), (chunk, len)]), 1 << 40, 0)
         }),
         ("a list of lists that overflows", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            let inner = put(w, LIST, &raw::list(0, None, &[(chunk, 13), (chunk, 13)]));
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            let inner = put(w, LIST, &raw::list(0, None, &[(chunk, 1300), (chunk, 1300)]));
             let items = [(inner, u64::MAX), (inner, u64::MAX)];
-            listed(w, &raw::list(1, Some((26, [3; 32])), &items), 26, 1)
+            listed(w, &raw::list(1, Some((2600, [3; 32])), &items), 2600, 1)
         }),
         ("a list that is cut where none belongs", |w| {
-            let chunk = put(w, Kind::CHUNK, BYTES);
-            let inner = put(w, LIST, &raw::list(0, None, &[(chunk, 13), (chunk, 13)]));
-            let hash = *ContentHash::of_chunk(&BYTES.repeat(4)).as_bytes();
-            listed(w, &raw::list(1, Some((52, hash)), &[(inner, 26), (inner, 26)]), 52, 1)
+            let chunk = put(w, Kind::CHUNK, &BYTES.repeat(100));
+            let inner = put(w, LIST, &raw::list(0, None, &[(chunk, 1300), (chunk, 1300)]));
+            let hash = *ContentHash::of_chunk(&BYTES.repeat(400)).as_bytes();
+            listed(w, &raw::list(1, Some((5200, hash)), &[(inner, 2600), (inner, 2600)]), 5200, 1)
         }),
     ];
     let place = Ground::new();
