@@ -86,6 +86,14 @@ impl LossVfs {
         state.stop_at = Some(state.mutations + calls);
     }
 
+    /// Flips a bit of a file: the medium's doing, and nobody's call. It is flipped in what is durable, in what the
+    /// process sees, and in what is on its way from one to the other. False if the file has no such bit.
+    pub fn flip_bit(&self, path: &Path, bit: u64) -> io::Result<bool> {
+        let mut state = self.lock();
+        let ino = state.fs.resolve(path)?;
+        Ok(state.fs.inode_mut(ino).flip(bit / 8, 1 << (bit % 8)))
+    }
+
     /// Mutating calls so far, failed ones included, those of a dead process excluded.
     pub fn mutations(&self) -> u64 {
         self.lock().mutations

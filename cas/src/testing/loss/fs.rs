@@ -96,6 +96,31 @@ impl Body {
     }
 }
 
+impl Inode {
+    /// Flips bits of the byte at `at`, wherever it stands. Whether it does.
+    pub(super) fn flip(&mut self, at: u64, bits: u8) -> bool {
+        let mut is_there = false;
+        for node in [&mut self.live, &mut self.durable] {
+            if let Body::File(bytes) = &mut node.body {
+                is_there |= flip(bytes, at, bits);
+            }
+        }
+        for change in &mut self.pending {
+            if let Change::Write { offset, data, .. } = change
+                && at >= *offset
+            {
+                flip(data, at - *offset, bits);
+            }
+        }
+        is_there
+    }
+}
+
+fn flip(bytes: &mut [u8], at: u64, bits: u8) -> bool {
+    let byte = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at));
+    byte.map(|byte| *byte ^= bits).is_some()
+}
+
 impl Change {
     pub(super) fn is_content(&self) -> bool {
         matches!(self, Change::Write { .. } | Change::SetLen { .. })

@@ -222,6 +222,24 @@ fn half_of_a_rename_is_seen_between_two_directories_only() {
 }
 
 #[test]
+fn a_bit_flips_in_all_that_there_is_of_a_byte_and_is_nobodys_call() {
+    let vfs = LossVfs::new();
+    let file = create(&vfs, "a", b"aa");
+    (file.sync_data().unwrap(), vfs.sync_dir(p("")).unwrap());
+    write_all_at(&*file, b"aa", 1).unwrap();
+    let calls = vfs.mutations();
+    vfs.stop_after(0);
+    for (bit, is_there) in [(0, true), (8, true), (17, true), (24, false), (u64::MAX, false)] {
+        assert_eq!(vfs.flip_bit(p("a"), bit).unwrap(), is_there, "{bit}");
+    }
+    assert!(vfs.flip_bit(p("b"), 0).is_err());
+    assert_eq!(vfs.mutations(), calls);
+    assert_eq!(read_to_end(&vfs, p("a"), 9).unwrap(), b"``c");
+    let content = |loss| read_to_end(&vfs.crash(&loss), p("a"), 9).unwrap();
+    assert_eq!((content(Loss::DropAllUnsynced), content(Loss::KeepAll)), (b"``".to_vec(), b"``c".to_vec()));
+}
+
+#[test]
 fn a_dead_process_does_nothing_more() {
     let vfs = LossVfs::new();
     let file = create(&vfs, "f", b"abc");

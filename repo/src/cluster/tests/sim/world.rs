@@ -361,14 +361,9 @@ impl World {
         let Some(path) = packs.get(usize::try_from(self.draw() % 64).unwrap_or_default() % packs.len().max(1)) else {
             return;
         };
-        let flipped = life.disk.open(path, Open::Write).and_then(|file| {
-            let at = self.draw() % file.len()?.max(1);
-            let mut byte = [0];
-            file.read_at(&mut byte, at)?;
-            file.write_at(&[byte[0] ^ 1 << (self.draw() % 8)], at)?;
-            file.sync_all()
-        });
-        if flipped.is_ok() {
+        let len = life.disk.stat(path).map_or(0, |stat| stat.size);
+        let bit = self.draw() % (8 * len).max(1);
+        if life.disk.flip_bit(path, bit).unwrap_or(false) {
             self.record.note(format_args!("a bit flips on {machine}"));
             self.record.count("bits that flipped");
             self.oracle().rotten.insert(machine);
