@@ -44,7 +44,7 @@ use swarm_task::Command;
 
 pub use calls::{CALL_TIME, CallError};
 pub use config::{Answer, Answers, Caller, Config, ConnectError, Connection, StartError};
-pub use inner::Traffic;
+pub use inner::{Traffic, TurnedAway};
 pub use net::{Net, Sent};
 
 /// This node on the network. Dropped, it is gone; [`Transport::shutdown`] takes leave first.
@@ -104,6 +104,7 @@ impl Transport {
             connected: connections,
             reasons: Mutex::default(),
             traffic: Mutex::default(),
+            turned_away: Mutex::default(),
             stop: stopped,
         });
         for (class, incoming) in incoming {
@@ -179,6 +180,11 @@ impl Transport {
     /// What went over streams for bulk, by peer.
     pub fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {
         lock(&self.inner.traffic).clone()
+    }
+
+    /// How often others were turned away, since the node started.
+    pub fn turned_away(&self) -> TurnedAway {
+        *lock(&self.inner.turned_away)
     }
 
     /// Ends all connections with a peer that is no member any more.

@@ -36,6 +36,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod turned_away;
 mod view;
 
 pub use join::clone;

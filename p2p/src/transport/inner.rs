@@ -48,6 +48,7 @@ pub(super) struct Inner {
     pub(super) reasons: Mutex<HashMap<PeerKey, String>>,
     /// What went over streams for bulk.
     pub(super) traffic: Mutex<BTreeMap<PeerKey, Traffic>>,
+    pub(super) turned_away: Mutex<TurnedAway>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -66,6 +67,17 @@ pub struct Traffic {
     pub answers: u64,
     /// How long it took until these answers began, all together.
     pub waited: Duration,
+}
+
+/// How often others did what they may not, since the node started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Connections of who is no member, while nobody was expected or too many were there.
+    pub strangers: u64,
+    /// Connections of members that are left alone for a while.
+    pub banned: u64,
+    /// Members that broke the protocol, or sent what was not what they were asked for: each is left alone for a while then.
+    pub breaches: u64,
 }
 
 impl Inner {
@@ -90,6 +102,7 @@ impl Inner {
     pub(super) fn strike(&self, peer: &PeerKey) {
         if self.shared.access.role(peer).is_member() {
             self.shared.guard().strike(peer, self.now());
+            lock(&self.turned_away).breaches += 1;
         }
     }
 

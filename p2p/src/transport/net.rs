@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use filesync_cas::{Session, Store};
 
-use super::{CallError, ConnectError, Connection, Traffic, Transport};
+use super::{CallError, ConnectError, Connection, Traffic, Transport, TurnedAway};
 use crate::error::FetchError;
 use crate::fetch::{FetchStats, Without};
 use crate::message::{Status, Walk};
@@ -55,6 +55,9 @@ pub trait Net: Send + Sync {
     /// What went over streams for bulk, by peer.
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic>;
 
+    /// How often others were turned away.
+    fn turned_away(&self) -> TurnedAway;
+
     /// Takes leave, within the time. Blocks.
     fn shutdown(&self, time: Duration);
 }
@@ -98,6 +101,10 @@ impl Net for Transport {
 
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {
         Self::traffic(self)
+    }
+
+    fn turned_away(&self) -> TurnedAway {
+        Self::turned_away(self)
     }
 
     fn shutdown(&self, time: Duration) {

@@ -291,6 +291,7 @@ impl State {
         } else {
             // Before it can open a stream.
             swarm.close_connection(id);
+            self.note_turned_away(&key);
             return;
         }
         // It may have been started anew, and what is left of it may be dead without anybody knowing.
@@ -308,6 +309,12 @@ impl State {
         let is_stranger = |key: &PeerKey| access.role(key) == Role::Stranger;
         let others = self.incoming.values().filter(|(other, _)| other != key && is_stranger(other)).count();
         access.expects_joiners() && since + STRANGER_TIME > now && others < STRANGERS_MAX
+    }
+
+    fn note_turned_away(&self, key: &PeerKey) {
+        let is_stranger = self.inner.shared.access.role(key) == Role::Stranger;
+        let mut turned_away = lock(&self.inner.turned_away);
+        *(if is_stranger { &mut turned_away.strangers } else { &mut turned_away.banned }) += 1;
     }
 
     /// Who is no member any more, or never became one, goes; and who is banned; and streams that nobody has used for long.

@@ -19,7 +19,9 @@ use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::message::topics::{JOIN, PUBLISH, RAFT};
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::testing::{Everything, Repo, Tree};
-use filesync_p2p::transport::{Answer, Answers, CallError, Caller, Config, ConnectError, StartError, Transport};
+use filesync_p2p::transport::{
+    Answer, Answers, CallError, Caller, Config, ConnectError, StartError, Transport, TurnedAway,
+};
 use filesync_p2p::{Access, Class, FetchError, FetchStats, PeerKey, Refusal, Role, Root, Scope, Status, Walk, Without};
 
 const WAIT: Duration = Duration::from_secs(20);

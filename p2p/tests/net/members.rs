@@ -9,6 +9,7 @@ fn strangers_and_impostors() {
     let here = Node::new(2);
     let head = there.repo.commit(&some_tree(1, 1000), &[]);
     drop(here.net().connect(there.key(), &[there.addr()]));
+    until("it is counted", || there.net().turned_away() == TurnedAway { strangers: 1, ..TurnedAway::default() });
     let (result, _) = here.fetch(head, &[there.key()], &mut |_| ());
     assert!(matches!(result, Err(FetchError::NoPeers { .. })), "{result:?}");
     let refused = here.net().call_and_wait(there.key(), Class::Call, PUBLISH, vec![], WAIT);

@@ -19,6 +19,16 @@ fn noise_and_crowds() {
         packet[0] |= if rng.index(2) == 0 { 0xc0 } else { 0 };
         socket.send_to(&packet, there.addr()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
+    // Packets with which connections begin, cut off, and with a byte changed.
+    for packet in raw::first_packets(3) {
+        for len in 1..packet.len() {
+            let mut changed = packet.clone();
+            changed[len] ^= 1 << rng.index(8);
+            for packet in [&packet[..len], &changed[..]] {
+                socket.send_to(packet, there.addr()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            }
+        }
+    }
     let crowd: Vec<raw::Raw> =
         (10..30).map(|seed| raw::Raw::connect(seed, &there.net().key(), &there.addr())).collect();
     let here = Node::new(2);
@@ -48,6 +58,10 @@ fn limits_hold_on_the_wire() {
     bad.send(&mut stream, &u32::MAX.to_le_bytes());
     assert_eq!(bad.read_to_end(&mut stream), b"", "nothing is said to it any more");
     until("it is shown out", || !bad.is_connected());
+    let turned_away = there.net().turned_away();
+    assert_eq!((turned_away.breaches, turned_away.strangers), (1, 0), "{turned_away:?}");
+    let again = raw::Raw::connect(11, &there.key(), &there.addr());
+    until("it is not let in again", || !again.is_connected() && there.net().turned_away().banned > 0);
     assert_eq!(good.read_to_end(&mut silent), b"", "no Hello, no answer");
     let here = Node::new(2);
     here.connect(&there);

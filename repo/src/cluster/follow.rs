@@ -20,6 +20,7 @@ use super::calls::{Answer, Call};
 use super::core::Core;
 use super::hold;
 use super::remote::{MAIN, Remote, index_of, main_of};
+use super::turned_away::Told;
 use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
@@ -240,7 +241,11 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let Some(log) = core.log.get() else { return };
     let mut led = Instant::now();
     let mut looked: Option<Instant> = None;
+    let mut turned_away = Told::default();
     while !core.is_stopping() {
+        if let Some(transport) = core.transport.get() {
+            turned_away.tell(transport.turned_away(), Instant::now());
+        }
         if log.leading().is_some() && looked.is_none_or(|looked| looked.elapsed() > CLOCKS) {
             drop(core.wait(look_at_clocks(core)));
             looked = Some(Instant::now());

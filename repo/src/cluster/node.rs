@@ -32,7 +32,7 @@ use super::record::Record;
 use super::remote::Remote;
 use super::turn::Turn;
 use super::view::View;
-use super::{follow, join, led};
+use super::{follow, join, led, turned_away};
 use crate::cancel::Token;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
@@ -351,6 +351,7 @@ impl Node {
             peers.extend(transport.traffic());
             let connected = transport.connections().into_iter().filter(|it| it.is_connected).count();
             figures.push(("filesync_peers_connected", connected as u64));
+            turned_away::metrics(&transport.turned_away(), out);
         }
         for (name, value) in figures {
             // A string takes everything.

@@ -13,7 +13,7 @@ use filesync_p2p::fetch::Without;
 use filesync_p2p::peer::is_admitted;
 use filesync_p2p::serve::Shared;
 use filesync_p2p::testing::{Honest, Line, Net as Lines};
-use filesync_p2p::transport::{Answers, CallError, Caller, ConnectError, Connection, Net, Sent, Traffic};
+use filesync_p2p::transport::{Answers, CallError, Caller, ConnectError, Connection, Net, Sent, Traffic, TurnedAway};
 use filesync_p2p::{Class, Fetch, FetchError, FetchStats, PeerKey, Role, Status, Walk};
 use filesync_raft_log::testing::Numbers;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -182,6 +182,10 @@ impl Net for End {
 
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {
         BTreeMap::new()
+    }
+
+    fn turned_away(&self) -> TurnedAway {
+        TurnedAway::default()
     }
 
     fn shutdown(&self, _: Duration) {
