@@ -59,6 +59,7 @@ fn calls() {
         Call::Propose(Command::SetAddresses { node, addresses: vec!["127.0.0.1:1".to_owned(); 2] }),
         Call::Propose(Command::SetRole { node, role: Role::Reader, by: node }),
         Call::Join(admit()),
+        Call::Vouch,
         Call::About,
         Call::HeldAsOf,
         Call::Find(vec![(1, Id([7; 32])), (3, Id([8; 32]))]),
