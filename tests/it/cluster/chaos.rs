@@ -40,7 +40,7 @@ use nemesis::Nemesis;
 use proxy::{Net, Weather};
 use work::{Files, Work};
 
-/// Operations, and after what time something must hang.
+/// Operations that are done, and after what time something must hang.
 const AIM: usize = 3_000;
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// How often each fault comes, at least.

@@ -11,7 +11,7 @@ use crate::crash::has_strace;
 use filesync_tests::world::{TempDir, behind};
 
 /// What is answered over HTTP; nothing if nobody answers.
-fn get(address: &str, path: &str) -> String {
+pub(super) fn get(address: &str, path: &str) -> String {
     let mut answer = String::new();
     if let Ok(mut stream) = TcpStream::connect(address) {
         drop(write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));

@@ -1,5 +1,6 @@
 //! Ordinary trouble: what is told, what goes on, and what is there afterwards.
 
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 
@@ -7,6 +8,7 @@ use filesync_tests::world::{TempDir, behind};
 
 use super::chaos::clock::{HOUR, Library};
 use super::disk::{BALLAST, Disk};
+use super::operator::get;
 use super::*;
 use crate::crash::has_strace;
 
@@ -73,6 +75,39 @@ fn cluster_voters_catch_up_from_the_oldest_on() {
     assert_eq!(held(), missed);
     back.end();
     daemons.into_iter().flatten().for_each(Daemon::end);
+}
+
+/// SIGTERM is obeyed within five seconds, whatever the daemon is at: here a publish for which there is no majority, of two other
+/// voters one of which is gone, and one hangs and keeps its connections.
+#[test]
+fn cluster_daemons_end_within_five_seconds() {
+    let (voters, mut daemons, addresses) = three(founder());
+    daemons[0].take().expect("it runs").end();
+    let http = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();
+    let mut daemon = Daemon::start_with(&voters[0], &addresses[0], &["--http", &http]);
+    until("it has come back", || get(&http, "/readyz").contains("200 OK"));
+    daemons[2].take().expect("it runs").kill();
+    let hanging = daemons[1].take().expect("it runs");
+    hanging.signal(Signal::STOP);
+    let head = work(&voters[0], "alone");
+    let mut waits = voters[0].command(&["sync", "--timeout", "300s"]).stderr(Stdio::piped()).spawn().expect("it runs");
+    until("the publish waits", || get(&http, "/metrics").contains("\nfilesync_commands_under_way 1\n"));
+    assert!(waits.try_wait().expect("it can be asked").is_none());
+
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    let status = daemon.0.wait().expect("it ends");
+    assert!(status.success() && began.elapsed() < Duration::from_secs(5), "{status} after {:?}", began.elapsed());
+    let output = waits.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && err.contains("the daemon was stopped"), "{}: {err}", output.status);
+
+    // What was not published is there still, and is published later.
+    hanging.signal(Signal::CONT);
+    let back = Daemon::start(&voters[0], &addresses[0]);
+    publish(&voters[0]);
+    assert_eq!(voters[0].head(), Some(head));
+    [back, hanging].into_iter().for_each(Daemon::end);
 }
 
 /// Invites that have run out, that lead elsewhere, or to nobody; addresses that are none of this machine.

@@ -64,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl History {
-    /// Of at least so many operations, which no machine takes so long for.
+    /// Of at least so many operations that are done, which no machine takes so long for.
     pub fn new(aim: usize, limit: Duration) -> Self {
         let (operations, made, count, is_over, told) = Default::default();
         Self { began: Instant::now(), operations, made, count, aim, limit, is_over, told }
@@ -89,8 +89,9 @@ impl History {
     }
 
     pub fn note(&self, node: usize, what: What, begin: Duration, outcome: Outcome) {
+        // What was refused, or may have been done, shows nothing of what is visible to whom.
+        self.count.fetch_add(usize::from(matches!(outcome, Outcome::Done(_))), Ordering::Relaxed);
         lock(&self.operations).push(Operation { node, what, begin, end: self.now(), outcome });
-        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn note_made(&self, node: usize, change: u32, commit: String) {
@@ -131,7 +132,8 @@ impl History {
             *counts.entry(format!("{:?}, {outcome}", it.what)).or_default() += 1;
         }
         let lines = counts.iter().map(|(what, count)| format!("    {count:5} {what}\n"));
-        format!("{} operations in {:?}\n{}", self.count.load(Ordering::Relaxed), self.now(), lines.collect::<String>())
+        let (all, done) = (lock(&self.operations).len(), self.count.load(Ordering::Relaxed));
+        format!("{all} operations in {:?}, {done} of them done\n{}", self.now(), lines.collect::<String>())
     }
 }
 
