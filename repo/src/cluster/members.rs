@@ -156,7 +156,12 @@ fn propose(core: &Arc<Core>, command: Command, timeout: Duration) -> Result<Outc
 
 /// What is true now.
 pub fn facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
-    match core.wait(core.ask_leader(&Call::Facts, timeout))?? {
+    core.wait(ask_facts(core, timeout))?
+}
+
+/// As [`facts`], for who does not wait.
+pub async fn ask_facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
+    match core.ask_leader(&Call::Facts, timeout).await? {
         Answer::Facts(state) => {
             core.view.hear((*state).clone());
             Ok(*state)

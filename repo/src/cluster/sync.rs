@@ -18,10 +18,11 @@ use filesync_merkle::ancestry::{apart, is_ancestor};
 use filesync_merkle::{CommitId, PubId, RepoPath};
 use filesync_raft_log::State;
 use filesync_raft_log::command::Role;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::members::facts;
+use super::members::{ask_facts, facts};
 use super::node::Node;
 use super::remote::{MAIN, Remote, index_of, main_of};
 use super::{follow, heal};
@@ -33,6 +34,8 @@ use crate::restore::{self, EarlyFiles};
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
 const LOST_MAX: u32 = 100;
+/// How old an answer may be for another question to be spared.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long to wait before what could not be fetched is asked for again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Paths that an error names.
@@ -45,10 +48,13 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
     if !request.dry_run {
         restore::finish_journal(&core.repo, observer)?;
     }
+    let mut asked = None;
     if request.commit && !request.dry_run {
+        let asking = Asked::begin(core, request.timeout);
         commit::commit(&core.repo, &CommitRequest::default(), observer)?;
+        asked = Some(asking);
     }
-    let mut run = Run { core, request, observer, result: SyncResult::default(), early: None };
+    let mut run = Run { core, request, observer, result: SyncResult::default(), early: None, asked };
     let done = run.run();
     let mut result = run.result;
     result.head = core.repo.head();
@@ -76,6 +82,34 @@ struct Run<'a> {
     result: SyncResult,
     /// Large files that were written while they came, for a working copy that is empty.
     early: Option<Arc<EarlyFiles>>,
+    /// What was asked while the commit was made.
+    asked: Option<Asked>,
+}
+
+/// What is true of the cluster, asked for while something else is done. Dropped, nobody asks any more.
+struct Asked {
+    began: Instant,
+    asking: JoinSet<Result<State, Error>>,
+}
+
+impl Asked {
+    fn begin(core: &Arc<Core>, timeout: Duration) -> Self {
+        let (own, mut asking) = (Arc::clone(core), JoinSet::new());
+        asking.spawn_on(async move { ask_facts(&own, timeout).await }, core.env.runtime());
+        Self { began: Instant::now(), asking }
+    }
+
+    /// The answer, unless so much time has gone by that it is better to ask again.
+    fn answer(mut self, core: &Core) -> Result<Option<State>, Error> {
+        if self.began.elapsed() > FRESH {
+            return Ok(None);
+        }
+        match core.wait(self.asking.join_next())? {
+            Some(Ok(answer)) => answer.map(Some),
+            // It was cut off: asked again, there is a better error.
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
 }
 
 /// How the local head and what is published are related.
@@ -107,7 +141,8 @@ impl Run<'_> {
     /// Brings `main` into line. Returns what was true of the cluster when it began for the last time.
     fn run_main(&mut self) -> Result<State, Error> {
         for _ in 0..LOST_MAX {
-            let state = facts(self.core, self.request.timeout)?;
+            let asked = self.asked.take().map_or(Ok(None), |asked| asked.answer(self.core))?;
+            let state = asked.map_or_else(|| facts(self.core, self.request.timeout), Ok)?;
             self.result.round_trips += 1;
             let may_publish = self.may_publish(&state);
             self.fetch_in_time(&state)?;

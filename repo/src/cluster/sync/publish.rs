@@ -32,6 +32,8 @@ impl Run<'_> {
             self.observer.event(Event::Warning(Warning { path: None, message }));
             return Ok(());
         }
+        // What was asked meanwhile was true before it was decided.
+        self.asked = None;
         let state = facts(self.core, self.request.timeout)?;
         // Who may only read by now is not answered: whatever was sent is decided or refused.
         if state.member(self.core.number).is_ok_and(|member| member.role < Role::Writer) {

@@ -38,7 +38,8 @@ impl<'a> Client<'a> {
             if what == What::Publish {
                 self.commit();
             }
-            self.sync(what);
+            let also_commits = self.rng.coin();
+            self.sync(what, also_commits);
             if !self.is_pending {
                 self.machine.rest.pause();
             }
@@ -47,7 +48,7 @@ impl<'a> Client<'a> {
 
     /// Brings everything to an end, when nothing stands in the way any more.
     pub fn finish(&mut self) {
-        until("everything is published", || self.sync(if self.is_pending { What::Settle } else { What::Read }));
+        until("everything is published", || self.sync(if self.is_pending { What::Settle } else { What::Read }, false));
     }
 
     /// One change as a commit. Whatever becomes of the daemon meanwhile, it is there in the end, and once.
@@ -59,7 +60,7 @@ impl<'a> Client<'a> {
         until("the commit is made", || {
             // Its disk may be full: what it cannot write it does not commit.
             if !self.machine.world().try_write(&path, &bytes) {
-                self.sync(What::Read);
+                self.sync(What::Read, false);
                 return false;
             }
             let made = self.machine.json(&["commit", "-m", &message]);
@@ -73,11 +74,15 @@ impl<'a> Client<'a> {
         self.history.note_made(node, change, commit.expect("it was made"));
     }
 
-    /// Publishes or reads; whether it was done.
-    fn sync(&mut self, what: What) -> bool {
+    /// Publishes or reads; whether it was done. With `also_commits` it looks for something to commit, which there is not, and asks
+    /// the cluster meanwhile.
+    fn sync(&mut self, what: What, also_commits: bool) -> bool {
         let mut args = vec!["--json", "sync", "--timeout", TIMEOUT];
         if what == What::Read {
             args.push("--pull");
+        }
+        if also_commits {
+            args.push("--commit");
         }
         let begin = self.history.now();
         let outcome = outcome(&self.machine.run(&args));
