@@ -41,6 +41,9 @@ pub struct Settings {
     pub ahead: u64,
 }
 
+/// The fewest voters where something rots on one node: somebody else is to have what does.
+pub const VOTERS_BESIDE_ROT: usize = 3;
+
 impl Settings {
     /// Those of a seed.
     pub fn draw(numbers: &mut Numbers) -> Self {
@@ -51,8 +54,7 @@ impl Settings {
         let rot = one_of(&[0, 0, 8, 60]);
         Self {
             nodes,
-            // Somebody is to have what rots elsewhere.
-            voters: if rot > 0 { voters.max(3) } else { voters },
+            voters: if rot > 0 { voters.max(VOTERS_BESIDE_ROT) } else { voters },
             users: if rot > 0 { users.min(nodes - 1) } else { users },
             pause: one_of(&[100, 400, 1_000]),
             storm: Duration::from_secs(one_of(&[5, 10, 15])),
@@ -62,7 +64,7 @@ impl Settings {
             power_cuts: one_of(&[300, 800, 1_000]),
             torn: one_of(&[0, 300, 800]),
             cuts: one_of(&[0, 8, 25]),
-            changes: if rot > 0 { 0 } else { one_of(&[0, 10, 30]) },
+            changes: one_of(&[0, 10, 30]),
             collections: one_of(&[10, 40, 100]),
             rot,
             snapshot_after: one_of(&[8, 25, 1_000]),

@@ -10,6 +10,7 @@ use filesync_raft_log::testing::Numbers;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::record::Promise;
+use super::settings::VOTERS_BESIDE_ROT;
 use super::user;
 use super::world::World;
 use crate::cluster::members;
@@ -107,7 +108,9 @@ fn step(world: &Arc<World>, numbers: &mut Numbers) {
         let size = [1, 2, 3, 3, 3, 4, 5][usize::try_from(numbers.below(7)).unwrap_or_default()];
         let target: BTreeSet<NodeId> = (0..size).map(|_| NodeId(1 + any(numbers) as u64)).collect();
         let (world, machine) = (Arc::clone(world), any(numbers));
-        tokio::spawn(async move { change_voters(&world, machine, target).await });
+        if settings.rot == 0 || target.len() >= VOTERS_BESIDE_ROT {
+            tokio::spawn(async move { change_voters(&world, machine, target).await });
+        }
     }
     if numbers.happens(settings.collections) {
         collect(world, any(numbers), numbers);
