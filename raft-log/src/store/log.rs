@@ -98,7 +98,7 @@ impl LogStore {
         let last = self.ends().last;
         let vote: Option<Vote> = self.db.get(VOTE)?;
         let terms = [last.map(|last| last.leader_id.term), vote.map(|vote| vote.leader_id().term)];
-        let term = terms.into_iter().flatten().max().unwrap_or(0) + 1;
+        let term = terms.into_iter().flatten().max().unwrap_or(0).checked_add(1).ok_or("there is no later term")?;
         let mut changes = Changes::default();
         changes.put(VOTE, encode(&Vote::new(term, node)));
         changes.put(COMMITTED, encode(&last));
