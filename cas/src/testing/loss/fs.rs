@@ -109,7 +109,7 @@ impl Inode {
             if let Change::Write { offset, data, .. } = change
                 && at >= *offset
             {
-                flip(data, at - *offset, bits);
+                is_there |= flip(data, at - *offset, bits);
             }
         }
         is_there
