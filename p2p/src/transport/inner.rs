@@ -69,14 +69,14 @@ pub struct Traffic {
     pub waited: Duration,
 }
 
-/// How often others did what they may not, since the node started.
+/// How often others were turned away, or gave reason to be, since the node started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TurnedAway {
     /// Connections of who is no member, while nobody was expected or too many were there.
     pub strangers: u64,
     /// Connections of members that are left alone for a while.
     pub banned: u64,
-    /// Members that broke the protocol, or sent what was not what they were asked for: each is left alone for a while then.
+    /// Times that a member broke the protocol, or sent what it was not asked for. It is left alone for a while then.
     pub breaches: u64,
 }
 

@@ -281,6 +281,7 @@ impl State {
         let now = self.inner.now();
         let Some(key) = peer_key(&peer) else {
             swarm.close_connection(id);
+            lock(&self.inner.turned_away).strangers += 1;
             return;
         };
         if endpoint.is_dialer() {
