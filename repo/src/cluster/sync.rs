@@ -50,7 +50,7 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
     }
     let mut asked = None;
     if request.commit && !request.dry_run {
-        let asking = Asked::begin(core, request.timeout);
+        let asking = AskedEarly::begin(core, request.timeout);
         commit::commit(&core.repo, &CommitRequest::default(), observer)?;
         asked = Some(asking);
     }
@@ -83,26 +83,31 @@ struct Run<'a> {
     /// Large files that were written while they came, for a working copy that is empty.
     early: Option<Arc<EarlyFiles>>,
     /// What was asked while the commit was made.
-    asked: Option<Asked>,
+    asked: Option<AskedEarly>,
 }
 
 /// What is true of the cluster, asked for while something else is done. Dropped, nobody asks any more.
-struct Asked {
+struct AskedEarly {
     began: Instant,
     asking: JoinSet<Result<State, Error>>,
 }
 
-impl Asked {
+impl AskedEarly {
     fn begin(core: &Arc<Core>, timeout: Duration) -> Self {
         let (own, mut asking) = (Arc::clone(core), JoinSet::new());
         asking.spawn_on(async move { ask_facts(&own, timeout).await }, core.env.runtime());
         Self { began: Instant::now(), asking }
     }
 
-    /// The answer, unless so much time has gone by that it is better to ask again.
+    /// The answer, unless it is better to ask again: after some time, or when there was none by now.
     fn answer(mut self, core: &Core) -> Result<Option<State>, Error> {
         if self.began.elapsed() > FRESH {
             return Ok(None);
+        }
+        match self.asking.try_join_next() {
+            Some(Ok(Ok(state))) => return Ok(Some(state)),
+            Some(_) => return Ok(None),
+            None => {}
         }
         match core.wait(self.asking.join_next())? {
             Some(Ok(answer)) => answer.map(Some),

@@ -77,8 +77,8 @@ fn cluster_voters_catch_up_from_the_oldest_on() {
     daemons.into_iter().flatten().for_each(Daemon::end);
 }
 
-/// SIGTERM is obeyed within five seconds, whatever the daemon is at: here a publish for which there is no majority, of two other
-/// voters one of which is gone, and one hangs and keeps its connections.
+/// SIGTERM is obeyed within five seconds, also by a voter on which a sync waits for a majority: of the two others one is gone, and
+/// one hangs and keeps its connections.
 #[test]
 fn cluster_daemons_end_within_five_seconds() {
     let (voters, mut daemons, addresses) = three(founder());
@@ -91,7 +91,7 @@ fn cluster_daemons_end_within_five_seconds() {
     hanging.signal(Signal::STOP);
     let head = work(&voters[0], "alone");
     let mut waits = voters[0].command(&["sync", "--timeout", "300s"]).stderr(Stdio::piped()).spawn().expect("it runs");
-    until("the publish waits", || get(&http, "/metrics").contains("\nfilesync_commands_under_way 1\n"));
+    until("the sync waits", || get(&http, "/metrics").contains("\nfilesync_commands_under_way 1\n"));
     assert!(waits.try_wait().expect("it can be asked").is_none());
 
     let began = Instant::now();
