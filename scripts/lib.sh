@@ -58,7 +58,8 @@ prepare_build() {
 # Why the cluster under faults cannot run here: nothing if it can.
 chaos_lacks() {
     ((EUID == 0)) || { say "network namespaces and mounts are for root"; return; }
-    unshare --net ip link set lo up 2>/dev/null || { say "no network namespace can be made here"; return; }
+    unshare --net sh -c 'ip link set lo up && ip link add near type veth peer name far' 2>/dev/null ||
+        { say "no network namespaces with virtual interfaces can be made here"; return; }
     local dir
     dir=$(mktemp -d)
     if mkdir "$dir/at" && truncate -s 16M "$dir/image" && mkfs.ext4 -q -F "$dir/image" &&

@@ -17,6 +17,8 @@ pub enum Fault {
     Pause,
     /// Reached by nobody, and reaching nobody, for a while.
     Cut,
+    /// Its cable is pulled out for a while, and its system knows.
+    Unplug,
     /// Reached by nobody.
     Deaf,
     /// Reaching nobody.
@@ -73,6 +75,8 @@ const DECK: &[(Fault, Whom)] = &[
     (Fault::Cut, Whom::Voter),
     (Fault::Cut, Whom::TwoVoters),
     (Fault::Cut, Whom::Writer),
+    (Fault::Unplug, Whom::Leader),
+    (Fault::Unplug, Whom::Voter),
     (Fault::Deaf, Whom::Leader),
     (Fault::Deaf, Whom::Voter),
     (Fault::Mute, Whom::Leader),

@@ -85,6 +85,7 @@ impl<'a> Nemesis<'a> {
             Fault::Kill => kill(&machines, step.lasts),
             Fault::Pause => pause(&machines, step.lasts),
             Fault::Cut => self.cut(whom, Way::Both, step.lasts),
+            Fault::Unplug => self.unplug(whom, step.lasts),
             Fault::Deaf => self.cut(whom, Way::In, step.lasts),
             Fault::Mute => self.cut(whom, Way::Out, step.lasts),
             Fault::Delay | Fault::Loss | Fault::Twice => self.set_weather(step),
@@ -136,6 +137,12 @@ impl<'a> Nemesis<'a> {
         whom.iter().for_each(|node| self.cluster.net.cut(*node, way));
         std::thread::sleep(lasts);
         self.cluster.net.mend();
+    }
+
+    fn unplug(&self, whom: &[usize], lasts: Duration) {
+        whom.iter().for_each(|node| self.cluster.net.plug(*node, false));
+        std::thread::sleep(lasts);
+        whom.iter().for_each(|node| self.cluster.net.plug(*node, true));
     }
 
     fn set_weather(&mut self, step: &Step) {

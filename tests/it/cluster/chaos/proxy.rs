@@ -1,15 +1,15 @@
 //! A network of our own between nodes, which does to datagrams what it is told.
 //!
-//! Each node is alone in a network namespace, where it listens on an address of its own. At the addresses of the others are
-//! sockets of ours: what comes to one of them goes out in the other's namespace, from the sender's address. So a node needs
-//! to know nothing of it, and there is no other way from one to the other.
+//! Each node is alone in a network namespace, where it listens on an address of its own. A pair of virtual interfaces leads to
+//! another namespace, in which the addresses of the others are, with sockets of ours: what comes to one of them goes to the other node
+//! over its pair, from the sender's address. So a node needs to know nothing of it, and there is no other way from one to the other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -83,6 +83,18 @@ impl Space {
         }
     }
 
+    /// Runs a script of the shell there. None if it fails.
+    fn run(&self, script: &str) -> Option<()> {
+        let mut command = Command::new("nsenter");
+        command.args([&self.name(), "sh", "-c", script]).stdin(Stdio::null()).stderr(Stdio::null());
+        command.status().ok().filter(ExitStatus::success).map(|_| ())
+    }
+
+    /// For `nsenter`.
+    fn name(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.holder.id())
+    }
+
     /// A socket in the namespace. A thread of its own goes there for it: threads do not come back.
     fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
         let bind = || {
@@ -102,6 +114,34 @@ impl Drop for Space {
     }
 }
 
+/// A node's namespace, and the one at the other end of its only cable, where the addresses of the others are.
+struct Cable {
+    node: Space,
+    others: Space,
+}
+
+impl Cable {
+    /// None where that is not allowed.
+    fn new(node: usize, nodes: usize) -> Option<Self> {
+        let cable = Self { node: Space::new()?, others: Space::new()? };
+        let peer = cable.others.holder.id();
+        cable.node.run(&format!(
+            "ip link add near type veth peer name far netns {peer} && ip addr add {}/24 dev near && ip link set near up",
+            ip(node)
+        ))?;
+        for other in (0..nodes).filter(|other| *other != node) {
+            cable.others.run(&format!("ip addr add {}/24 dev far", ip(other)))?;
+        }
+        cable.plug(true)?;
+        Some(cable)
+    }
+
+    /// Pulls it out at the other end, or puts it in: the node's interface has a carrier, or none.
+    fn plug(&self, is_in: bool) -> Option<()> {
+        self.others.run(&format!("ip link set far {}", if is_in { "up" } else { "down" }))
+    }
+}
+
 /// Where a node listens and is reached.
 pub fn address(node: usize) -> SocketAddr {
     SocketAddr::new(ip(node), PORT)
@@ -109,7 +149,7 @@ pub fn address(node: usize) -> SocketAddr {
 
 fn ip(node: usize) -> IpAddr {
     let last = u8::try_from(node + 11).expect("there are few nodes");
-    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+    IpAddr::V4(Ipv4Addr::new(10, 77, 0, last))
 }
 
 /// All ways between nodes.
@@ -119,8 +159,8 @@ pub struct Net {
 }
 
 struct Inner {
-    spaces: Vec<Space>,
-    /// Of each node: in its namespace, at the addresses of the others.
+    cables: Vec<Cable>,
+    /// Of each node: at the other end of its cable, at the addresses of the others.
     sockets: Vec<Vec<Option<Arc<UdpSocket>>>>,
     state: Mutex<State>,
     counts: Counts,
@@ -156,15 +196,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Net {
     /// For so many nodes. None where network namespaces cannot be made.
     pub fn new(nodes: usize, rng: Rng) -> Option<Self> {
-        let spaces = (0..nodes).map(|_| Space::new()).collect::<Option<Vec<Space>>>()?;
+        let cables = (0..nodes).map(|node| Cable::new(node, nodes)).collect::<Option<Vec<Cable>>>()?;
         let socket = |here: usize, there: usize| {
-            let bound = || Arc::new(spaces[here].bind(address(there)).expect("nobody else is there"));
+            let bound = || Arc::new(cables[here].others.bind(address(there)).expect("nobody else is there"));
             (here != there).then(bound)
         };
         let sockets = (0..nodes).map(|here| (0..nodes).map(|there| socket(here, there)).collect()).collect();
         let state = State { weather: Weather::default(), is_cut: vec![vec![false; nodes]; nodes], rng };
         let inner = Arc::new(Inner {
-            spaces,
+            cables,
             sockets,
             state: Mutex::new(state),
             counts: Counts::default(),
@@ -186,7 +226,12 @@ impl Net {
 
     /// The namespace of a node, for `nsenter`.
     pub fn space(&self, node: usize) -> String {
-        format!("--net=/proc/{}/ns/net", self.inner.spaces[node].holder.id())
+        self.inner.cables[node].node.name()
+    }
+
+    /// Pulls the cable of a node out, or puts it in again.
+    pub fn plug(&self, node: usize, is_in: bool) {
+        self.inner.cables[node].plug(is_in).expect("an interface can be set up and down");
     }
 
     pub fn set_weather(&self, weather: Weather) {
@@ -312,7 +357,7 @@ fn carry(inner: &Arc<Inner>, from: usize, to: usize) {
 
 /// A way for a command that listens nowhere: what comes back to this socket goes back to where the command sends from.
 fn guest(inner: &Arc<Inner>, from: usize, to: usize, source: SocketAddr) -> Arc<UdpSocket> {
-    let socket = Arc::new(inner.spaces[to].bind(SocketAddr::new(ip(from), 0)).expect("there are ports"));
+    let socket = Arc::new(inner.cables[to].others.bind(SocketAddr::new(ip(from), 0)).expect("there are ports"));
     let (inner, there) = (Arc::clone(inner), Arc::clone(&socket));
     std::thread::spawn(move || {
         let mut bytes = vec![0; LEN_MAX];
