@@ -66,7 +66,7 @@ impl Daemon {
         self.0.wait().expect("it has ended");
     }
 
-    /// In order. That it takes no more than five seconds is for tests that have the machine for themselves (`daemon::ends`).
+    /// In order. That it takes no more than five seconds is tested where nothing else goes on: `daemon::ends`, and `trouble`.
     #[track_caller]
     fn end(mut self) {
         self.signal(Signal::TERM);
