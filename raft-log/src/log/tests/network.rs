@@ -199,6 +199,30 @@ fn strangers_and_wrong_addresses() {
     });
 }
 
+/// P17: what is of terms gone by moves nobody, however often it comes.
+#[test]
+fn old_terms_again_and_again() {
+    run(async {
+        let mut cluster = Cluster::start(Settings::default(), 3, 3).await;
+        assert_published(&cluster.publish(NodeId(1), main_ref(None, id(1))).await);
+        let leader = cluster.leader().await;
+        let others: Vec<NodeId> = cluster.nodes.keys().copied().filter(|node| *node != leader.node()).collect();
+        let (from, to) = (others[0], others[1]);
+        let sender = Sender { key: testing::key(from), known_as: None };
+        let term = leader.status().term;
+        for old in (0..term).cycle().take(2_000) {
+            for to in [to, leader.node()] {
+                for message in [messages::vote_message(from, to, old), messages::empty_state_message(from, to, old)] {
+                    cluster.nodes[&to].handle(sender, &message).await.expect("it is a message, and comes to nothing");
+                }
+            }
+        }
+        assert_eq!((leader.status().term, leader.status().leading.is_some()), (term, true));
+        assert_published(&cluster.publish(NodeId(1), main_ref(Some(id(1)), id(2))).await);
+        cluster.assert_same().await;
+    });
+}
+
 #[test]
 fn a_state_that_cannot_be_read_is_refused_and_ends_nothing() {
     run(async {
