@@ -26,8 +26,8 @@ pub struct Oracle {
     pub numbers: BTreeMap<NodeId, usize>,
     /// Commits of which somebody was told that they are published.
     pub told: BTreeSet<CommitId>,
-    /// Machines on whose disk something was damaged. Whether they are whole again shows in the end.
-    pub rotten: BTreeSet<usize>,
+    /// Machines on whose disk bits were flipped: which, in which packs. Whether they are whole again shows in the end.
+    pub rotten: BTreeMap<usize, Vec<(PathBuf, u64)>>,
     states: BTreeMap<u64, u64>,
 }
 
@@ -85,7 +85,11 @@ impl World {
         let disks = self.disks();
         let holds = |node: &&NodeId| {
             let Some(machine) = numbers.get(node) else { return Err("it never started".to_owned()) };
-            if rotten.contains(machine) { Ok(()) } else { holds(&disks[*machine], main) }
+            let found = holds(&disks[*machine], main);
+            match rotten.get(machine) {
+                None => found,
+                Some(flips) => found.or_else(|_| holds(&without(&disks[*machine], flips), main)),
+            }
         };
         for set in &state.voters {
             let lacking: Vec<_> = set.iter().filter_map(|node| Some((node, holds(&node).err()?))).collect();
@@ -148,6 +152,18 @@ fn unsettled(node: &Node, state: &State) -> Option<String> {
     let pins = filesync_cas::pin::all(&**core.repo.store.vfs()).ok()?;
     let pin = pins.iter().find(|pin| pin.note.starts_with("try "));
     pin.map(|pin| format!("has a pin: {}", pin.note))
+}
+
+/// A disk without the bits that were flipped: what rots later says nothing of what was there when it was acknowledged.
+fn without(disk: &LossVfs, flips: &[(PathBuf, u64)]) -> LossVfs {
+    let disk = disk.fork();
+    for (path, bit) in flips {
+        // It may have been sealed since, or removed.
+        for extension in ["open", "pack"] {
+            let _ = disk.flip_bit(&path.with_extension(extension), *bit);
+        }
+    }
+    disk
 }
 
 /// A store, as a power cut would leave it.

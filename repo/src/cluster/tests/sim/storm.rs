@@ -166,7 +166,7 @@ async fn quiet(world: &Arc<World>) {
 
 /// What has rotted is found when it is read: then it is mended from others. Whether it was read.
 async fn read_rotten(world: &Arc<World>) -> bool {
-    let rotten: Vec<usize> = world.oracle().rotten.iter().copied().collect();
+    let rotten: Vec<usize> = world.oracle().rotten.keys().copied().collect();
     for machine in rotten {
         let Some(life) = world.life(machine) else { return false };
         let (own, of) = (Arc::clone(world), life.clone());

@@ -80,7 +80,7 @@ impl World {
             Ok(is_published) => is_published,
             Err(error) => {
                 self.record.note(format_args!("{} does not sync: {:?}", life.machine, error.kind()));
-                let is_rotten = self.oracle().rotten.contains(&life.machine);
+                let is_rotten = self.oracle().rotten.contains_key(&life.machine);
                 if error.kind() == ErrorKind::Damage && life.is_alive() && !is_rotten {
                     self.record.broken(Promise::GoesOn, format!("damage on {}: {error}", life.machine));
                 }

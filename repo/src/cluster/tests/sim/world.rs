@@ -366,7 +366,7 @@ impl World {
         if life.disk.flip_bit(path, bit).unwrap_or(false) {
             self.record.note(format_args!("a bit flips on {machine}"));
             self.record.count("bits that flipped");
-            self.oracle().rotten.insert(machine);
+            self.oracle().rotten.entry(machine).or_default().push((path.clone(), bit));
         }
     }
 
