@@ -282,10 +282,11 @@ impl Run<'_> {
                 self.result.round_trips += stats.walks + 1;
             }
             // Somebody may publish meanwhile: then the order comes with the next sync.
-            if let Some(wanted) = last_step(state).filter(|wanted| step != Some(*wanted))
-                && core.fetch_steps(&session, wanted, step, &peers).is_ok()
-            {
-                step = Some(wanted);
+            if let Some(wanted) = last_step(state).filter(|wanted| step != Some(*wanted)) {
+                self.result.round_trips += 1;
+                if core.fetch_steps(&session, wanted, step, &peers).is_ok() {
+                    step = Some(wanted);
+                }
             }
         }
         session.keep()?;
