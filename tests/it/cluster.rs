@@ -198,6 +198,9 @@ fn cluster_of_three_survives_its_leader() {
         let status = voter.object(0, &["status"]);
         assert_eq!((status["ahead"].as_u64(), status["behind"].as_u64()), (Some(0), Some(0)), "{status}");
         assert_eq!(status["head"], status["main"]);
+        // Two held it when it was published; the third may have been away.
+        let told = voter.ok(&["status"]);
+        assert!([" on at least 2 of 3 voters", " on 3 voters"].iter().any(|held| told.contains(held)), "{told}");
     }
     // What the cluster shows is a revision, on every node and also when nobody is asked.
     let before = writer.ok(&["cat", "main~1:text/a"]);

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use filesync_tests::world::{World, behind};
+use filesync_tests::world::{World, behind, skipped};
 
 use super::Daemon;
 
@@ -61,7 +61,7 @@ impl Drop for Lan {
 #[test]
 fn cluster_members_on_one_network_find_each_other() {
     let Some(lan) = Lan::new() else {
-        println!("skipped: there are no network namespaces");
+        skipped("network namespaces cannot be made here");
         return;
     };
     let (one, two) = (World::empty(), World::empty());
