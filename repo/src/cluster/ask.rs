@@ -45,6 +45,8 @@ impl Core {
         // Asked, and not answered yet: they are not asked again meanwhile. Nor are, for a while, those who named one of them.
         let mut silent = BTreeSet::new();
         let mut named: BTreeMap<NodeId, (NodeId, Instant)> = BTreeMap::new();
+        // Could not be reached, the last time.
+        let mut failed = BTreeSet::new();
         loop {
             let mut waiting = self.to_ask();
             let mut asked = BTreeSet::new();
@@ -65,12 +67,18 @@ impl Core {
                 let Some((node, answer)) = answered else { break };
                 silent.remove(&node);
                 refusing.remove(&node);
+                failed.remove(&node);
                 match answer {
                     Ok(Answer::NotLeader(leader)) => {
                         last = "no node leads".to_owned();
-                        if let Some(leader) = leader {
-                            if leader != self.number && self.view.address(leader).is_none() {
-                                self.learn_of_members(node, until.saturating_duration_since(Instant::now())).await;
+                        if let Some(leader) = leader.filter(|leader| *leader != self.number) {
+                            last = format!("node {leader} leads, by what node {node} says, and does not answer");
+                            // It came, or moved, since this node was last told of members.
+                            let is_lost = silent.contains(&leader) || failed.contains(&leader);
+                            if (is_lost || self.view.address(leader).is_none())
+                                && self.learn_of_members(node, until.saturating_duration_since(Instant::now())).await
+                            {
+                                silent.remove(&leader);
                             }
                             named.insert(node, (leader, Instant::now()));
                         }
@@ -89,7 +97,10 @@ impl Core {
                         last = failure.to_string();
                         refusing.insert(node);
                     }
-                    Err(error) => last = format!("node {node}: {error}"),
+                    Err(error) => {
+                        last = format!("node {node}: {error}");
+                        failed.insert(node);
+                    }
                 }
             }
             let others: BTreeSet<NodeId> = self.to_ask().into_iter().filter(|node| *node != self.number).collect();

@@ -63,6 +63,25 @@ fn who_was_away_learns_of_a_leader_that_came_meanwhile() {
     [one, two, three, four].into_iter().for_each(Node::shutdown);
 }
 
+/// One that leads by now has moved since this member was last told.
+#[test]
+fn who_was_away_learns_where_the_leader_is() {
+    let (_dir, one) = published();
+    let [(_second, two), (third, three)] = ["two", "three"].map(|name| joined(&one, name));
+    promote(&one, "two");
+    promote(&one, "three");
+    let writer = join(invite(&one, Role::Writer), "writer");
+    three.shutdown();
+    let three = serve(&third.0.join("repo"));
+    for other in [&one, &two] {
+        other.core.log.get().unwrap().stand_back(Reason::Leaves, true);
+    }
+    eventually("it leads", || three.core.log.get().unwrap().leading().is_some());
+    let synced = client(&writer.0.join("repo"), sync_now);
+    assert_eq!(synced.outcome, SyncOutcome::Done, "{synced:?}");
+    [one, two, three].into_iter().for_each(Node::shutdown);
+}
+
 /// A door that has been away knows nothing of an invite yet: nobody is turned away by that.
 #[test]
 fn a_door_that_has_not_heard_of_an_invite() {
