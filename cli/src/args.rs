@@ -157,8 +157,20 @@ pub fn parse(early: Early) -> Result<Cli, clap::Error> {
         Some(When::Never) => ColorChoice::Never,
         Some(When::Auto) | None => ColorChoice::Auto,
     };
-    let matches = Cli::command().color(color).try_get_matches_from(std::env::args_os())?;
-    Cli::from_arg_matches(&matches)
+    let words: Vec<OsString> = std::env::args_os().collect();
+    Cli::from_arg_matches(&read(&|| Cli::command().color(color), &words)?)
+}
+
+/// Commands are made when they are needed; a list of all of them needs all.
+fn read(command: &dyn Fn() -> clap::Command, words: &[OsString]) -> Result<clap::ArgMatches, clap::Error> {
+    command().try_get_matches_from(words).or_else(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let mut whole = command();
+            whole.build();
+            whole.try_get_matches_from(words)
+        }
+        _ => Err(error),
+    })
 }
 
 /// Help and version are results; all else is a mistake in the words, told in our own form.

@@ -58,6 +58,14 @@ fn usage_is_two() {
     for args in [["--help"], ["-h"], ["--version"], ["version"]] {
         assert!(!world.ok(&args).is_empty());
     }
+    for words in ["--help", "-h", "help"] {
+        let shown = world.ok(&[words]);
+        let listed = shown.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let is_told =
+            |line: &str| line.split_whitespace().nth(1).is_some_and(|word| word.starts_with(char::is_uppercase));
+        let untold: Vec<&str> = listed.filter(|line| !is_told(line)).collect();
+        assert!(untold.is_empty(), "{words} does not say what these are for: {untold:?}");
+    }
     let commands = commands();
     assert!(commands.len() >= 25, "all of them: {commands:?}");
     for command in &commands {
