@@ -252,6 +252,9 @@ fn cluster_merges_and_keeps_what_is_not_committed() {
     sync(&two);
     let err = one.fails(1, &["sync"]);
     assert!(err.contains("uncommitted changes") && err.contains("only/one"), "{err}");
+    let refused = one.object(1, &["sync"]);
+    assert_eq!(refused["outcome"], "refused", "{refused}");
+    assert!(refused["cause"].as_str().is_some_and(|cause| cause.contains("only/one")), "{refused}");
     assert_eq!(std::fs::read_to_string(one.path("only/one")).unwrap(), "not committed");
     one.write("only/one", "1");
     sync(&one);

@@ -101,6 +101,10 @@ pub fn run(args: &PeersArgs, context: &mut Context) -> Result<Exit, Failure> {
         peers.iter().try_for_each(|peer| context.output.write_all(line(peer, newest).as_bytes()))
     }
     .map_err(Failure::Output)?;
+    if matches!(args.command, Some(PeersCommand::Remove { .. })) && peers.is_empty() && context.is_chatty() {
+        let message = "this node is no member any more; the others go on without it".to_owned();
+        context.progress.event(Event::Warning(Warning { path: None, message }));
+    }
     let voters = peers.iter().filter(|peer| peer.role == "voter").count();
     if changes_voters(args.command.as_ref()) && voters > 0 && voters.is_multiple_of(2) {
         let message = format!("{voters} voters bear no more failures than {}: promote another", voters - 1);

@@ -51,7 +51,7 @@ impl Run<'_> {
             Merged::Conflicts(conflicts) => {
                 let paths: Vec<RepoPath> = conflicts.into_iter().map(|conflict| conflict.path).collect();
                 let message = format!("cannot merge: both sides changed {}", named(&paths));
-                return Err(Error::new(ErrorKind::Failed, message).with_hint("--strategy copies keeps both"));
+                return Err(Error::new(ErrorKind::Refused, message).with_hint("--strategy copies keeps both"));
             }
         };
         let bytes = |path: &RepoPath| path.as_bytes().to_vec();

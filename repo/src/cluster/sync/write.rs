@@ -48,7 +48,7 @@ impl Run<'_> {
             if !edits.is_empty() {
                 let message =
                     format!("cannot sync: uncommitted changes would have to be overwritten: {}", named(&edits));
-                return Err(Error::new(ErrorKind::Failed, message).with_hint("commit them first, or --commit"));
+                return Err(Error::new(ErrorKind::Refused, message).with_hint("commit them first, or --commit"));
             }
         }
         Ok(paths.into_iter().map(|path| path.as_bytes().to_vec()).collect())
