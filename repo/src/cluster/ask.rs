@@ -30,6 +30,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 const NAMED: Duration = Duration::from_millis(500);
 /// How long all of them may say that they do not know this node: one that has just joined may not be known everywhere yet.
 const NOT_KNOWN: Duration = Duration::from_secs(3);
+/// How long who has just answered may take to say whom he knows.
+const LEARN: Duration = Duration::from_secs(1);
 /// The longest that one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -74,10 +76,10 @@ impl Core {
                         if let Some(leader) = leader.filter(|leader| *leader != self.number) {
                             last = format!("node {leader} leads, by what node {node} says, and does not answer");
                             // It came, or moved, since this node was last told of members.
-                            let is_lost = silent.contains(&leader) || failed.contains(&leader);
-                            if (is_lost || self.view.address(leader).is_none())
-                                && self.learn_of_members(node, until.saturating_duration_since(Instant::now())).await
-                            {
+                            let is_told = self.view.address(leader).is_some();
+                            let is_reached = is_told && !silent.contains(&leader) && !failed.contains(&leader);
+                            let left = until.saturating_duration_since(Instant::now());
+                            if !is_reached && self.learn_of_members(node, LEARN.min(left)).await {
                                 silent.remove(&leader);
                             }
                             named.insert(node, (leader, Instant::now()));
