@@ -303,13 +303,14 @@ async fn stream(inner: Arc<Inner>, peer: PeerKey, events: Sender<Event>, owed: O
     };
     let ended = match opened {
         Ok((mut idle, first)) => match talk(&inner, peer, &mut idle, first, &events, &owed, &mut stop).await {
-            Ok(Ended::WithFetch) => {
-                if is_settled(&inner, &mut idle, &owed).await {
+            Ok(ended @ (Ended::WithFetch | Ended::Over)) => {
+                // What came last, the end of an answer mostly, may have found nobody who takes it: the word why is there by then.
+                let is_with_fetch = matches!(ended, Ended::WithFetch) || stop.try_recv().is_ok();
+                if is_with_fetch && is_settled(&inner, &mut idle, &owed).await {
                     idle::keep(&inner, peer, idle);
                 }
                 return;
             }
-            Ok(Ended::Over) => return,
             Ok(Ended::ByPeer) => Ok(()),
             Err(error) => Err(error),
         },
