@@ -1,4 +1,4 @@
-//! What one voter holds, read from its store while nothing runs: the order of publishes, the commits, and their files.
+//! What one voter holds, read from its store while nothing runs: the order of publishes, and the commits.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -10,10 +10,9 @@ use filesync_cas::vfs::RealVfs;
 use filesync_cas::{ContentHash, GetError, Kind, Place, Store};
 use filesync_merkle::history::read_commit;
 use filesync_merkle::{Commit, CommitId, MerkleSchema, NodeSource, Pub, PubId};
-use filesync_repo::{CatRequest, EntryKind, LsRequest, OpenOptions, Repo, Silent, Target};
 
 use super::history::Made;
-use super::work::{Clock, Listing, Work, join};
+use super::work::{Clock, Work, join};
 
 /// A clock that is no more off than by so many seconds is right.
 const CLOSE: i64 = 600;
@@ -78,24 +77,14 @@ impl Audit {
         self.commits.values().filter(|commit| !honest.contains(&commit.time.secs())).count()
     }
 
+    /// Every commit that was published.
+    pub fn commits(&self) -> impl Iterator<Item = String> {
+        self.commits.keys().map(ToString::to_string)
+    }
+
     /// What a commit must hold.
     pub fn clock(&self, commit: &str) -> &Clock {
         &self.clocks[&commit.parse::<ContentHash>().map(CommitId).expect("an id")]
-    }
-
-    /// G4: every commit has all of its files, with the right bytes, in the store at `root` alone.
-    pub fn check_trees(&self, root: &Path, made: &[Made], work: &Work) {
-        let repo = Repo::open_reader(root, &OpenOptions::default(), &Silent).expect("it can be opened");
-        for it in made {
-            let expected = work.listing(self.clock(&it.commit));
-            assert_eq!(listing(&repo, &it.commit), expected, "{}: the tree of {it:?}", root.display());
-            let path = Work::path(it.node, it.change).into_bytes();
-            let target = Target { rev: Some(it.commit.clone()), path: Some(path) };
-            let mut bytes = Vec::new();
-            let read = repo.cat(&CatRequest { target, offset: 0, length: None }, &mut bytes);
-            assert!(read.is_ok(), "{}: the file of {it:?}: {read:?}", root.display());
-            assert!(bytes == work.content(it.node, it.change), "{}: the file of {it:?}", root.display());
-        }
     }
 }
 
@@ -172,19 +161,4 @@ fn count(
         }
         clocks.insert(id, clock);
     }
-}
-
-/// The files of a commit.
-fn listing(repo: &Repo, commit: &str) -> Listing {
-    let target = Target { rev: Some(commit.to_owned()), path: None };
-    let mut found = Listing::new();
-    let read = repo.ls(&LsRequest { target, recursive: true, hashes: true }, &mut |entry| {
-        if entry.kind != EntryKind::Directory {
-            let path = String::from_utf8(entry.path).expect("as it was written");
-            found.insert(path, (entry.size, entry.b3.expect("it was asked for")));
-        }
-        Ok(())
-    });
-    assert!(read.is_ok(), "{}: the files of {commit}: {read:?}", repo.root().display());
-    found
 }

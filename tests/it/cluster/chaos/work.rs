@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use filesync_cas::ContentHash;
 use filesync_cas::testing::Rng;
 
 use super::super::disk::BALLAST;
@@ -14,8 +13,6 @@ const LARGE_EVERY: u32 = 32;
 
 /// The bytes of files, by path.
 pub type Files = BTreeMap<String, Vec<u8>>;
-/// Length and hash of files, by path.
-pub type Listing = BTreeMap<String, (u64, ContentHash)>;
 /// How many changes of each node there are in a tree: its first ones.
 pub type Clock = BTreeMap<usize, u32>;
 
@@ -23,7 +20,6 @@ pub struct Work {
     seed: u64,
     /// What was there before the first change.
     pub base: Files,
-    listed: Listing,
 }
 
 impl Work {
@@ -32,8 +28,7 @@ impl Work {
         let mut base: Files = (0..20).map(|n| (format!("base/{n}"), rng.bytes(2_000))).collect();
         base.insert("base/large".to_owned(), rng.bytes(700_000));
         base.insert(".filesyncignore".to_owned(), format!("{BALLAST}\n").into_bytes());
-        let listed = base.iter().map(list).collect();
-        Self { seed, base, listed }
+        Self { seed, base }
     }
 
     /// Where a change of a node goes; they are counted from 1.
@@ -60,22 +55,12 @@ impl Work {
         (changes.saturating_sub(SLOTS - 1).max(1)..=changes).map(move |change| (node, change))
     }
 
-    fn changed(&self, clock: &Clock) -> Files {
-        let newest = clock.iter().flat_map(|(node, changes)| Self::newest(*node, *changes));
-        newest.map(|(node, change)| (Self::path(node, change), self.content(node, change))).collect()
-    }
-
+    /// All files of a tree.
     pub fn files(&self, clock: &Clock) -> Files {
-        self.base.clone().into_iter().chain(self.changed(clock)).collect()
+        let newest = clock.iter().flat_map(|(node, changes)| Self::newest(*node, *changes));
+        let changed = newest.map(|(node, change)| (Self::path(node, change), self.content(node, change)));
+        self.base.clone().into_iter().chain(changed).collect()
     }
-
-    pub fn listing(&self, clock: &Clock) -> Listing {
-        self.listed.clone().into_iter().chain(self.changed(clock).iter().map(list)).collect()
-    }
-}
-
-fn list((path, bytes): (&String, &Vec<u8>)) -> (String, (u64, ContentHash)) {
-    (path.clone(), (bytes.len() as u64, ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())))
 }
 
 /// In a tree are the changes of each side.
