@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 
+use bolero::check;
+
 use crate::damaged::Damaged;
 use crate::frame::{COUNT_MAX, FrameBuilder, HEADER_LEN, Header, RAW_MAX, SLOT_LEN, push_slots};
 use crate::hash::{ContentHash, Kind, Schema, check16};
@@ -15,7 +17,7 @@ use crate::params::{ChunkSizes, Codec, Params};
 use crate::pin;
 use crate::relay::StoredFrame;
 use crate::small_file::Lines;
-use crate::testing::{Fuzz, Rng, SMALL_FILE_WORDS, seal_small_file};
+use crate::testing::{Draw, Fuzz, Rng, SMALL_FILE_WORDS, seal_small_file};
 use crate::vfs::{FileStat, VfsFile};
 
 fn peak(run: &mut dyn FnMut()) -> u64 {
@@ -72,16 +74,16 @@ fn put_word(bytes: &mut [u8], at: usize, value: usize) {
 
 /// Both checks of a frame; sometimes the lengths in its header too, since nothing else is read if they do not fit.
 #[expect(clippy::ptr_arg, reason = "as all seals are")]
-fn seal_frame(rng: &mut Rng, bytes: &mut Vec<u8>) {
+fn seal_frame(draw: &mut dyn Draw, bytes: &mut Vec<u8>) {
     if bytes.len() < HEADER_LEN {
         return;
     }
     let table_end = (HEADER_LEN + word(bytes, 16).min(COUNT_MAX) * SLOT_LEN).min(bytes.len());
-    if rng.coin() {
+    if draw.coin() {
         let payload_len = bytes.len() - table_end;
         put_word(bytes, 12, payload_len);
     }
-    if rng.coin() {
+    if draw.coin() {
         let slots = bytes[HEADER_LEN..table_end].chunks_exact(SLOT_LEN);
         let sum = slots.map(|slot| word(slot, 33)).fold(0, usize::saturating_add);
         put_word(bytes, 8, sum);
@@ -114,7 +116,7 @@ fn stored_frames() {
     // Whatever a payload decompresses to, it is no longer than the longest frame.
     let fuzz = Fuzz::new(&samples, peak).sealed(seal_frame).room(2 * RAW_MAX as u64, 64);
     let mut verified = 0u64;
-    let tally = fuzz.run(|bytes| {
+    let tally = fuzz.run(check!(), |bytes| {
         let stored = StoredFrame::parse(bytes.to_vec()).ok()?;
         let header = Header::parse(bytes.first_chunk()?).expect("it was just parsed");
         let encoded = encode_frame(&header, &stored);
@@ -144,7 +146,7 @@ fn pack_header(class: Class, serial: u64) -> PackHeader {
 }
 
 #[expect(clippy::ptr_arg, reason = "as all seals are")]
-fn seal_pack_header(_: &mut Rng, bytes: &mut Vec<u8>) {
+fn seal_pack_header(_: &mut dyn Draw, bytes: &mut Vec<u8>) {
     if bytes.len() >= 88 {
         let check = check16(&[&bytes[..72]]);
         bytes[72..88].copy_from_slice(&check);
@@ -154,7 +156,7 @@ fn seal_pack_header(_: &mut Rng, bytes: &mut Vec<u8>) {
 #[test]
 fn pack_headers() {
     let samples = [pack_header(Class::Data, 1), pack_header(Class::Meta, u64::MAX)].map(|header| header.encode());
-    let tally = Fuzz::new(&samples, peak).sealed(seal_pack_header).run(|bytes| {
+    let tally = Fuzz::new(&samples, peak).sealed(seal_pack_header).run(check!(), |bytes| {
         let header = PackHeader::decode(bytes.try_into().ok()?).ok()?;
         Some(header.encode())
     });
@@ -224,10 +226,10 @@ fn sealed_pack(frames: &[Vec<u8>]) -> Vec<u8> {
 
 /// The check of the trailer; sometimes the footer's length too, if the frames lead to one.
 #[expect(clippy::ptr_arg, reason = "as all seals are")]
-fn seal_pack(rng: &mut Rng, bytes: &mut Vec<u8>) {
+fn seal_pack(draw: &mut dyn Draw, bytes: &mut Vec<u8>) {
     let Some(trailer) = bytes.len().checked_sub(40) else { return };
     let mut footer = 88;
-    while rng.coin() && footer + HEADER_LEN < trailer && bytes[footer..].starts_with(b"FSfr") {
+    while draw.coin() && footer + HEADER_LEN < trailer && bytes[footer..].starts_with(b"FSfr") {
         let (stored, table) = (word(bytes, footer + 12), word(bytes, footer + 16));
         footer = (HEADER_LEN + table.min(COUNT_MAX) * SLOT_LEN + stored.min(RAW_MAX)).saturating_add(footer);
         if footer <= trailer {
@@ -248,7 +250,7 @@ fn packs() {
     let two = frame(Codec::None, Kind::CHUNK, &data[1..]);
     let samples = [sealed_pack(&[]), sealed_pack(std::slice::from_ref(&two)), sealed_pack(&[one, two])];
     let room = 2 * (RAW_MAX + COUNT_MAX * SLOT_LEN) as u64;
-    let tally = Fuzz::new(&samples, peak).sealed(seal_pack).room(room, 64).run(|bytes| {
+    let tally = Fuzz::new(&samples, peak).sealed(seal_pack).room(room, 64).run(check!(), |bytes| {
         let (file, len) = (Memory(bytes), bytes.len() as u64);
         drop(read_pack_header(&file));
         let mut places = Vec::new();
@@ -272,7 +274,7 @@ fn packs() {
 #[test]
 fn small_files() {
     let samples = small_file_samples();
-    Fuzz::new(&samples, peak).words(&SMALL_FILE_WORDS).run(|bytes| {
+    Fuzz::new(&samples, peak).words(&SMALL_FILE_WORDS).run(check!(), |bytes| {
         let titles = ["filesync head 1", "filesync 1", "filesync damaged 1", "filesync pin 1"];
         titles.iter().find_map(|title| Lines::parse(bytes, title).ok())?;
         assert!(samples.iter().any(|sample| sample == bytes), "this was never written");
@@ -306,7 +308,7 @@ fn heads() -> Vec<Vec<u8>> {
 fn heads_of_a_store() {
     let samples = heads();
     let fuzz = Fuzz::new(&samples, peak).sealed(seal_small_file).words(&SMALL_FILE_WORDS);
-    fuzz.run(|bytes| Some(Head::decode(bytes).ok()?.encode())).reaches(1_000);
+    fuzz.run(check!(), |bytes| Some(Head::decode(bytes).ok()?.encode())).reaches(1_000);
 }
 
 fn params() -> Vec<Vec<u8>> {
@@ -320,7 +322,7 @@ fn params_of_a_store() {
     let samples = params();
     let words: Vec<&[u8]> = [&SMALL_FILE_WORDS[..], &[b"read: ", b"write: ", b"codec zstd 3", b"filesync 2"]].concat();
     let fuzz = Fuzz::new(&samples, peak).sealed(seal_small_file).words(&words);
-    let tally = fuzz.run(|bytes| {
+    let tally = fuzz.run(check!(), |bytes| {
         let params = Params::decode(bytes).ok()?;
         match params.unknown_write_word {
             None => Some(params.encode()),
@@ -346,7 +348,7 @@ fn lists() -> Vec<Vec<u8>> {
 fn lists_of_damage() {
     let samples = lists();
     let fuzz = Fuzz::new(&samples, peak).sealed(seal_small_file).words(&SMALL_FILE_WORDS);
-    fuzz.run(|bytes| Some(Damaged::decode(bytes).ok()?.encode())).reaches(1_000);
+    fuzz.run(check!(), |bytes| Some(Damaged::decode(bytes).ok()?.encode())).reaches(1_000);
 }
 
 fn pins() -> Vec<Vec<u8>> {
@@ -359,7 +361,7 @@ fn pins() -> Vec<Vec<u8>> {
 fn pins_of_a_store() {
     let samples = pins();
     let fuzz = Fuzz::new(&samples, peak).sealed(seal_small_file).words(&SMALL_FILE_WORDS);
-    let tally = fuzz.run(|bytes| {
+    let tally = fuzz.run(check!(), |bytes| {
         let (roots, note) = pin::decode(bytes).ok()?;
         Some(pin::encode(&roots, &note))
     });

@@ -7,6 +7,7 @@
 //! whose seed the test prints.
 
 mod fault;
+#[cfg(any(test, feature = "testing"))]
 mod fuzz;
 mod loss;
 mod mistakes;
@@ -15,7 +16,8 @@ mod rng;
 mod waits;
 
 pub use fault::{CountingVfs, Counts, Fault, FaultVfs, Op, Plan, Scope};
-pub use fuzz::{Fuzz, Peak, SMALL_FILE_WORDS, Seal, Tally, seal_small_file};
+#[cfg(any(test, feature = "testing"))]
+pub use fuzz::{Draw, Fuzz, Peak, SMALL_FILE_WORDS, Seal, Tally, Target, seal_small_file};
 pub use loss::{CrashPoint, Loss, LossVfs, crash_states};
 #[cfg(any(test, feature = "testing"))]
 pub use mistakes::assert_caught;

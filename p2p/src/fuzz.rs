@@ -1,5 +1,6 @@
 //! What peers send, with bytes that are nearly right (G8, P5, P9, P16): see [`filesync_cas::testing::Fuzz`].
 
+use bolero::check;
 use filesync_cas::testing::Fuzz;
 
 use crate::message::tests::samples;
@@ -25,7 +26,7 @@ fn messages() {
     let samples: Vec<_> = samples().iter().map(|message| [&[message.kind()][..], &body(message)].concat()).collect();
     // The last field of some is what is left. A Get may announce 256 roots, and 1024 runs of a node.
     let fuzz = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(64 << 10, 64);
-    let tally = fuzz.run(|bytes| {
+    let tally = fuzz.run(check!(), |bytes| {
         let (kind, rest) = bytes.split_first()?;
         let message = Message::decode(*kind, rest.to_vec()).ok()?;
         assert_eq!(message.encoded_len(), rest.len() + 5);
@@ -50,7 +51,7 @@ fn streams() {
     let kinds = Class::ALL.into_iter().flat_map(|class| [(class, 0), (class, 1)]);
     let samples: Vec<_> = kinds.zip([250, 100, 255, 90, 64, 77, 200, 31]).collect();
     let samples: Vec<_> = samples.into_iter().map(|((class, side), piece)| stream(class, side, piece)).collect();
-    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(32 << 10, 16).run(|bytes| {
+    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(32 << 10, 16).run(check!(), |bytes| {
         let (&[class, side, piece], rest) = bytes.split_first_chunk()?;
         let (class, side) = (Class::from_code(class)?, *SIDES.get(usize::from(side))?);
         let mut inbox = Inbox::new(class, side);
@@ -82,7 +83,7 @@ fn packed_nodes() {
     let samples = all.map(|nodes| body(&Message::Nodes(nodes)));
     let mut opened = 0u64;
     let room = (NODES_LEN_MAX + (64 << 10)) as u64;
-    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(room, 64).run(|bytes| {
+    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(room, 64).run(check!(), |bytes| {
         let message = Message::decode(17, bytes.to_vec()).ok()?;
         let Message::Nodes(nodes) = &message else { panic!("a message of another type") };
         if let Ok(raw) = open_nodes(nodes) {
@@ -108,7 +109,7 @@ fn deltas() {
     let samples = [delta(&changed), delta(&dictionary), delta(b"short")];
     let mut opened = 0u64;
     let room = (NODE_LEN_MAX + (64 << 10)) as u64;
-    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(room, 64).run(|bytes| {
+    let tally = Fuzz::new(&samples, peak).words(&WORDS).open_ended().room(room, 64).run(check!(), |bytes| {
         let message = Message::decode(18, bytes.to_vec()).ok()?;
         let Message::Delta { len, payload } = &message else { panic!("a message of another type") };
         if let Ok(raw) = open_delta(*len, payload, &dictionary) {

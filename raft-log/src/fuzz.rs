@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use filesync_cas::testing::{Fuzz, Tally};
+use bolero::check;
+use filesync_cas::testing::{Fuzz, Tally, Target};
 use openraft::EntryPayload;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,9 +28,13 @@ const WORDS: [&[u8]; 5] =
 /// Tries what is written with [`encode`]. `look` gets every value that is taken.
 ///
 /// A number has more than one form there, so it is the value that must come out the same, and never longer.
-pub(crate) fn fuzz<T: Serialize + DeserializeOwned>(samples: &[Vec<u8>], mut look: impl FnMut(T)) -> Tally {
+pub(crate) fn fuzz<T: Serialize + DeserializeOwned>(
+    target: Target,
+    samples: &[Vec<u8>],
+    mut look: impl FnMut(T),
+) -> Tally {
     // The library believes an announced count up to a MiB, and one may stand within the other.
-    Fuzz::new(samples, peak).words(&WORDS).room(8 << 20, 256).run(|bytes| {
+    Fuzz::new(samples, peak).words(&WORDS).room(8 << 20, 256).run(target, |bytes| {
         let encoded = encode(&decode::<T>(bytes).ok()?);
         assert!(encoded.len() <= bytes.len(), "it is longer than it was: {encoded:?}");
         assert_eq!(encoded.first(), bytes.first(), "another version");
@@ -147,7 +152,7 @@ pub(crate) fn state() -> State {
 #[test]
 fn log_entries() {
     let samples: Vec<_> = entries().iter().map(encode).collect();
-    fuzz::<Entry>(&samples, |_| ()).reaches(10_000);
+    fuzz::<Entry>(check!(), &samples, |_| ()).reaches(10_000);
 }
 
 /// No entry makes a node stop: all would, one after the other.
@@ -157,7 +162,7 @@ fn whatever_an_entry_says() {
     let mut samples: Vec<_> = commands().into_iter().map(|command| encode(&batch(vec![command]))).collect();
     samples.push(encode(&batch(vec![Command::Publish(publish(8)), Command::Whole { node: NodeId(3) }])));
     let mut done = 0u64;
-    let tally = fuzz::<Batch>(&samples, |batch| {
+    let tally = fuzz::<Batch>(check!(), &samples, |batch| {
         let mut state = start.clone();
         let applied = state.apply(at, &batch, step_id);
         assert_eq!(applied.len(), batch.commands.len());

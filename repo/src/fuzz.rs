@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bolero::check;
 use filesync_cas::ContentHash;
 use filesync_cas::pack::PackName;
 use filesync_cas::small_file::Builder;
-use filesync_cas::testing::{Fuzz, LossVfs, SMALL_FILE_WORDS, Tally, seal_small_file};
+use filesync_cas::testing::{Fuzz, LossVfs, SMALL_FILE_WORDS, Tally, Target, seal_small_file};
 use filesync_cas::vfs::{Open, Vfs, read_to_end, replace, write_all_at};
 use filesync_merkle::{CommitId, PubId, RepoPath};
 use filesync_raft_log::State;
@@ -61,12 +62,13 @@ pub(crate) fn holding(path: &str, bytes: &[u8]) -> LossVfs {
 
 /// Tries the file at `path`: what is read of it, and written again, is the same file.
 fn try_file<T>(
+    target: Target,
     path: &str,
     samples: &[Vec<u8>],
     read: impl Fn(&dyn Vfs) -> Option<T>,
     write: impl Fn(&dyn Vfs, &T),
 ) -> Tally {
-    fuzz(samples).sealed(seal_small_file).words(&SMALL_FILE_WORDS).run(|bytes| {
+    fuzz(samples).sealed(seal_small_file).words(&SMALL_FILE_WORDS).run(target, |bytes| {
         let value = read(&holding(path, bytes))?;
         Some(written(path, |vfs| write(vfs, &value)))
     })
@@ -91,7 +93,7 @@ fn journals() {
     ];
     let samples = all.map(|journal| written(journal::PATH, |vfs| journal.write(vfs).unwrap()));
     let read = |vfs: &dyn Vfs| Journal::read(vfs).unwrap().expect("it is there").ok();
-    try_file(journal::PATH, &samples, read, |vfs, journal| journal.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), journal::PATH, &samples, read, |vfs, journal| journal.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn lists_of_expired() {
         written(expired::PATH, |vfs| list.write(vfs).unwrap())
     });
     let read = |vfs: &dyn Vfs| Expired::read(vfs).ok();
-    try_file(expired::PATH, &samples, read, |vfs, list| list.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), expired::PATH, &samples, read, |vfs, list| list.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -117,7 +119,7 @@ fn tags_of_a_repository() {
         let file = vfs.open(Path::new("refs/tags/v1"), Open::Create { mode: 0o644 }).unwrap();
         write_all_at(&*file, &bytes(id), 0).unwrap();
     };
-    try_file("refs/tags/v1", &samples, read, write).reaches(1_000);
+    try_file(check!(), "refs/tags/v1", &samples, read, write).reaches(1_000);
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn wishes_for_tags() {
         written(wishes::PATH, |vfs| wishes.write(vfs).unwrap())
     });
     let read = |vfs: &dyn Vfs| Wishes::read(vfs).ok().flatten();
-    try_file(wishes::PATH, &samples, read, |vfs, wishes| wishes.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), wishes::PATH, &samples, read, |vfs, wishes| wishes.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn identities() {
         file.finish()
     });
     let read = |vfs: &dyn Vfs| Identity::load(vfs).ok();
-    try_file("identity", &samples, read, |vfs, identity| identity.save(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), "identity", &samples, read, |vfs, identity| identity.save(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -149,7 +151,8 @@ fn memberships() {
     let all = all.map(|(node, has_log, is_partial)| Membership { node: NodeId(node), has_log, is_partial });
     let samples = all.map(|membership| written(member::PATH, |vfs| member::write(vfs, membership).unwrap()));
     let read = |vfs: &dyn Vfs| member::read(vfs).ok().flatten();
-    try_file(member::PATH, &samples, read, |vfs, membership| member::write(vfs, *membership).unwrap()).reaches(1_000);
+    try_file(check!(), member::PATH, &samples, read, |vfs, membership| member::write(vfs, *membership).unwrap())
+        .reaches(1_000);
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn parts_of_a_partial_copy() {
         written(parts::PATH, |vfs| copied.write(vfs).unwrap())
     });
     let read = |vfs: &dyn Vfs| Copied::read(vfs).ok();
-    try_file(parts::PATH, &samples, read, |vfs, copied| copied.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), parts::PATH, &samples, read, |vfs, copied| copied.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn outboxes() {
     ];
     let samples = all.map(|outbox| written(outbox::PATH, |vfs| outbox.write(vfs).unwrap()));
     let read = |vfs: &dyn Vfs| Outbox::read(vfs).ok();
-    try_file(outbox::PATH, &samples, read, |vfs, outbox| outbox.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), outbox::PATH, &samples, read, |vfs, outbox| outbox.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn remotes() {
     lived_in.step = Some(PubId(ContentHash::from_bytes([4; 32])));
     let samples = [plain, lived_in].map(|remote| written(remote::PATH, |vfs| remote.write(vfs).unwrap()));
     let read = |vfs: &dyn Vfs| Remote::read(vfs).ok().flatten();
-    try_file(remote::PATH, &samples, read, |vfs, remote| remote.write(vfs).unwrap()).reaches(1_000);
+    try_file(check!(), remote::PATH, &samples, read, |vfs, remote| remote.write(vfs).unwrap()).reaches(1_000);
 }
 
 #[test]
@@ -204,5 +207,5 @@ fn lists_of_collected() {
         let packs = numbers.into_iter().map(|number| PackName::from_bytes([number; 16])).collect();
         written("collected", |vfs| write(vfs, &packs))
     });
-    try_file("collected", &samples, |vfs: &dyn Vfs| collected::read(vfs).ok(), write).reaches(1_000);
+    try_file(check!(), "collected", &samples, |vfs: &dyn Vfs| collected::read(vfs).ok(), write).reaches(1_000);
 }

@@ -1,5 +1,7 @@
 //! What other nodes send, with bytes that are nearly right.
 
+use bolero::check;
+
 use super::*;
 use crate::fuzz::{entries, fuzz, log_id, stored_membership, vote};
 use crate::ids::NodeId;
@@ -32,7 +34,7 @@ fn messages() {
     ];
     let envelope = |request| Envelope { repository: REPOSITORY, from: NodeId(1), to: NodeId(300), request };
     let samples = requests.map(|request| encode(&envelope(request)));
-    let tally = fuzz::<Envelope>(&samples, |envelope| _ = envelope.request.speaker());
+    let tally = fuzz::<Envelope>(check!(), &samples, |envelope| _ = envelope.request.speaker());
     tally.reaches(10_000);
 }
 
@@ -49,7 +51,7 @@ fn answers() {
         Response::Failed("it could not be d\u{f6}ne".to_owned()),
     ];
     let samples = samples.map(|response| encode(&response));
-    fuzz::<Response>(&samples, |_| ()).reaches(10_000);
+    fuzz::<Response>(check!(), &samples, |_| ()).reaches(10_000);
 }
 
 /// A state that comes in pieces: it is the pieces, in their order, or nothing; what is announced costs nothing.
@@ -63,7 +65,7 @@ fn pieces() {
     ];
     let samples = samples.map(|pieces| encode(&pieces));
     let mut wholes = 0u64;
-    let tally = fuzz::<Vec<Piece>>(&samples, |pieces| {
+    let tally = fuzz::<Vec<Piece>>(check!(), &samples, |pieces| {
         let mut slot = None;
         // What has come in order since a beginning.
         let mut model = Vec::new();

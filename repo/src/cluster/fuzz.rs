@@ -1,7 +1,8 @@
 //! What members ask each other, and the line that strangers are given, with bytes that are nearly right (G8).
 
+use bolero::check;
 use filesync_cas::hash::check16;
-use filesync_cas::testing::Tally;
+use filesync_cas::testing::{Tally, Target};
 use filesync_raft_log::State;
 use filesync_raft_log::command::{Admit, Command, Outcome, RefChange, Refusal, Role, TryId};
 use filesync_raft_log::ids::{Id, InviteKey, LeaderId, LogIndex, NodeId, PeerKey, RefName, RepositoryId, Signature};
@@ -14,11 +15,11 @@ use super::invite::{Door, InviteLine};
 use crate::fuzz::fuzz;
 
 /// A number has more than one form, so it is the value that must come out the same, and never longer.
-fn fuzz_values<T: Serialize + DeserializeOwned>(values: &[T], mut look: impl FnMut(&T)) -> Tally {
+fn fuzz_values<T: Serialize + DeserializeOwned>(target: Target, values: &[T], mut look: impl FnMut(&T)) -> Tally {
     let samples: Vec<_> = values.iter().map(encode).collect();
     let words: [&[u8]; 4] = [&[0x80, 0x00], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10], &[1, 1, 1]];
     // The library believes an announced count up to a MiB, and one may stand within the other.
-    fuzz(&samples).words(&words).room(8 << 20, 256).run(|bytes| {
+    fuzz(&samples).words(&words).room(8 << 20, 256).run(target, |bytes| {
         let encoded = encode(&decode::<T>(bytes).ok()?);
         assert!(encoded.len() <= bytes.len(), "it is longer than it was: {encoded:?}");
         let value = decode::<T>(&encoded).expect("what is written is read");
@@ -64,7 +65,7 @@ fn calls() {
         Call::HeldAsOf,
         Call::Find(vec![(1, Id([7; 32])), (3, Id([8; 32]))]),
     ];
-    fuzz_values(&values, |call: &Call| _ = (call.topic(), call.class())).reaches(10_000);
+    fuzz_values(check!(), &values, |call: &Call| _ = (call.topic(), call.class())).reaches(10_000);
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn answers() {
         Answer::Facts(Box::new(with_lost)),
         Answer::Found(vec![Found::Good, Found::Nowhere, Found::NotYet]),
     ];
-    fuzz_values(&values, |_: &Answer| ()).reaches(10_000);
+    fuzz_values(check!(), &values, |_: &Answer| ()).reaches(10_000);
 }
 
 /// The bytes of a line, without its check: who makes up a line makes that too.
@@ -119,7 +120,7 @@ fn as_line(bytes: &[u8]) -> String {
 /// Lines that somebody made up.
 #[test]
 fn invites() {
-    let tally = fuzz(&lines()).room(8 << 20, 256).run(|bytes| {
+    let tally = fuzz(&lines()).room(8 << 20, 256).run(check!(), |bytes| {
         let line = InviteLine::decode(&as_line(bytes)).ok()?;
         let text = line.encode().unwrap();
         assert!(text.len() <= as_line(bytes).len());
@@ -136,7 +137,7 @@ fn invites_as_text() {
     let samples: Vec<_> = lines().iter().map(|bytes| as_line(bytes).into_bytes()).collect();
     let known: Vec<_> = lines().iter().map(|bytes| InviteLine::decode(&as_line(bytes)).unwrap()).collect();
     let words: [&[u8]; 6] = [b" ", b"\n", b"=", b"A", b"filesync1", b"\xc3\xa9"];
-    fuzz(&samples).words(&words).run(|bytes| {
+    fuzz(&samples).words(&words).run(check!(), |bytes| {
         let line = InviteLine::decode(std::str::from_utf8(bytes).ok()?).ok()?;
         assert!(known.contains(&line), "this was never made");
         Some(bytes.to_vec())

@@ -1,5 +1,7 @@
 //! Settings that are nearly right (G8).
 
+use bolero::check;
+
 use super::file::{parse, set};
 use super::*;
 use crate::fuzz::fuzz;
@@ -31,7 +33,7 @@ fn settings() {
         b"1979-05-27T00:32:00Z",
     ];
     let fuzz = fuzz(&samples).words(&words).open_ended().room(64 << 10, 4096);
-    let tally = fuzz.run(|bytes| {
+    let tally = fuzz.run(check!(), |bytes| {
         let text = std::str::from_utf8(bytes).ok()?;
         let before = parse(text).ok()?;
         // What can be read can be changed, and nothing else changes with it.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bolero::check;
 use filesync_cas::ContentHash;
-use filesync_cas::testing::Tally;
+use filesync_cas::testing::{Tally, Target};
 use filesync_merkle::CommitId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,8 +37,8 @@ const WORDS: [&[u8]; 14] = [
 ];
 
 /// JSON has many forms of a value; so it is the value that must come out the same.
-fn fuzz_json<T: Serialize + DeserializeOwned>(samples: &[Vec<u8>]) -> Tally {
-    fuzz(samples).words(&WORDS).room(1 << 20, 256).run(|bytes| {
+fn fuzz_json<T: Serialize + DeserializeOwned>(target: Target, samples: &[Vec<u8>]) -> Tally {
+    fuzz(samples).words(&WORDS).room(1 << 20, 256).run(target, |bytes| {
         let encoded = serde_json::to_vec(&serde_json::from_slice::<T>(bytes).ok()?).unwrap();
         let value: T = serde_json::from_slice(&encoded).expect("what is written is read");
         let again = serde_json::to_vec(&value).unwrap();
@@ -95,7 +96,7 @@ fn requests() {
     let envelope =
         |asked| Envelope { id: "0f".repeat(16), lock_timeout: Duration::from_secs(10), progress: true, asked };
     let samples: Vec<_> = asked.map(|asked| serde_json::to_vec(&envelope(asked)).unwrap()).collect();
-    fuzz_json::<Envelope>(&samples).reaches(10_000);
+    fuzz_json::<Envelope>(check!(), &samples).reaches(10_000);
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn requests_to_the_cluster() {
         }),
     ];
     let samples: Vec<_> = all.iter().map(|request| serde_json::to_vec(request).unwrap()).collect();
-    fuzz_json::<ClusterRequest>(&samples).reaches(1_000);
+    fuzz_json::<ClusterRequest>(check!(), &samples).reaches(1_000);
 }
 
 /// What a client hears. Nothing with a fixed word in it, of which a process remembers only so many.
@@ -140,7 +141,7 @@ fn lines_of_an_answer() {
         Line::Error(Error::new(ErrorKind::NoQuorum, "cannot sync: nobody leads").with_hint("wait")),
     ];
     let samples: Vec<_> = all.iter().map(|line| serde_json::to_vec(line).unwrap()).collect();
-    fuzz_json::<Line>(&samples).reaches(1_000);
+    fuzz_json::<Line>(check!(), &samples).reaches(1_000);
 }
 
 /// As deep as a request may be long.

@@ -1,5 +1,7 @@
 //! Ignore files, which come with the trees of others, with bytes that are nearly right (G8).
 
+use bolero::check;
+
 use super::glob::Glob;
 use super::*;
 use crate::fuzz::fuzz;
@@ -12,7 +14,7 @@ const PATHS: [&[u8]; 6] =
 fn patterns() {
     let samples = ["foo", "*.tmp", "**/a/*b*/**", "a/**/b", "[a-z]?[!0-9]", "[[:digit:]x]\\*", "a*a*a*a*a*a*b", "[]-]"];
     let samples = samples.map(|pattern| pattern.as_bytes().to_vec());
-    let tally = fuzz(&samples).words(&WORDS).open_ended().room(16 << 10, 256).run(|bytes| {
+    let tally = fuzz(&samples).words(&WORDS).open_ended().room(16 << 10, 256).run(check!(), |bytes| {
         for is_path in [false, true] {
             let glob = Glob::new(bytes, is_path);
             PATHS.iter().for_each(|path| _ = glob.matches(path));
@@ -35,7 +37,7 @@ fn files() {
     // A compiled set has its caches, whatever is in it.
     let fuzz = fuzz(&samples).words(&words).open_ended().room(1 << 20, 4096);
     let mut decided = 0u64;
-    fuzz.run(|bytes| {
+    fuzz.run(check!(), |bytes| {
         let rules = Rules::default().with_file(b"a/", bytes);
         for path in PATHS {
             let path = [&b"a/"[..], path].concat();
