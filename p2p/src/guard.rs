@@ -23,11 +23,21 @@ pub struct Limits {
     pub nodes: (u64, u64),
     /// Requests a second, and how many at once after a rest.
     pub requests: (u64, u64),
+    /// Bytes of answers to bulk requests a second, and how many at once after a rest. 0 a second: as many as the line takes.
+    pub bytes: (u64, u64),
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams: [4, 4, 2, 1], nodes: (20_000, 200_000), requests: (2_000, 4_000) }
+        let (nodes, requests) = ((20_000, 200_000), (2_000, 4_000));
+        Self { streams: [4, 4, 2, 1], nodes, requests, bytes: Self::bytes_at(1 << 30) }
+    }
+}
+
+impl Limits {
+    /// So many bytes a second, and those of two seconds at once.
+    pub fn bytes_at(rate: u64) -> (u64, u64) {
+        (rate, rate.saturating_mul(2))
     }
 }
 
@@ -45,8 +55,10 @@ impl Bucket {
         Self { rate, max, full_at: now }
     }
 
+    /// No time at all where there is no limit.
     fn time_for(&self, amount: u64) -> Duration {
-        Duration::from_micros(amount.saturating_mul(1_000_000) / self.rate.max(1))
+        let nanos = u128::from(amount) * 1_000_000_000 / u128::from(self.rate.max(1));
+        if self.rate == 0 { Duration::ZERO } else { Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) }
     }
 
     fn spend(&mut self, amount: u64, now: Moment) {
@@ -59,6 +71,17 @@ impl Bucket {
     }
 }
 
+/// What something has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Requests.
+    pub requests: u64,
+    /// Nodes that were read.
+    pub nodes: u64,
+    /// Bytes that are sent.
+    pub bytes: u64,
+}
+
 #[derive(Debug)]
 struct Peer {
     /// The process that it is connected with, while it has streams.
@@ -66,6 +89,7 @@ struct Peer {
     streams: [u32; 4],
     nodes: Bucket,
     requests: Bucket,
+    bytes: Bucket,
     strikes: u32,
     banned_until: Moment,
 }
@@ -76,6 +100,7 @@ impl Peer {
             && self.banned_until <= now
             && self.nodes.full_at <= now
             && self.requests.full_at <= now
+            && self.bytes.full_at <= now
             && (self.strikes == 0 || self.banned_until + BAN_MAX <= now)
     }
 }
@@ -106,6 +131,7 @@ impl Guard {
             streams: [0; 4],
             nodes: Bucket::new(limits.nodes, now),
             requests: Bucket::new(limits.requests, now),
+            bytes: Bucket::new(limits.bytes, now),
             strikes: 0,
             banned_until: Moment::ZERO,
         }))
@@ -137,16 +163,23 @@ impl Guard {
     }
 
     /// A request came, or work was done for one.
-    pub fn spend(&mut self, key: &PeerKey, requests: u64, nodes: u64, now: Moment) {
+    pub fn spend(&mut self, key: &PeerKey, spent: Spent, now: Moment) {
         if let Some(peer) = self.peer(key, now) {
-            peer.requests.spend(requests, now);
-            peer.nodes.spend(nodes, now);
+            peer.requests.spend(spent.requests, now);
+            peer.nodes.spend(spent.nodes, now);
+            peer.bytes.spend(spent.bytes, now);
         }
     }
 
-    /// From when on more may be done for a peer: in the past, or a moment to wait for.
-    pub fn ready_at(&self, key: &PeerKey) -> Moment {
-        self.peers.get(key).map_or(Moment::ZERO, |peer| peer.nodes.ready_at().max(peer.requests.ready_at()))
+    /// From when on more may be done for a peer: in the past, or a moment to wait for. What bulk has cost is bulk's own: calls and
+    /// Raft's messages do not wait for it.
+    pub fn ready_at(&self, key: &PeerKey, class: Class) -> Moment {
+        let Some(peer) = self.peers.get(key) else { return Moment::ZERO };
+        let requests = peer.requests.ready_at();
+        match class {
+            Class::Bulk => requests.max(peer.nodes.ready_at()).max(peer.bytes.ready_at()),
+            _ => requests,
+        }
     }
 
     /// A member broke the protocol: it is left alone for a while, longer each time, which is forgotten an hour after the last.
@@ -218,18 +251,33 @@ mod tests {
         assert_eq!(guard.open(&PEER, Class::Call, 7, second(3)), Err(Refusal::Twin));
     }
 
-    /// P21: who asks for much work gets it at a rate, whatever he does.
+    /// P21: who asks for much work, or for much, gets it at a rate, whatever he does; what is not bulk does not wait for that.
     #[test]
     fn work_comes_at_a_rate() {
         let mut guard = guard();
-        guard.spend(&PEER, 1, 200_000, second(10));
-        assert!(guard.ready_at(&PEER) <= second(10), "what it had saved");
-        guard.spend(&PEER, 1, 40_000, second(10));
-        assert_eq!(guard.ready_at(&PEER), second(12), "two seconds of overdraft");
+        let nodes = |nodes| Spent { requests: 1, nodes, bytes: 0 };
+        guard.spend(&PEER, nodes(200_000), second(10));
+        assert!(guard.ready_at(&PEER, Class::Bulk) <= second(10), "what it had saved");
+        guard.spend(&PEER, nodes(40_000), second(10));
+        assert_eq!(guard.ready_at(&PEER, Class::Bulk), second(12), "two seconds of overdraft");
+        assert!(guard.ready_at(&PEER, Class::Raft) <= second(10), "which are bulk's");
+        let bytes = Spent { bytes: 5 << 30, ..Spent::default() };
+        guard.spend(&PEER, bytes, second(12));
+        assert_eq!(guard.ready_at(&PEER, Class::Bulk), second(15), "a GiB a second, and two at once");
+        assert!(guard.ready_at(&PEER, Class::Call) <= second(12));
         for _ in 0..8_000 {
-            guard.spend(&PEER, 1, 0, second(12));
+            guard.spend(&PEER, nodes(0), second(20));
         }
-        assert_eq!(guard.ready_at(&PEER), second(14), "requests too");
+        let all = [Class::Bulk, Class::Call, Class::Raft, Class::Join];
+        assert_eq!(all.map(|class| guard.ready_at(&PEER, class)), [second(22); 4], "requests are all of theirs");
+    }
+
+    /// Where bytes have no limit, none of them takes time.
+    #[test]
+    fn without_a_rate_nothing_waits() {
+        let mut guard = Guard::new(Limits { bytes: Limits::bytes_at(0), ..Limits::default() });
+        guard.spend(&PEER, Spent { bytes: u64::MAX, ..Spent::default() }, second(10));
+        assert!(guard.ready_at(&PEER, Class::Bulk) <= second(10));
     }
 
     #[test]

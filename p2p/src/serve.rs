@@ -10,7 +10,7 @@ use filesync_cas::{ContentHash, Store};
 
 use crate::error::{Refusal, WireError};
 use crate::get::GetAnswer;
-use crate::guard::Guard;
+use crate::guard::{Guard, Spent};
 use crate::message::{Hello, Message, Side, Status, VERSION, Walk, Welcome, topics};
 use crate::peer::{Access, Class, PeerKey, Role, Root, Scope, is_admitted};
 use crate::source::StoreSource;
@@ -177,7 +177,7 @@ impl Serving {
         if !self.out.is_empty() {
             return Ok(Turn::Send(self.out.remove(0)));
         }
-        let ready_at = self.shared.guard().ready_at(&self.peer);
+        let ready_at = self.shared.guard().ready_at(&self.peer, self.class);
         match &mut self.state {
             State::Closing => return Ok(Turn::Close),
             State::Greeting => {}
@@ -202,7 +202,11 @@ impl Serving {
 
     /// Turns a step of an answer into a turn of the stream.
     fn answered(&mut self, step: Result<Step, Refusal>, work: u64, now: Moment) -> Turn {
-        self.shared.guard().spend(&self.peer, 0, work, now);
+        let bytes = match &step {
+            Ok(Step::Send(message)) => message.encoded_len() as u64,
+            _ => 0,
+        };
+        self.shared.guard().spend(&self.peer, Spent { requests: 0, nodes: work, bytes }, now);
         match step {
             Ok(Step::Send(message)) => {
                 if let Message::GetEnd { sent } = message {
@@ -231,7 +235,7 @@ impl Serving {
         if let Message::Hello(hello) = message {
             return Ok(self.greeted(&hello, now));
         }
-        self.shared.guard().spend(&self.peer, 1, 0, now);
+        self.shared.guard().spend(&self.peer, Spent { requests: 1, ..Spent::default() }, now);
         let is_admitted = is_admitted(&*self.shared.access, &self.peer, self.class);
         let started = match message {
             Message::Walk(_) | Message::Get(_) if !is_admitted => Err(Refusal::Stranger),

@@ -46,15 +46,19 @@ const LOG_FORMAT: &str = "log.format";
 const LOG_LEVEL: &str = "log.level";
 const EXPOSE_HTTP: &str = "serve.expose_http";
 const MDNS: &str = "serve.mdns";
+const PEER_RATE: &str = "serve.peer_rate";
+/// What one peer may be sent, in KiB a second, where nothing is set.
+const PEER_RATE_USUAL: u64 = 1 << 20;
 
 /// All that can be set, by key.
-static SETTINGS: [Setting; 6] = [
+static SETTINGS: [Setting; 7] = [
     Setting { key: AUTHOR, check: check_author, default: default_author },
     Setting { key: LOG_FORMAT, check: check_log_format, default: || "text".to_owned() },
     Setting { key: LOG_LEVEL, check: check_log_level, default: || "info".to_owned() },
     Setting { key: NODE_NAME, check: check_node_name, default: host },
     Setting { key: EXPOSE_HTTP, check: check_yes_no, default: || "no".to_owned() },
     Setting { key: MDNS, check: check_yes_no, default: || "no".to_owned() },
+    Setting { key: PEER_RATE, check: check_rate, default: || PEER_RATE_USUAL.to_string() },
 ];
 
 /// How the daemon logs, who may see its figures, and how it finds others.
@@ -66,6 +70,8 @@ pub struct ServiceSettings {
     pub expose_http: bool,
     /// Whether members on the same network are found by mDNS.
     pub mdns: bool,
+    /// How many bytes a second of what it has one peer is sent; 0: as many as the line takes.
+    pub peer_rate: u64,
 }
 
 fn setting(key: &str) -> Option<&'static Setting> {
@@ -98,6 +104,7 @@ impl Config {
             },
             expose_http: is(EXPOSE_HTTP, "yes"),
             mdns: is(MDNS, "yes"),
+            peer_rate: self.0.get(PEER_RATE).and_then(|rate| kib(rate)).unwrap_or(PEER_RATE_USUAL << 10),
         }
     }
 
@@ -140,6 +147,15 @@ fn check_log_format(format: &str) -> Result<(), &'static str> {
 fn check_log_level(level: &str) -> Result<(), &'static str> {
     let known = matches!(level, "error" | "warn" | "info" | "debug" | "trace");
     if known { Ok(()) } else { Err("it is error, warn, info, debug or trace") }
+}
+
+/// So many KiB, in bytes.
+fn kib(number: &str) -> Option<u64> {
+    number.parse::<u64>().ok()?.checked_mul(1 << 10)
+}
+
+fn check_rate(rate: &str) -> Result<(), &'static str> {
+    kib(rate).map(|_| ()).ok_or("it is a number of KiB a second, or 0 for no limit")
 }
 
 fn check_yes_no(word: &str) -> Result<(), &'static str> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use filesync_cas::{ContentHash, Kind};
+use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::message::{Hello, Message, Side, topics};
 use filesync_p2p::peer::Scope;
 use filesync_p2p::serve::{Serving, Turn};
@@ -338,8 +339,45 @@ fn dear_requests_come_at_a_rate() {
         assert!(objects(&heard).1 <= 2);
         spent += 1;
     }
-    let ready = shared.guard().ready_at(&US);
+    let ready = shared.guard().ready_at(&US, Class::Bulk);
     assert!(ready > Duration::from_secs(1), "{spent} requests of 20,000 nodes: {ready:?}");
+}
+
+/// P21: answers come at a rate too, message by message, and calls do not wait for them.
+#[test]
+fn answers_come_at_a_rate() {
+    let repo = Repo::new();
+    let head = repo.commit(&tree([("large", Rng::new(1).bytes(4 << 20))]), &[]);
+    let rate = 1 << 20;
+    let limits = Limits { bytes: Limits::bytes_at(rate), ..Limits::default() };
+    let shared = everything();
+    *shared.guard() = Guard::new(limits);
+    let all: Vec<u16> = (0..200).collect();
+    let (mut bulk, mut calls) = (stream(&shared), Serving::new(Arc::clone(&shared), US, Class::Call, ZERO));
+    say(&mut bulk, &repo, &[hello()]).expect("welcome");
+    say(&mut calls, &repo, &[me().hello(Class::Call)]).expect("welcome");
+    bulk.receive(&get(head, &[(&[0, 0], &all)]).encode(), ZERO);
+    let (mut now, mut sent, mut waited) = (ZERO, 0u64, 0);
+    loop {
+        match bulk.turn(&repo.store, now).expect("no breach") {
+            Turn::Send(bytes) => sent += bytes.len() as u64,
+            Turn::Again => {}
+            Turn::Wait(until) => {
+                waited += 1;
+                let call = Message::Call { number: waited, topic: topics::PUBLISH, body: Vec::new() };
+                calls.receive(&call.encode(), now);
+                assert!(matches!(calls.turn(&repo.store, now), Ok(Turn::Call { .. })), "a call waits for bulk");
+                calls.reply(waited, Status::Done, Vec::new(), now);
+                assert!(matches!(calls.turn(&repo.store, now), Ok(Turn::Send(_))));
+                now = until;
+            }
+            Turn::Read | Turn::Close | Turn::Call { .. } => break,
+        }
+    }
+    assert!(sent > 4 << 20 && waited > 0, "{sent} bytes, waited {waited} times");
+    // Two seconds' worth at once, and the last message is sent before it is paid for.
+    let least = Duration::from_secs((sent - (2 << 20) - (1 << 20)) / rate);
+    assert!(now >= least, "{sent} bytes in {now:?}");
 }
 
 /// P5, P13: the longest requests, whether they lead anywhere or not, take a bounded amount of memory.

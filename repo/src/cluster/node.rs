@@ -130,7 +130,9 @@ impl Node {
         let view = Arc::new(View::new(StoreNodes(Arc::clone(&repo.store)), remote.state.clone()));
         let access: Arc<dyn Access> = Arc::clone(&view) as Arc<dyn Access>;
         let me = Me { repository: *repo.repository(), epoch: remote.state.epoch, nonce: nonce(&*env)? };
-        let shared = Arc::new(Shared { me, access, guard: Mutex::new(Guard::new(Limits::default())) });
+        let settings = if listen.is_empty() { Config::default() } else { Config::load(&**repo.store.vfs())? }.service();
+        let limits = Limits { bytes: Limits::bytes_at(settings.peer_rate), ..Limits::default() };
+        let shared = Arc::new(Shared { me, access, guard: Mutex::new(Guard::new(limits)) });
         let held_as_of = AtomicU64::new(remote.held_index);
         let core = Arc::new(Core {
             number,
@@ -159,7 +161,7 @@ impl Node {
         });
         let mut config = NetConfig::new(identity.seed());
         config.listen = listen.to_vec();
-        config.mdns = !listen.is_empty() && Config::load(&**core.repo.store.vfs())?.service().mdns;
+        config.mdns = settings.mdns;
         let answers: Arc<dyn Answers> = Arc::new(Answering(Arc::downgrade(&core)));
         let store = Arc::clone(&core.repo.store);
         let net = core.env.start_network(&config, shared, store, answers).map_err(|error| failed(&error))?;

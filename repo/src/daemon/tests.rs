@@ -2,7 +2,7 @@ use super::*;
 
 fn address(word: &str, expose_http: bool) -> Result<String, ErrorKind> {
     let log = LogSettings { json: false, level: "info".into() };
-    let settings = ServiceSettings { log, expose_http, mdns: false };
+    let settings = ServiceSettings { log, expose_http, mdns: false, peer_rate: 0 };
     http_address(word, &settings).map(|address| address.to_string()).map_err(|error| error.kind())
 }
 

@@ -41,6 +41,7 @@ log.level = info (default)
 node.name = lap
 serve.expose_http = no (default)
 serve.mdns = no (default)
+serve.peer_rate = 1048576 (default)
 ";
     assert_eq!(world.ok(&["config"]), all);
     assert_eq!(world.ok(&["config", "validate"]), "all is well\n");
