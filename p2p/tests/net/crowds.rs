@@ -65,7 +65,7 @@ fn streams_on_which_nothing_is_said() {
     until("no stream is counted", || shared.guard().streams() == 0);
 }
 
-fn get(root: CommitId, path: &[u16], count: u16) -> Vec<u8> {
+pub fn get(root: CommitId, path: &[u16], count: u16) -> Vec<u8> {
     let want = |position| Want { position, kind: Kind::CHUNK, id: Repo::id(), len: 0 };
     let wants = (0..count).map(want).collect();
     let mut builder = GetBuilder::default();

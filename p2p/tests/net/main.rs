@@ -1,6 +1,7 @@
 //! Real sockets on loopback: two and three nodes in one process. What hostile peers can do is mostly tried with the rules, which need no sockets.
 
 mod answers;
+mod apart;
 mod calls;
 mod crowds;
 mod fetch;

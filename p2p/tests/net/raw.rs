@@ -14,6 +14,8 @@ use libp2p_stream::IncomingStreams;
 use tokio::sync::watch;
 
 const WAIT: Duration = Duration::from_secs(20);
+/// After what time nothing more is taken.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The key with a seed, as nodes of these tests have it.
 pub fn key(seed: u8) -> ed25519::Keypair {
@@ -168,6 +170,19 @@ impl Raw {
     /// Says something, if it is let.
     pub fn try_send(&self, stream: &mut Stream, bytes: &[u8]) {
         self.wait(async { drop(stream.write_all(bytes).await.and(stream.flush().await)) });
+    }
+
+    /// Says the same again and again, each time by itself, until so much is said or no more is taken for a while. How much that is.
+    pub fn pour(&self, stream: &mut Stream, piece: &[u8], most: usize) -> usize {
+        let mut said = 0;
+        self.runtime.block_on(async {
+            let mut say = async || stream.write_all(piece).await.and(stream.flush().await).is_ok();
+            while said < most && tokio::time::timeout(SILENCE, say()).await == Ok(true) {
+                said += piece.len();
+                tokio::task::yield_now().await;
+            }
+        });
+        said
     }
 
     /// Opens a stream with a good Hello; the answer, whole.

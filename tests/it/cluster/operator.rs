@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::trouble::{publish, three, work};
@@ -64,6 +64,51 @@ fn cluster_tells_how_it_is() {
     until("it is not ready", || get(&http, "/readyz").contains("503"));
     assert!(get(&http, "/healthz").contains("200 OK"));
     told.end();
+}
+
+/// A datagram that begins as a connection of QUIC does, in some version; what is encrypted in it is noise.
+fn first_packet(rng: &mut Rng, version: u32) -> Vec<u8> {
+    let mut packet = vec![0xc3];
+    packet.extend(version.to_be_bytes());
+    for _ in 0..2 {
+        packet.push(8);
+        packet.extend(rng.bytes(8));
+    }
+    // No token; then all that is left, as a length of two bytes.
+    packet.extend([0, 0x44, 0x96]);
+    packet.extend(rng.bytes(1_200 - packet.len()));
+    packet
+}
+
+/// Thousands of datagrams that are nothing, or that begin what nobody can go on with, are no lines in the log.
+#[test]
+fn cluster_noise_fills_no_log() {
+    let (one, dir, address) = (founder(), TempDir::new(), address());
+    let log = dir.path().join("log");
+    let mut command = one.command(&["serve", "--listen", &address]);
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let daemon = Daemon::spawn(command);
+    let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.connect(&address).map(|()| socket));
+    let socket = socket.expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+    let (mut rng, mut answered) = (Rng::new(11), 0);
+    for _ in 0..60 {
+        for _ in 0..40 {
+            let len = 1 + rng.index(1_400);
+            let noise = rng.bytes(len);
+            for packet in [noise, first_packet(&mut rng, 1)] {
+                socket.send(&packet).expect("sent");
+            }
+        }
+        // A version that nobody speaks is answered: then what came before has been looked at.
+        socket.send(&first_packet(&mut rng, 0x0a1a_2a3a)).expect("sent");
+        answered += usize::from(socket.recv(&mut [0; 2_000]).is_ok());
+    }
+    assert!(answered > 20, "{answered}: it was not heard");
+    sync(&one);
+    daemon.end();
+    let said = std::fs::read_to_string(&log).expect("a log");
+    assert!(said.lines().count() < 20, "{} lines\n{said}", said.lines().count());
 }
 
 /// The unit for systemd lets the daemon have every kind of socket that it opens.
