@@ -32,6 +32,7 @@ mod record;
 mod recover;
 pub(crate) mod remote;
 mod room;
+mod spot;
 mod sync;
 #[cfg(test)]
 mod tests;

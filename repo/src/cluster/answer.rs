@@ -14,7 +14,7 @@ use filesync_raft_log::{Log, Sender, State, TryStatus};
 
 use super::calls::{About, Answer, Call, TryState, decode, encode};
 use super::core::Core;
-use super::{hold, lead, lost};
+use super::{hold, lead, lost, spot};
 
 /// How long the log may take to decide something.
 pub const DECIDE: Duration = Duration::from_secs(10);
@@ -75,6 +75,7 @@ pub async fn answer_call(core: &Arc<Core>, from: NodeId, call: Call) -> Answer {
             Answer::Failed("a try of another leader".to_owned())
         }
         Call::Find(wanted) => lost::answer(core, from, wanted).await,
+        Call::Show { key, objects } => spot::show(core, from, key, objects).await,
         Call::Hold { id, commit } => hold::hold(core, hold::Asked { id, commit }, vec![from]).await,
         call => match core.log.get() {
             None => Answer::NotLeader(None),

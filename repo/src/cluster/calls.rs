@@ -41,6 +41,13 @@ pub enum Call {
     HeldAsOf,
     /// Do you have these objects, by kind and id? Members answer voters, and give nothing but the answer.
     Find(Vec<(u8, Id)>),
+    /// Show that you have these objects, by kind and id: their hash under a key. Members answer voters.
+    Show {
+        /// Made up for this.
+        key: Id,
+        /// Which.
+        objects: Vec<(u8, Id)>,
+    },
 }
 
 impl Call {
@@ -55,7 +62,7 @@ impl Call {
             Self::Join(_) => topics::JOIN,
             Self::Vouch => topics::VOUCH,
             Self::About | Self::HeldAsOf => topics::CLUSTER,
-            Self::Find(_) => topics::FIND,
+            Self::Find(_) | Self::Show { .. } => topics::FIND,
         }
     }
 
@@ -107,6 +114,8 @@ pub enum Answer {
     Refused(String),
     /// To [`Call::Find`]: for each object, in their order.
     Found(Vec<Found>),
+    /// To [`Call::Show`]: the hash.
+    Shown(Id),
 }
 
 /// Whether a node has an object.

@@ -31,6 +31,7 @@ use super::lost::{self, Searched};
 use super::quota::Quota;
 use super::record::Record;
 use super::remote::Remote;
+use super::spot::Spots;
 use super::turn::Turn;
 use super::view::View;
 use crate::cancel::Token;
@@ -84,6 +85,8 @@ pub struct Core {
     pub quota: Quota,
     /// What it has looked for in vain.
     pub searched: Searched,
+    /// What came of looks at what others hold.
+    pub spots: Spots,
     /// Everything is to end: for those who look.
     pub stopping: Arc<AtomicBool>,
     /// The same, for long work in the background.

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::answer::DECIDE;
 use super::calls::{Answer, Call};
 use super::core::Core;
-use super::hold;
 use super::remote::{MAIN, Remote, index_of, main_of};
 use super::turned_away::Told;
+use super::{hold, spot};
 use crate::error::{Error, ErrorKind};
 
 /// The longest time between two looks.
@@ -248,6 +248,7 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
         }
         if log.leading().is_some() && looked.is_none_or(|looked| looked.elapsed() > CLOCKS) {
             drop(core.wait(look_at_clocks(core)));
+            drop(core.wait(spot::look(core)));
             looked = Some(Instant::now());
         }
         // Members are known at once: what is published may take long to bring here, and one of them may come to lead.

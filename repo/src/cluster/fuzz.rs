@@ -64,6 +64,7 @@ fn calls() {
         Call::About,
         Call::HeldAsOf,
         Call::Find(vec![(1, Id([7; 32])), (3, Id([8; 32]))]),
+        Call::Show { key: Id([4; 32]), objects: vec![(1, Id([7; 32]))] },
     ];
     fuzz_values(check!(), &values, |call: &Call| _ = (call.topic(), call.class())).reaches(10_000);
 }
@@ -90,6 +91,7 @@ fn answers() {
         Answer::Unknown("it timed out".to_owned()),
         Answer::Facts(Box::new(with_lost)),
         Answer::Found(vec![Found::Good, Found::Nowhere, Found::NotYet]),
+        Answer::Shown(Id([4; 32])),
     ];
     fuzz_values(check!(), &values, |_: &Answer| ()).reaches(10_000);
 }

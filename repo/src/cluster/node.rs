@@ -30,6 +30,7 @@ use super::member::{self, Membership};
 use super::quota::Quota;
 use super::record::Record;
 use super::remote::Remote;
+use super::spot::Spots;
 use super::turn::Turn;
 use super::view::View;
 use super::{follow, join, led, turned_away};
@@ -154,6 +155,7 @@ impl Node {
             holds: Jobs::default(),
             quota: Quota::default(),
             searched: Searched::default(),
+            spots: Spots::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             token: Token::new(),
             stop: tokio::sync::watch::Sender::new(false),
@@ -359,6 +361,7 @@ impl Node {
             // A string takes everything.
             let _ = writeln!(out, "# TYPE {name} gauge\n{name} {value}");
         }
+        core.spots.metrics(out);
         type Figure = (&'static str, fn(&Traffic) -> u64);
         let by_peer: [Figure; 5] = [
             ("filesync_peer_sent_bytes_total", |traffic| traffic.sent),

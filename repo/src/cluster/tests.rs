@@ -28,6 +28,7 @@ mod quota;
 mod recover;
 mod room;
 mod sim;
+mod spot;
 mod tags;
 
 const TIME: Duration = Duration::from_secs(30);

@@ -89,7 +89,7 @@ impl Liar {
 }
 
 /// A cluster of one, which has published something.
-fn cluster() -> (Dir, Node, CommitId) {
+pub fn cluster() -> (Dir, Node, CommitId) {
     let dir = founded();
     commit(&open(&dir.0));
     let one = serve(&dir.0);
@@ -375,14 +375,37 @@ fn publishes_of_what_is_not_given() {
     one.shutdown();
 }
 
-/// Answers everything with the same.
-struct Always(Vec<u8>);
+/// Answers by the topic, whatever is asked.
+pub struct Says<F>(pub F);
 
-impl Answers for Always {
-    fn answer(&self, _: Caller, _: u16, _: Vec<u8>) -> transport::Answer {
-        let body = self.0.clone();
+impl<F: Fn(u16) -> Vec<u8> + Send + Sync + 'static> Answers for Says<F> {
+    fn answer(&self, _: Caller, topic: u16, _: Vec<u8>) -> transport::Answer {
+        let body = (self.0)(topic);
         Box::pin(async move { (Status::Done, body) })
     }
+}
+
+/// A member, of whom there is nothing but its repository, and what it says; connected.
+pub fn who_says(repo: &Repo, nonce: u64, to: &Node, says: impl Answers) -> Transport {
+    let seed = Identity::load(&**repo.store.vfs()).unwrap().seed();
+    let me = Me { repository: *repo.repository(), epoch: 1, nonce };
+    let guard = std::sync::Mutex::new(Guard::new(Limits::default()));
+    let shared = Shared { me, access: Arc::new(Everything::default()), guard };
+    let store = Arc::clone(&repo.store);
+    let net = Transport::start(&Config::new(seed), Arc::new(shared), store, Arc::new(says)).unwrap();
+    net.connect(to.core.key, &to.addresses()).unwrap();
+    eventually("it is there", || is_anybody_connected(to));
+    net
+}
+
+/// Ends it.
+pub fn leave(net: Transport, from: &Node) {
+    net.shutdown(Duration::from_millis(200));
+    eventually("it is gone", || !is_anybody_connected(from));
+}
+
+fn is_anybody_connected(node: &Node) -> bool {
+    node.core.transport().unwrap().connections().iter().any(|it| it.is_connected)
 }
 
 /// What a member says when it is asked how it is, is believed of itself at most; and nonsense is no answer.
@@ -391,22 +414,14 @@ fn what_members_say_of_themselves() {
     let (_dir, one, _) = cluster();
     let two = join(invite(&one, Role::Reader), "two");
     let repo = open(&two.0.join("repo"));
-    let seed = Identity::load(&**repo.store.vfs()).unwrap().seed();
     let leads = About { applied: u64::MAX, held: None, leader: Some(NodeId(2)), clock: u64::MAX };
     let nonsense = [vec![0xff; 1 << 20], Vec::new(), [encode(&Answer::Held), vec![0]].concat(), encode(&Answer::Held)];
     for (nonce, said) in (1..).zip([encode(&Answer::About(leads))].into_iter().chain(nonsense)) {
-        let me = Me { repository: *repo.repository(), epoch: 1, nonce };
-        let guard = std::sync::Mutex::new(Guard::new(Limits::default()));
-        let shared = Shared { me, access: Arc::new(Everything::default()), guard };
-        let store = Arc::clone(&repo.store);
-        let net = Transport::start(&Config::new(seed), Arc::new(shared), store, Arc::new(Always(said))).unwrap();
-        net.connect(one.core.key, &one.addresses()).unwrap();
-        eventually("it is there", || one.core.transport().unwrap().connections().iter().any(|it| it.is_connected));
+        let net = who_says(&repo, nonce, &one, Says(move |_| said.clone()));
         let shown = peers(&one);
         assert!(shown.iter().all(|peer| peer.is_leader == (peer.node == 1)), "{shown:?}");
         assert_eq!(shown[1].is_reachable, nonce == 1, "{shown:?}");
-        net.shutdown(Duration::from_millis(200));
-        eventually("it is gone", || !one.core.transport().unwrap().connections().iter().any(|it| it.is_connected));
+        leave(net, &one);
     }
     one.shutdown();
 }
