@@ -285,6 +285,16 @@ fn cluster_trouble_is_told() {
     // The same command once more: it is in, and nothing is to be done.
     let (reader, _) = join(&line, "three");
     assert!(clone(&reader, &line, "three").status.success());
+    // Another invite is not spent on who is in.
+    let other = invite(&one, "writer");
+    for member in [&reader, &one] {
+        let refused = clone(member, &other, "again");
+        let err = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && err.contains("a member's copy already"), "{err}");
+    }
+    let open = one.json(&["invite", "list"]);
+    assert_eq!((open.len(), open[0]["uses"].as_u64()), (1, Some(1)));
+    one.ok(&["invite", "revoke", open[0]["id"].as_str().unwrap()]);
     // A reader's commits stay local.
     reader.write("mine", "x");
     reader.commit();

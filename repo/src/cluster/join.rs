@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filesync_cas::vfs::RealVfs;
+use filesync_cas::vfs::{RealVfs, Vfs};
 use filesync_p2p::peer::PeerKey;
 use filesync_raft_log::command::{Outcome, Role};
 use filesync_raft_log::ids::{self, NodeId};
@@ -86,6 +86,11 @@ fn prepare(
             let message = format!("cannot clone to {}: it was begun with other paths", dir.display());
             return Err(Error::new(ErrorKind::Failed, message).with_hint("what a copy has does not change: clone anew"));
         }
+        if came_otherwise(&vfs, line)? {
+            let message = format!("cannot clone to {}: it is a member's copy already", dir.display());
+            let hint = "the invite was not used; `filesync sync` brings the copy up to date";
+            return Err(Error::new(ErrorKind::Failed, message).with_hint(hint));
+        }
         return std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error));
     }
     // But for what an earlier call left that was killed while it made the repository: `init` removes that.
@@ -98,6 +103,14 @@ fn prepare(
     }
     let name = name.map_or_else(config::host, str::to_owned);
     init::init_with(dir, params, &name, copied).map(|made| made.path)
+}
+
+/// Whether this node is a member, and did not become one by this invite.
+fn came_otherwise(vfs: &dyn Vfs, line: &InviteLine) -> Result<bool, Error> {
+    let Some(membership) = member::read(vfs)? else { return Ok(false) };
+    let known = Remote::read(vfs)?;
+    let own = known.as_ref().and_then(|known| known.state.members.get(&membership.node));
+    Ok(own.is_none_or(|own| own.invite != Some(line.public())))
 }
 
 /// Asks the members that the invite names to let this node in; what it then is, is durable.
