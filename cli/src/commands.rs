@@ -23,7 +23,7 @@ mod show;
 mod snapshot;
 mod status;
 mod stop;
-mod sync;
+pub mod sync;
 mod tag;
 mod upgrade;
 mod version;

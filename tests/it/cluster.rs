@@ -236,6 +236,7 @@ fn cluster_merges_and_keeps_what_is_not_committed() {
     let merged = two.object(3, &["sync"]);
     assert_eq!(merged["outcome"], "conflicts");
     assert_eq!(merged["conflicts"], serde_json::json!(["text/a"]));
+    assert_eq!(merged["cause"], "both sides changed the same: 1 path");
     assert!(merged["merged"].is_string() && len(&merged["pulled"]) == 1, "{merged}");
     assert_eq!(std::fs::read_to_string(two.path("text/a")).unwrap(), "of one\n");
     let names: Vec<String> = std::fs::read_dir(two.path("text"))
@@ -300,6 +301,7 @@ fn cluster_trouble_is_told() {
     reader.commit();
     let local = reader.object(3, &["sync"]);
     assert_eq!((local["outcome"].as_str(), len(&local["published"])), (Some("done"), 0));
+    assert_eq!(local["cause"], "local commits stay local: this node may only read");
     // An invite that is revoked.
     let line = invite(&one, "writer");
     let list = one.json(&["invite", "list"]);

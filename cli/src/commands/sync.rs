@@ -12,6 +12,9 @@ use crate::error::{Exit, Failure};
 use crate::output::Paint;
 use crate::{json, quote, units};
 
+/// What a reader hears whose commits nobody else gets.
+pub const LOCAL: &str = "local commits stay local: this node may only read";
+
 /// Publish local commits, and bring the working copy up to date
 ///
 /// What is published comes here; what was committed here is published once a majority of the voters hold it. Where both
@@ -108,7 +111,7 @@ fn left(result: &SyncResult) -> String {
     let skipped = result.skipped.iter().map(|path| format!("skipped {}\n", quote::name(path)));
     let mut out: String = conflicts.chain(skipped).collect();
     if result.is_local {
-        out.push_str("local commits stay local: this node may only read\n");
+        out.push_str(&format!("{LOCAL}\n"));
     }
     out
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::{Name, ids, names, seconds};
 use crate::commands::invite::word;
+use crate::commands::sync::LOCAL;
 use crate::time::of_millis;
+use crate::units;
 
 #[derive(Serialize)]
 pub struct Sync {
@@ -33,6 +35,22 @@ pub struct Sync {
     seconds: f64,
 }
 
+/// Why it did not come to its end, or what it left for the user.
+fn cause(result: &repo::SyncResult) -> Option<String> {
+    if let Some(error) = &result.error {
+        return Some(error.to_string());
+    }
+    let is_left = result.outcome == repo::SyncOutcome::Conflicts;
+    let number = |of: &[Vec<u8>]| units::count(of.len() as u64, "path");
+    let conflicts = (is_left && !result.conflicts.is_empty())
+        .then(|| format!("both sides changed the same: {}", number(&result.conflicts)));
+    let skipped = (!result.skipped.is_empty())
+        .then(|| format!("left alone, since it is in no commit: {}", number(&result.skipped)));
+    let local = result.is_local.then(|| LOCAL.to_owned());
+    let causes: Vec<String> = [conflicts, skipped, local].into_iter().flatten().collect();
+    (!causes.is_empty()).then(|| causes.join("; "))
+}
+
 #[derive(Serialize)]
 struct PeerBytes {
     node: u64,
@@ -46,7 +64,7 @@ impl Sync {
         let (skipped, skipped_bytes) = names(&result.skipped);
         Self {
             outcome: result.outcome.word(),
-            cause: result.error.as_ref().map(ToString::to_string),
+            cause: cause(result),
             published: ids(&result.published),
             pulled: ids(&result.pulled),
             head: result.head.map(|id| id.to_string()),

@@ -71,7 +71,6 @@ const UNSEEN: [(&str, &str, &str); 12] = [
     ("show", "expired", "null"),
     // Of answers that are lost, or of files that come in the last moment.
     ("sync", "outcome", "\"unknown\""),
-    ("sync", "cause", "text"),
     ("sync", "skipped", "list of path"),
     ("clone", "skipped", "list of path"),
     // Always empty.
