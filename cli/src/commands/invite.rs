@@ -32,7 +32,7 @@ pub struct InviteArgs {
     #[arg(long, value_name = "ROLE", value_enum, default_value_t = RoleWord::Writer, hide_possible_values = true)]
     role: RoleWord,
     /// For how long it can be used
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "24h")]
+    #[arg(long, value_name = "TIME", value_parser = lifetime, default_value = "24h")]
     expires: Duration,
     /// How many may use it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
@@ -103,6 +103,12 @@ pub fn run(args: &InviteArgs, context: &mut Context) -> Result<Exit, Failure> {
     }
     .map_err(Failure::Output)?;
     Ok(Exit::Done)
+}
+
+/// One that has expired when it is made lets nobody in.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lives = units::parse_duration(text)?;
+    if lives.is_zero() { Err("it would have expired before anybody could use it".to_owned()) } else { Ok(lives) }
 }
 
 fn line(invite: &OpenInvite) -> String {
