@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use filesync_repo::{ConfigRequest, ConfigSource};
+use filesync_repo::{ConfigRequest, ConfigSource, Event, Observer as _, Warning};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -16,7 +16,7 @@ use crate::{json, quote};
 ///   commit.author       who commits, unless a commit says otherwise (default: user@host)
 ///   log.format          how `serve` logs: text or json (default: text)
 ///   log.level           what it logs at least: error, warn, info, debug, trace (default: info)
-///   node.name           what this node is called (default: the host's name)
+///   node.name           what this node is called when it joins, and in conflict copies (default: the host's name)
 ///   serve.expose_http   whether `serve --http` may be reached from elsewhere: yes or no (default: no)
 ///   serve.mdns          whether members on the same network are found by mDNS: yes or no (default: no)
 ///   serve.peer_rate     how much one peer is sent, in KiB a second; 0 for no limit (default: 1048576)
@@ -72,6 +72,10 @@ pub fn run(args: ConfigArgs, context: &mut Context) -> Result<Exit, Failure> {
     };
     context.progress.finish();
     let settings = settings?;
+    if is_name(&request) && filesync_repo::cluster::is_member(&context.root()?) {
+        let message = "the other members go on calling this node as they did: they took its name when it joined";
+        context.progress.event(Event::Warning(Warning { path: None, message: message.to_owned() }));
+    }
     let chatty = context.is_chatty();
     let out = &mut context.output;
     match (context.global.json, is_validation) {
@@ -88,4 +92,8 @@ pub fn run(args: ConfigArgs, context: &mut Context) -> Result<Exit, Failure> {
     }
     .map_err(Failure::Output)?;
     Ok(Exit::Done)
+}
+
+fn is_name(request: &ConfigRequest) -> bool {
+    matches!(request, ConfigRequest::Set { key, .. } if key == "node.name")
 }

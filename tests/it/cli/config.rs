@@ -32,6 +32,8 @@ fn shown_read_and_set() {
 
     assert_eq!(world.ok(&["config", "set", "commit.author", "Ada <a@b>"]), "commit.author = Ada <a@b>\n");
     assert_eq!(world.ok(&["-q", "config", "set", "node.name", "-lap"]), "");
+    // Nobody has taken the name yet.
+    assert_eq!(world.fails(0, &["config", "set", "node.name", "lap"]), "");
     let set = world.object(0, &["config", "set", "node.name", "lap"]);
     assert_eq!(set, json!({"v": 1, "key": "node.name", "value": "lap", "source": "file"}));
     assert_eq!(world.object(0, &["config", "get", "node.name"]), set);
@@ -49,6 +51,12 @@ serve.peer_rate = 1048576 (default)
     world.write("a", "a");
     world.commit();
     assert_eq!(text(&world.json(&["log"])[0]["author"]), "Ada <a@b>");
+    // From here on it has a name that the members know.
+    world.ok(&["sync"]);
+    let told = world.fails(0, &["config", "set", "node.name", "late"]);
+    assert!(told.contains("they took its name when it joined") && told.lines().count() == 1, "{told}");
+    assert_eq!(world.fails(0, &["config", "set", "commit.author", "Bob"]), "");
+    assert_eq!(world.json(&["peers"])[0]["name"], "lap");
 }
 
 #[test]
