@@ -3,9 +3,10 @@
 //!
 //! No clock is asked: how old a commit is, is how long before the head it was made, as the two of them say.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use filesync_merkle::{Ancestors, Commit, Timestamp};
+use filesync_merkle::{Ancestors, Commit, CommitId, Timestamp};
 
 use crate::cluster::remote::Remote;
 use crate::error::{Error, ErrorKind};
@@ -25,12 +26,7 @@ pub fn forget(repo: &Repo, request: &ForgetRequest) -> Result<ForgetResult, Erro
     }
     let roots = Roots::read(repo)?;
     let mut kept = roots.commits.clone();
-    // What is published is held for the others, too: it does not expire on one node alone.
-    if let Some(held) = Remote::read(&**repo.store.vfs())?.and_then(|remote| remote.held) {
-        for commit in Ancestors::new(repo.node_source(), [held]) {
-            kept.insert(commit?.0);
-        }
-    }
+    let published = published(repo)?;
     let newest = Ancestors::new(repo.node_source(), repo.head());
     let count = keep_last.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
     for commit in newest.take(count) {
@@ -49,11 +45,14 @@ pub fn forget(repo: &Repo, request: &ForgetRequest) -> Result<ForgetResult, Erro
         if roots.expired.contains(&id) {
             continue;
         }
-        if kept.contains(&id) || is_recent(&commit) {
-            result.kept += 1;
-        } else {
+        let is_kept = kept.contains(&id) || is_recent(&commit);
+        let is_published = published.contains(&id);
+        if !is_kept && !is_published {
             result.expired.push(id);
+            continue;
         }
+        result.kept += 1;
+        result.kept_published += u64::from(!is_kept);
     }
     if dry_run {
         return Ok(result);
@@ -64,6 +63,12 @@ pub fn forget(repo: &Repo, request: &ForgetRequest) -> Result<ForgetResult, Erro
         list.write(&**repo.store.vfs())?;
     }
     Ok(result)
+}
+
+/// What is published is held for the others, too: it does not expire on one node alone.
+fn published(repo: &Repo) -> Result<HashSet<CommitId>, Error> {
+    let held = Remote::read(&**repo.store.vfs())?.and_then(|remote| remote.held);
+    Ancestors::new(repo.node_source(), held).map(|commit| Ok(commit?.0)).collect()
 }
 
 /// So long before a time.

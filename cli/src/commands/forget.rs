@@ -13,8 +13,8 @@ use crate::{json, units};
 /// Let old commits expire
 ///
 /// An expired commit stays in the history, and its files are no longer kept: the next `filesync gc` removes what nothing
-/// else needs. There is no way back. What any of the rules keeps is kept; HEAD and tags always are. A commit's age
-/// is how long before HEAD it was made.
+/// else needs. There is no way back. What any of the rules keeps is kept; HEAD, tags and what is published always are. A
+/// commit's age is how long before HEAD it was made.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("rule").required(true).multiple(true))]
 #[command(after_long_help = "\
@@ -64,6 +64,10 @@ fn show(result: &ForgetResult, dry_run: bool, chatty: bool, out: &mut impl Write
     if chatty {
         let expired = units::count(u64::try_from(result.expired.len()).unwrap_or(u64::MAX), "commit");
         writeln!(out, "{expired} {verb}, {} kept", result.kept)?;
+        if result.kept_published > 0 {
+            let published = units::count(result.kept_published, "commit");
+            writeln!(out, "{published} kept only for being published: the others have them, and may ask for them")?;
+        }
         if !dry_run && !result.expired.is_empty() {
             writeln!(out, "`filesync gc` frees what they alone needed")?;
         }
@@ -94,6 +98,9 @@ mod tests {
         assert!(text.starts_with(&format!("expired {id}\n1 commit expired, 3 kept\n")), "{text}");
         let dry = format!("would expire {id}\n1 commit would expire, 3 kept\n");
         assert_eq!(shown(&result, true, true), dry);
+        result.kept_published = 2;
+        let line = "2 commits kept only for being published: the others have them, and may ask for them\n";
+        assert_eq!(shown(&result, true, true), format!("{dry}{line}"));
         assert_eq!(shown(&result, true, false), format!("would expire {id}\n"));
     }
 }

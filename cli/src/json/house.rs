@@ -36,12 +36,14 @@ impl Gc {
 pub struct Forget {
     expired: Vec<String>,
     kept: u64,
+    kept_published: u64,
     dry_run: bool,
 }
 
 impl Forget {
     pub fn new(result: &repo::ForgetResult, dry_run: bool) -> Self {
-        Self { expired: ids(&result.expired), kept: result.kept, dry_run }
+        let (kept, kept_published) = (result.kept, result.kept_published);
+        Self { expired: ids(&result.expired), kept, kept_published, dry_run }
     }
 }
 

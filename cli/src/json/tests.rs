@@ -271,8 +271,9 @@ fn house() {
         &Gc::new(&result, false),
         r##"{"v":1,"live_bytes":1,"freed_bytes":2,"waiting_bytes":3,"packs_rewritten":4,"packs_removed":5,"damaged":["#1"],"dry_run":false,"seconds":0.0}"##,
     );
-    let result = repo::ForgetResult { expired: vec![commit_id(1), commit_id(2)], kept: 3 };
-    check(&Forget::new(&result, true), r##"{"v":1,"expired":["#1","#2"],"kept":3,"dry_run":true}"##);
+    let result = repo::ForgetResult { expired: vec![commit_id(1), commit_id(2)], kept: 3, kept_published: 2 };
+    let expected = r##"{"v":1,"expired":["#1","#2"],"kept":3,"kept_published":2,"dry_run":true}"##;
+    check(&Forget::new(&result, true), expected);
     let result = repo::UpgradeResult { format: 1, upgraded: false };
     check(&Upgrade::new(&result), r#"{"v":1,"format":1,"upgraded":false}"#);
 }

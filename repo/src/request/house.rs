@@ -57,6 +57,8 @@ pub struct ForgetResult {
     pub expired: Vec<CommitId>,
     /// Commits whose trees are kept.
     pub kept: u64,
+    /// Those of them that no rule keeps, and that are published.
+    pub kept_published: u64,
 }
 
 /// `upgrade`.

@@ -89,6 +89,18 @@ fn forget_needs_a_rule_and_writes() {
 }
 
 #[test]
+fn forget_says_what_stays_for_being_published() {
+    let (world, _) = history(4);
+    let told = || world.ok(&["forget", "--keep-last", "1", "--dry-run"]);
+    assert!(!told().contains("published"), "{}", told());
+    world.ok(&["sync"]);
+    let text = told();
+    assert!(text.starts_with("0 commits would expire, 4 kept\n3 commits kept only for being published"), "{text}");
+    let result = world.object(0, &["forget", "--keep-last", "1"]);
+    assert_eq!((number(&result, "kept"), number(&result, "kept_published")), (4, 3));
+}
+
+#[test]
 fn forget_within_counts_from_the_head() {
     let (world, commits) = history(3);
     // All are seconds old, as seen from the head, however long ago that was.
