@@ -69,11 +69,8 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
         "HEAD" => return Ok(repo.head()),
         "main" => {
             let remote = Remote::read(&**repo.store.vfs())?;
-            let held = remote.and_then(|remote| remote.held).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "cannot find revision main: never in touch with a cluster")
-                    .with_hint("`filesync sync` gets in touch")
-            })?;
-            return Ok(Some(held));
+            let held = remote.as_ref().and_then(|remote| remote.held);
+            return held.ok_or_else(|| no_main(repo, remote.as_ref())).map(Some);
         }
         _ => {}
     }
@@ -91,6 +88,21 @@ fn resolve_base(repo: &Repo, base: &str) -> Result<Option<CommitId>, Error> {
             Err(Error::new(ErrorKind::NotFound, message).with_hint("give more digits"))
         }
     }
+}
+
+/// What to say, and to do, where nothing published is here.
+fn no_main(repo: &Repo, remote: Option<&Remote>) -> Error {
+    let in_touch = remote.filter(|remote| remote.as_of().is_some());
+    let (why, hint) = match in_touch {
+        Some(remote) if remote.main().is_some() => ("what is published is not here yet", "`filesync sync` fetches it"),
+        Some(_) => ("nothing is published yet", "`filesync sync` publishes what is committed"),
+        None => ("never in touch with a cluster", "`filesync sync` gets in touch"),
+    };
+    let is_anywhere = repo.head().is_some() || in_touch.is_some_and(|remote| remote.main().is_some());
+    // To sync alone would bring nothing.
+    let hint =
+        if is_anywhere { hint } else { "`filesync commit` records what is here, and `filesync sync` publishes it" };
+    Error::new(ErrorKind::NotFound, format!("cannot find revision main: {why}")).with_hint(hint)
 }
 
 fn unknown(repo: &Repo, rev: &str) -> Error {

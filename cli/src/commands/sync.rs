@@ -130,6 +130,9 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let commits = |count: usize| units::count(count as u64, "commit");
     let (publish, take) = if is_dry { ("would publish", "would take") } else { ("published", "took") };
     match (result.published.len(), result.pulled.len()) {
+        (0, 0) if result.head.is_none() => {
+            out.push_str("nothing is published yet, and nothing is committed here: `filesync commit` is what begins\n");
+        }
         (0, 0) => out.push_str("up to date\n"),
         (published, 0) => out.push_str(&format!("{publish} {}\n", commits(published))),
         (0, pulled) => out.push_str(&format!("{take} {}\n", commits(pulled))),

@@ -29,6 +29,24 @@ fn pick(ids: &[String], which: &[usize]) -> Vec<String> {
     which.iter().map(|at| ids[*at].clone()).collect()
 }
 
+/// No hint leads back to where one came from.
+#[test]
+fn main_is_said_to_begin_with_a_commit() {
+    let world = World::repository();
+    let hint = "`filesync commit` records what is here";
+    let err = world.fails(1, &["log", "main"]);
+    assert!(err.contains("never in touch") && err.contains(hint), "{err}");
+    assert!(world.ok(&["sync"]).contains("`filesync commit` is what begins"));
+    let err = world.fails(1, &["log", "main"]);
+    assert!(err.contains("nothing is published yet") && err.contains(hint), "{err}");
+    world.write("a", "a");
+    world.commit();
+    let err = world.fails(1, &["log", "main"]);
+    assert!(err.contains("`filesync sync` publishes what is committed"), "{err}");
+    world.ok(&["sync"]);
+    assert_eq!(world.json(&["log", "main"]).len(), 1);
+}
+
 #[test]
 fn a_line_a_commit() {
     let world = World::repository();
