@@ -246,6 +246,21 @@ fn cluster_merges_and_keeps_what_is_not_committed() {
         .collect();
     let copy = names.iter().find(|name| name.starts_with("a.conflict-two-")).expect("a copy");
     assert_eq!(std::fs::read_to_string(two.path("text").join(copy)).unwrap(), "of two\n");
+    // To publish alone brings nothing here, and says so.
+    two.write("text/a", "of two again\n");
+    two.commit();
+    sync(&two);
+    one.write("text/a", "of one again\n");
+    let head = one.commit();
+    let told = one.run(&["sync", "--push"]);
+    let (status, told) = (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned());
+    let expected = "published 2 commits\nthe working copy stays as it is: `filesync sync` brings ";
+    assert!(told.contains(expected) && !told.contains("took"), "{told}");
+    assert_eq!((status, one.head(), one.cat("text/a")), (Some(3), Some(head), b"of one again\n".to_vec()));
+    let waiting = one.object(0, &["sync", "--push"]);
+    assert_eq!((len(&waiting["waiting"]), len(&waiting["pulled"])), (4, 0), "{waiting}");
+    assert_eq!(len(&sync(&one)["pulled"]), 4);
+    sync(&two);
     // An edit stands where the other side's work belongs.
     one.write("only/one", "not committed");
     two.write("only/one", "committed");
@@ -302,6 +317,12 @@ fn cluster_trouble_is_told() {
     let local = reader.object(3, &["sync"]);
     assert_eq!((local["outcome"].as_str(), len(&local["published"])), (Some("done"), 0));
     assert_eq!(local["cause"], "local commits stay local: this node may only read");
+    // Nor does a merge of them go anywhere.
+    one.write("more", "x");
+    one.commit();
+    sync(&one);
+    let waiting = reader.object(3, &["sync", "--push"]);
+    assert_eq!((len(&waiting["waiting"]), len(&waiting["published"])), (1, 0), "{waiting}");
     // An invite that is revoked.
     let line = invite(&one, "writer");
     let list = one.json(&["invite", "list"]);

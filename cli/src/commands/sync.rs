@@ -130,6 +130,7 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let commits = |count: usize| units::count(count as u64, "commit");
     let (publish, take) = if is_dry { ("would publish", "would take") } else { ("published", "took") };
     match (result.published.len(), result.pulled.len()) {
+        (0, 0) if !result.waiting.is_empty() => {}
         (0, 0) if result.head.is_none() => {
             out.push_str("nothing is published yet, and nothing is committed here: `filesync commit` is what begins\n");
         }
@@ -139,6 +140,10 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
         (published, pulled) => {
             out.push_str(&format!("{publish} {}, {take} {}\n", commits(published), commits(pulled)));
         }
+    }
+    if !result.waiting.is_empty() {
+        let waiting = commits(result.waiting.len());
+        out.push_str(&format!("the working copy stays as it is: `filesync sync` brings {waiting}\n"));
     }
     if result.bytes_received > 0 {
         out.push_str(&format!(

@@ -57,6 +57,12 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
     let mut run = Run { core, request, observer, result: SyncResult::default(), early: None, asked };
     let done = run.run();
     let mut result = run.result;
+    if request.push_only {
+        // They came as far as a merge needs them, and the head does not have them.
+        result.waiting = std::mem::take(&mut result.pulled);
+        let is_published = done.is_ok() && !request.dry_run && !result.is_local;
+        result.waiting.extend(result.merged.filter(|_| is_published));
+    }
     result.head = core.repo.head();
     result.elapsed = began.elapsed();
     let Err(error) = done else { return Ok(result) };

@@ -93,6 +93,9 @@ pub struct SyncResult {
     /// Published commits that were not here before.
     #[serde(with = "wire")]
     pub pulled: Vec<CommitId>,
+    /// Published commits that the head lacks still, since the working copy was to stay as it is.
+    #[serde(with = "wire")]
+    pub waiting: Vec<CommitId>,
     /// The head now.
     #[serde(with = "wire")]
     pub head: Option<CommitId>,

@@ -75,6 +75,7 @@ const UNSEEN: [(&str, &str, &str); 12] = [
     ("clone", "skipped", "list of path"),
     // Always empty.
     ("clone", "published", "list of id"),
+    ("clone", "waiting", "list of id"),
     ("clone", "conflicts", "list of path"),
     // The command line always gives a time.
     ("invite", "expires", "null"),
@@ -485,7 +486,8 @@ fn with_others(c: &mut Checker) {
         world.commit();
     }
     c.run(&one, 0, &["sync"]);
-    c.run(&two, 3, &["sync"]);
+    c.run(&two, 3, &["sync", "--push"]);
+    c.run(&two, 0, &["sync"]);
     c.run(&two, 0, &["status"]);
     // The same command goes on also where somebody has worked meanwhile.
     for world in [&one, &two] {
