@@ -276,6 +276,9 @@ pub struct StatusResult {
     /// Conflict copies in the working copy.
     #[serde(with = "wire")]
     pub conflicts: Vec<Vec<u8>>,
+    /// For each of them, what it is a copy of, if the head has nothing there: one side deleted what the other changed.
+    #[serde(with = "wire")]
+    pub deleted: Vec<Option<Vec<u8>>>,
     /// Of a partial copy: what it has, and what not.
     pub partial: Option<Partial>,
     /// How many objects the cluster has recorded as lost.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use filesync_merkle::ancestry::apart;
-use filesync_merkle::{CommitId, RepoPath, TreeLink};
+use filesync_merkle::merge::original_name;
+use filesync_merkle::path::NAME_LEN_MAX;
+use filesync_merkle::{CommitId, Name, RepoPath, TreeLink, lookup};
 use filesync_raft_log::State;
 use filesync_raft_log::ids::NodeId;
 
@@ -22,8 +24,20 @@ pub fn status(repo: &Repo, request: &StatusRequest, observer: &dyn Observer) -> 
     let only = PathSet::new(&request_paths(&request.paths)?);
     let Compared { changes, conflicts, outside } = compare_all(repo, tree, request.no_cache, &only, observer)?;
     let partial = partial(repo, tree, outside)?;
-    let result = StatusResult { head, changes, conflicts: bytes(&conflicts), partial, ..StatusResult::default() };
+    let deleted = conflicts.iter().map(|copy| deleted(repo, tree.as_ref(), copy)).collect();
+    let conflicts = bytes(&conflicts);
+    let result = StatusResult { head, changes, conflicts, deleted, partial, ..StatusResult::default() };
     with_cluster(repo, head, result)
+}
+
+/// What a conflict copy is one of, if the head has nothing there. What cannot be told is not said.
+fn deleted(repo: &Repo, tree: Option<&TreeLink>, copy: &RepoPath) -> Option<Vec<u8>> {
+    let name = copy.name()?;
+    // The end of a long one may be missing.
+    let original = original_name(name.as_bytes()).filter(|_| name.as_bytes().len() < NAME_LEN_MAX)?;
+    let original = copy.parent()?.join(&Name::new(&original).ok()?);
+    let is_gone = lookup(repo.node_source(), tree?, &original).is_ok_and(|entry| entry.is_none());
+    is_gone.then(|| original.as_bytes().to_vec())
 }
 
 /// What a partial copy has, and what not. Of the rest the directories on the way tell the sums.

@@ -152,8 +152,12 @@ fn lines(result: &StatusResult, chatty: bool, paint: Paint, out: &mut impl Write
         };
         writeln!(out, "{letter} {name}")?;
     }
-    for conflict in &result.conflicts {
-        writeln!(out, "{} {}", paint.bad("conflict"), quote::name(conflict))?;
+    for (number, conflict) in result.conflicts.iter().enumerate() {
+        write!(out, "{} {}", paint.bad("conflict"), quote::name(conflict))?;
+        match result.deleted.get(number) {
+            Some(Some(deleted)) => writeln!(out, ": what was changed; {} was deleted", quote::name(deleted))?,
+            _ => writeln!(out)?,
+        }
     }
     if chatty && !result.conflicts.is_empty() {
         writeln!(out, "  (conflict copies: take from them what is wanted, delete them, and commit)")?;
@@ -243,6 +247,7 @@ mod tests {
                 change(ChangeKind::Renamed, b"new\n", Some(b"old")),
             ],
             conflicts: vec![b"c".to_vec()],
+            deleted: vec![None],
             partial: None,
             lost: 0,
         }
@@ -262,6 +267,8 @@ mod tests {
              (conflict copies: take from them what is wanted, delete them, and commit)\n"
         );
         assert_eq!(shown(&sample(), false), "M a b\nR old -> \"new\\n\"\nconflict c\n");
+        let deleted = StatusResult { deleted: vec![Some(b"o\n".to_vec())], ..sample() };
+        assert!(shown(&deleted, false).ends_with("\nconflict c: what was changed; \"o\\n\" was deleted\n"));
         let partial = |outside: &[&[u8]]| {
             let outside = outside.iter().map(|path| path.to_vec()).collect();
             let paths = vec![b"a".to_vec(), b"b c".to_vec()];

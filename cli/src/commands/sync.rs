@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use filesync_repo::{ClusterAnswer, ClusterRequest, Strategy, SyncOutcome, SyncRequest, SyncResult};
+use filesync_repo::{ClusterAnswer, ClusterRequest, ConflictKind, Strategy, SyncOutcome, SyncRequest, SyncResult};
 
 use super::commit::short;
 use crate::context::{Context, misunderstood};
@@ -102,12 +102,12 @@ pub fn ended(result: &SyncResult) -> Result<Exit, Failure> {
 
 /// What is left for the user: said even if he wants to hear of nothing else.
 fn left(result: &SyncResult) -> String {
-    let conflict = |(path, copy): (&Vec<u8>, &Option<Vec<u8>>)| match copy {
-        Some(copy) => format!("conflict {}: ours is {}\n", quote::name(path), quote::name(copy)),
-        None => format!("conflict {}\n", quote::name(path)),
-    };
-    let is_left = result.outcome == SyncOutcome::Conflicts;
-    let conflicts = result.conflicts.iter().zip(&result.copies).filter(|_| is_left).map(conflict);
+    let is_left = !result.is_decided;
+    let conflicts = result.conflicts.iter().zip(&result.copies).zip(&result.kinds).filter(|_| is_left);
+    let conflicts = conflicts.map(|((path, copy), kind)| {
+        let kept = kept(*kind, copy.as_deref());
+        format!("conflict {}: {}; {kept}\n", quote::name(path), happened(*kind))
+    });
     let skipped = result.skipped.iter().map(|path| format!("skipped {}\n", quote::name(path)));
     let mut out: String = conflicts.chain(skipped).collect();
     if result.is_local {
@@ -116,11 +116,33 @@ fn left(result: &SyncResult) -> String {
     out
 }
 
+/// What both sides did to a path.
+fn happened(kind: ConflictKind) -> &'static str {
+    match kind {
+        ConflictKind::BothChanged => "both sides changed it",
+        ConflictKind::DeletedHere => "deleted here, changed there",
+        ConflictKind::DeletedThere => "changed here, deleted there",
+        ConflictKind::Directory => "a directory on one side, something else on the other",
+    }
+}
+
+/// What of it is there now, and where.
+fn kept(kind: ConflictKind, copy: Option<&[u8]>) -> String {
+    let stands = match kind {
+        ConflictKind::DeletedThere => "it stays deleted",
+        _ => "theirs stays",
+    };
+    match copy {
+        Some(copy) => format!("{stands}, ours is {}", quote::name(copy)),
+        None => stands.to_owned(),
+    }
+}
+
 fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let mut out = String::new();
-    if result.outcome != SyncOutcome::Conflicts {
-        for path in &result.conflicts {
-            out.push_str(&format!("both sides changed {}: decided by --strategy\n", quote::name(path)));
+    if result.is_decided {
+        for (path, kind) in result.conflicts.iter().zip(&result.kinds) {
+            out.push_str(&format!("{}: {}; decided by --strategy\n", quote::name(path), happened(*kind)));
         }
     }
     let id = |id: &filesync_repo::CommitId| paint.id(&short(&id.to_string()));

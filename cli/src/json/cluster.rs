@@ -21,6 +21,7 @@ pub struct Sync {
     conflicts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conflicts_bytes: Option<Vec<Option<String>>>,
+    conflict_kinds: Vec<&'static str>,
     copies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     copies_bytes: Option<Vec<Option<String>>>,
@@ -41,9 +42,8 @@ fn cause(result: &repo::SyncResult) -> Option<String> {
     if let Some(error) = &result.error {
         return Some(error.to_string());
     }
-    let is_left = result.outcome == repo::SyncOutcome::Conflicts;
     let number = |of: &[Vec<u8>]| units::count(of.len() as u64, "path");
-    let conflicts = (is_left && !result.conflicts.is_empty())
+    let conflicts = (!result.is_decided && !result.conflicts.is_empty())
         .then(|| format!("both sides changed the same: {}", number(&result.conflicts)));
     let skipped = (!result.skipped.is_empty())
         .then(|| format!("left alone, since it is in no commit: {}", number(&result.skipped)));
@@ -73,6 +73,7 @@ impl Sync {
             merged: result.merged.map(|id| id.to_string()),
             conflicts,
             conflicts_bytes,
+            conflict_kinds: result.kinds.iter().map(|kind| kind.word()).collect(),
             copies,
             copies_bytes,
             skipped,

@@ -137,6 +137,7 @@ fn status() {
             change(ChangeKind::Unreadable, NOT_UTF8, None),
         ],
         conflicts: vec![b"c".to_vec(), NOT_UTF8.to_vec()],
+        deleted: vec![None],
         partial: None,
         lost: 5,
     };

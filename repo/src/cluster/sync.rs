@@ -190,6 +190,7 @@ impl Run<'_> {
                     if may_publish && !self.request.pull_only && !self.publish(MAIN, Some(theirs), Some(merged))? {
                         self.result.merged = None;
                         self.result.conflicts.clear();
+                        self.result.kinds.clear();
                         self.result.copies.clear();
                         self.result.outcome = SyncOutcome::Done;
                         continue;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use filesync_merkle::CommitId;
+use filesync_merkle::{CommitId, merge};
 use serde::{Deserialize, Serialize};
 
 use super::{FsckRequest, FsckResult, wire};
@@ -80,6 +80,42 @@ impl SyncOutcome {
     }
 }
 
+/// What both sides did to a path on which they do not agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConflictKind {
+    /// Both have changed it, or made it.
+    BothChanged,
+    /// It was deleted here, and changed there.
+    DeletedHere,
+    /// It was changed here, and deleted there.
+    DeletedThere,
+    /// It is a directory on one side, and something else on the other.
+    Directory,
+}
+
+impl ConflictKind {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::BothChanged => "both_changed",
+            Self::DeletedHere => "deleted_here",
+            Self::DeletedThere => "deleted_there",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+impl From<merge::ConflictKind> for ConflictKind {
+    fn from(kind: merge::ConflictKind) -> Self {
+        match kind {
+            merge::ConflictKind::BothChanged | merge::ConflictKind::BothAdded => Self::BothChanged,
+            merge::ConflictKind::DeletedHere => Self::DeletedHere,
+            merge::ConflictKind::DeletedThere => Self::DeletedThere,
+            merge::ConflictKind::DirectoryHere | merge::ConflictKind::DirectoryThere => Self::Directory,
+        }
+    }
+}
+
 /// What `sync` did.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SyncResult {
@@ -105,6 +141,10 @@ pub struct SyncResult {
     /// Paths on which the sides did not agree.
     #[serde(with = "wire")]
     pub conflicts: Vec<Vec<u8>>,
+    /// For each of them, what happened.
+    pub kinds: Vec<ConflictKind>,
+    /// The strategy has said who is right: nothing of them is left.
+    pub is_decided: bool,
     /// For each of them, where ours was kept beside it, if it was.
     #[serde(with = "wire")]
     pub copies: Vec<Option<Vec<u8>>>,

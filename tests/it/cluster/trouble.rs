@@ -248,6 +248,40 @@ fn cluster_members_repair_from_each_other() {
     daemon.end();
 }
 
+/// What one has deleted and the other changed: who did what is said, and what is there now.
+#[test]
+fn cluster_tells_of_what_was_deleted_and_changed() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    for name in ["gone", "left"] {
+        one.write(name, "first\n");
+    }
+    one.commit();
+    publish(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    for (world, gone, changed) in [(&one, "gone", "left"), (&two, "left", "gone")] {
+        std::fs::remove_file(world.path(gone)).expect("it is there");
+        world.write(changed, "changed\n");
+        world.commit();
+    }
+    publish(&one);
+    let told = two.run(&["sync", "--timeout", "120s"]);
+    let (status, told) = (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned());
+    assert_eq!(status, Some(3), "{told}");
+    for said in [
+        "conflict gone: changed here, deleted there; it stays deleted, ours is gone.conflict-two-",
+        "conflict left: deleted here, changed there; theirs stays\n",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+    assert_eq!(std::fs::read_to_string(two.path("left")).expect("it is there"), "changed\n");
+    let status = two.ok(&["status"]);
+    for said in ["\nconflict gone.conflict-two-", ": what was changed; gone was deleted\n"] {
+        assert!(status.contains(said), "{status}");
+    }
+    daemon.end();
+}
+
 /// What `--strategy` says becomes of a file that both have changed.
 #[test]
 fn cluster_strategies_decide_who_is_right() {

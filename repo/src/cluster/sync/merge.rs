@@ -56,11 +56,13 @@ impl Run<'_> {
         };
         let bytes = |path: &RepoPath| path.as_bytes().to_vec();
         self.result.conflicts = plan.conflicts.iter().map(|conflict| bytes(&conflict.path)).collect();
+        self.result.kinds = plan.conflicts.iter().map(|conflict| conflict.kind.into()).collect();
         let beside =
             |conflict: &merge::Conflict| conflict.kept.as_ref().filter(|kept| **kept != conflict.path).map(bytes);
         self.result.copies = plan.conflicts.iter().map(beside).collect();
         // Who said who is right has nothing left to look at.
-        if !self.result.conflicts.is_empty() && self.request.strategy == Strategy::Copies {
+        self.result.is_decided = self.request.strategy != Strategy::Copies;
+        if !self.result.conflicts.is_empty() && !self.result.is_decided {
             self.result.outcome = SyncOutcome::Conflicts;
         }
         Ok((plan, published))
