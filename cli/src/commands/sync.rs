@@ -4,7 +4,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use filesync_repo::{ClusterAnswer, ClusterRequest, ConflictKind, Strategy, SyncOutcome, SyncRequest, SyncResult};
+use filesync_repo::{
+    ClusterAnswer, ClusterRequest, ConflictKind, Strategy, SyncOutcome, SyncRequest, SyncResult, TagFate,
+};
 
 use super::commit::short;
 use crate::context::{Context, misunderstood};
@@ -110,6 +112,10 @@ fn left(result: &SyncResult) -> String {
     });
     let skipped = result.skipped.iter().map(|path| format!("skipped {}\n", quote::name(path)));
     let mut out: String = conflicts.chain(skipped).collect();
+    for tag in result.tags.iter().filter(|tag| tag.fate == TagFate::Lost) {
+        let theirs = tag.commit.map_or("it was removed".to_owned(), |id| format!("it is {}", short(&id.to_string())));
+        out.push_str(&format!("tag {}: another was faster, {theirs}\n", quote::name(tag.name.as_bytes())));
+    }
     if result.is_local {
         out.push_str(&format!("{LOCAL}\n"));
     }
@@ -138,6 +144,21 @@ fn kept(kind: ConflictKind, copy: Option<&[u8]>) -> String {
     }
 }
 
+/// Each that was published, and how many came.
+fn tags(result: &SyncResult) -> String {
+    let of = |fate: TagFate| result.tags.iter().filter(move |tag| tag.fate == fate);
+    let published = of(TagFate::Published).map(|tag| {
+        let what = if tag.commit.is_some() { "published tag" } else { "published that there is no tag" };
+        format!("{what} {}\n", quote::name(tag.name.as_bytes()))
+    });
+    let mut out: String = published.collect();
+    let taken = of(TagFate::Taken).count() as u64;
+    if taken > 0 {
+        out.push_str(&format!("took {}\n", units::count(taken, "tag")));
+    }
+    out
+}
+
 fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let mut out = String::new();
     if result.is_decided {
@@ -152,7 +173,7 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
     let commits = |count: usize| units::count(count as u64, "commit");
     let (publish, take) = if is_dry { ("would publish", "would take") } else { ("published", "took") };
     match (result.published.len(), result.pulled.len()) {
-        (0, 0) if !result.waiting.is_empty() => {}
+        (0, 0) if !result.waiting.is_empty() || !result.tags.is_empty() => {}
         (0, 0) if result.head.is_none() => {
             out.push_str("nothing is published yet, and nothing is committed here: `filesync commit` is what begins\n");
         }
@@ -163,6 +184,7 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
             out.push_str(&format!("{publish} {}, {take} {}\n", commits(published), commits(pulled)));
         }
     }
+    out.push_str(&tags(result));
     if !result.waiting.is_empty() {
         let waiting = commits(result.waiting.len());
         out.push_str(&format!("the working copy stays as it is: `filesync sync` brings {waiting}\n"));
@@ -175,4 +197,31 @@ fn text(result: &SyncResult, is_dry: bool, paint: Paint) -> String {
         ));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use filesync_repo::SyncedTag;
+
+    use super::*;
+
+    #[test]
+    fn what_the_strategy_has_decided_is_not_left() {
+        let lost = SyncedTag { name: "v1".to_owned(), commit: None, fate: TagFate::Lost };
+        let mut result = SyncResult {
+            outcome: SyncOutcome::Conflicts,
+            conflicts: vec![b"a".to_vec()],
+            kinds: vec![ConflictKind::BothChanged],
+            copies: vec![None],
+            tags: vec![lost],
+            ..SyncResult::default()
+        };
+        let tag = "tag v1: another was faster, it was removed\n";
+        assert_eq!(left(&result), format!("conflict a: both sides changed it; theirs stays\n{tag}"));
+        result.is_decided = true;
+        assert_eq!(left(&result), tag);
+        assert!(
+            text(&result, false, Paint::new(false)).starts_with("a: both sides changed it; decided by --strategy\n")
+        );
+    }
 }

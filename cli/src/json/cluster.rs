@@ -25,6 +25,7 @@ pub struct Sync {
     copies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     copies_bytes: Option<Vec<Option<String>>>,
+    tags: Vec<SyncedTag>,
     skipped: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_bytes: Option<Vec<Option<String>>>,
@@ -48,8 +49,23 @@ fn cause(result: &repo::SyncResult) -> Option<String> {
     let skipped = (!result.skipped.is_empty())
         .then(|| format!("left alone, since it is in no commit: {}", number(&result.skipped)));
     let local = result.is_local.then(|| LOCAL.to_owned());
-    let causes: Vec<String> = [conflicts, skipped, local].into_iter().flatten().collect();
+    let lost = result.tags.iter().filter(|tag| tag.fate == repo::TagFate::Lost).count() as u64;
+    let lost = (lost > 0).then(|| format!("another was faster: {}", units::count(lost, "tag")));
+    let causes: Vec<String> = [conflicts, skipped, lost, local].into_iter().flatten().collect();
     (!causes.is_empty()).then(|| causes.join("; "))
+}
+
+#[derive(Serialize)]
+struct SyncedTag {
+    name: String,
+    commit: Option<String>,
+    fate: &'static str,
+}
+
+impl SyncedTag {
+    fn new(tag: &repo::SyncedTag) -> Self {
+        Self { name: tag.name.clone(), commit: tag.commit.map(|id| id.to_string()), fate: tag.fate.word() }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,6 +92,7 @@ impl Sync {
             conflict_kinds: result.kinds.iter().map(|kind| kind.word()).collect(),
             copies,
             copies_bytes,
+            tags: result.tags.iter().map(SyncedTag::new).collect(),
             skipped,
             skipped_bytes,
             bytes_sent: result.bytes_sent,

@@ -116,6 +116,40 @@ impl From<merge::ConflictKind> for ConflictKind {
     }
 }
 
+/// What became of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TagFate {
+    /// It was changed here, and all have it so now.
+    Published,
+    /// Another has changed it, and it is so here now.
+    Taken,
+    /// It was changed here, and another was faster.
+    Lost,
+}
+
+impl TagFate {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Taken => "taken",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// A tag that `sync` had to do with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncedTag {
+    /// Its name.
+    pub name: String,
+    /// What the cluster has it name now; none if there is none of that name.
+    #[serde(with = "wire")]
+    pub commit: Option<CommitId>,
+    /// What became of it.
+    pub fate: TagFate,
+}
+
 /// What `sync` did.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SyncResult {
@@ -151,6 +185,8 @@ pub struct SyncResult {
     /// Paths that were left alone since they hold what is in no commit.
     #[serde(with = "wire")]
     pub skipped: Vec<Vec<u8>>,
+    /// Tags that changed, here or in the cluster, and those that could not.
+    pub tags: Vec<SyncedTag>,
     /// Local commits that stay local: this node may only read.
     pub is_local: bool,
     /// Bytes of messages that were sent to fetch.

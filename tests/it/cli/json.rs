@@ -464,6 +464,7 @@ fn with_others(c: &mut Checker) {
     let one = World::repository();
     one.write("file", "bytes");
     one.commit();
+    one.ok(&["tag", "first"]);
     let _served = rarer::Served(&one);
     c.run(&one, 0, &["serve", "--detach", "--listen", &address()]);
     c.run(&one, 0, &["sync"]);
@@ -485,8 +486,13 @@ fn with_others(c: &mut Checker) {
         world.write("file", world.root().as_os_str().as_encoded_bytes());
         world.commit();
     }
+    one.ok(&["tag", "v1"]);
+    two.ok(&["tag", "v1", "HEAD~1"]);
     c.run(&one, 0, &["sync"]);
     c.run(&two, 3, &["sync", "--push"]);
+    c.run(&two, 0, &["sync"]);
+    one.ok(&["tag", "--delete", "v1"]);
+    c.run(&one, 0, &["sync"]);
     c.run(&two, 0, &["sync"]);
     c.run(&two, 0, &["status"]);
     // The same command goes on also where somebody has worked meanwhile.

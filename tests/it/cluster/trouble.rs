@@ -282,6 +282,35 @@ fn cluster_tells_of_what_was_deleted_and_changed() {
     daemon.end();
 }
 
+/// Tags are published, taken and lost with a word each.
+#[test]
+fn cluster_tells_of_tags() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    let second = work(&one, "more");
+    one.ok(&["tag", "v1"]);
+    one.ok(&["tag", "old", "HEAD~1"]);
+    assert_eq!(one.ok(&["sync"]), "published 1 commit\npublished tag old\npublished tag v1\n");
+    assert_eq!(one.ok(&["sync"]), "up to date\n");
+    two.ok(&["tag", "v1"]);
+    let told = two.run(&["-q", "sync", "--push"]);
+    let (status, told) = (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned());
+    assert_eq!((status, told), (Some(3), format!("tag v1: another was faster, it is {}\n", &second[..12])));
+    assert!(two.ok(&["sync"]).starts_with("took 1 commit\ntook 2 tags\n"));
+    one.ok(&["tag", "--delete", "old"]);
+    assert_eq!(one.ok(&["sync"]), "published that there is no tag old\n");
+    assert_eq!(two.ok(&["sync"]), "took 1 tag\n");
+    two.ok(&["tag", "v1", "HEAD~1", "--force"]);
+    one.ok(&["tag", "--delete", "v1"]);
+    let synced = two.object(0, &["sync"]);
+    assert_eq!(synced["tags"][0]["fate"], "published", "{synced}");
+    let late = one.object(3, &["sync"]);
+    assert_eq!(late["cause"], "another was faster: 1 tag");
+    daemon.end();
+}
+
 /// What `--strategy` says becomes of a file that both have changed.
 #[test]
 fn cluster_strategies_decide_who_is_right() {

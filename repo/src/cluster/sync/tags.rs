@@ -9,7 +9,7 @@ use filesync_raft_log::State;
 use super::Run;
 use crate::cluster::members::facts;
 use crate::error::Error;
-use crate::request::{Event, SyncOutcome, Warning};
+use crate::request::{Event, SyncOutcome, SyncedTag, TagFate, Warning};
 use crate::tags;
 use crate::tags::wishes::{Wish, Wishes};
 
@@ -54,16 +54,18 @@ impl Run<'_> {
             }
             // What is wished for may be so already: by an answer that never came, or by somebody else.
             if shared.get(&name) != new.as_ref() {
-                if !self.publish(&format!("{PREFIX}{name}"), expected, new)? {
-                    *shared = self::shared(&facts(core, self.request.timeout)?);
-                    if shared.get(&name) != new.as_ref() {
-                        self.result.outcome = SyncOutcome::Conflicts;
-                        self.warn(format!("tag {name} was changed by another: theirs stays"));
-                    }
-                } else if let Some(new) = new {
-                    shared.insert(name.clone(), new);
+                let is_published = self.publish(&format!("{PREFIX}{name}"), expected, new)?;
+                if is_published {
+                    set(shared, &name, new);
                 } else {
-                    shared.remove(&name);
+                    *shared = self::shared(&facts(core, self.request.timeout)?);
+                }
+                let commit = shared.get(&name).copied();
+                match (is_published, commit == new) {
+                    (true, _) => self.note(&name, commit, TagFate::Published),
+                    (false, false) => self.lose(&name, commit),
+                    // Somebody else wanted the same.
+                    (false, true) => {}
                 }
             }
             wishes.0.remove(&name);
@@ -73,12 +75,13 @@ impl Run<'_> {
     }
 
     /// Has tags stand as the cluster has them, where nothing else is wished for.
-    fn take_tags(&self, shared: &Tags, wishes: &Wishes) -> Result<(), Error> {
+    fn take_tags(&mut self, shared: &Tags, wishes: &Wishes) -> Result<(), Error> {
         let vfs = &**self.core.repo.store.vfs();
         let is_ours = |name: &str| wishes.0.contains_key(name);
         for (name, _) in tags::tags(vfs)? {
             if !is_ours(&name) && !shared.contains_key(&name) {
                 tags::unset(vfs, &name)?;
+                self.note(&name, None, TagFate::Taken);
             }
         }
         for (name, commit) in shared.iter().filter(|(name, _)| !is_ours(name)) {
@@ -86,8 +89,9 @@ impl Run<'_> {
             if tags::find(vfs, name)? == Some(*commit) || !self.is_published(*commit)? {
                 continue;
             }
-            if let Err(error) = tags::set(vfs, name, *commit) {
-                self.warn(format!("a tag of the cluster is left out: {error}"));
+            match tags::set(vfs, name, *commit) {
+                Ok(_) => self.note(name, Some(*commit), TagFate::Taken),
+                Err(error) => self.warn(format!("a tag of the cluster is left out: {error}")),
             }
         }
         Ok(())
@@ -101,8 +105,25 @@ impl Run<'_> {
         })
     }
 
+    fn note(&mut self, name: &str, commit: Option<CommitId>, fate: TagFate) {
+        self.result.tags.push(SyncedTag { name: name.to_owned(), commit, fate });
+    }
+
+    /// Theirs stays.
+    fn lose(&mut self, name: &str, commit: Option<CommitId>) {
+        self.result.outcome = SyncOutcome::Conflicts;
+        self.note(name, commit, TagFate::Lost);
+    }
+
     fn warn(&self, message: String) {
         self.observer.event(Event::Warning(Warning { path: None, message }));
+    }
+}
+
+fn set(tags: &mut Tags, name: &str, commit: Option<CommitId>) {
+    match commit {
+        Some(commit) => drop(tags.insert(name.to_owned(), commit)),
+        None => drop(tags.remove(name)),
     }
 }
 

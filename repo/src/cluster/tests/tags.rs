@@ -3,7 +3,7 @@
 use filesync_merkle::CommitId;
 
 use super::*;
-use crate::request::TagRequest;
+use crate::request::{TagFate, TagRequest};
 use crate::tags;
 
 fn tag(repo: &Repo, name: &str) {
@@ -52,6 +52,11 @@ fn who_is_late_with_a_tag_is_told() {
     // Its commit is published, and its tag is not.
     let late = client(&other, sync_now);
     assert_eq!((late.outcome, late.published.len()), (SyncOutcome::Conflicts, 1));
+    let fates = |result: &SyncResult| -> Vec<_> {
+        result.tags.iter().map(|tag| (tag.name.clone(), tag.commit, tag.fate)).collect()
+    };
+    // Taken in the end: it was another one here.
+    assert_eq!(fates(&late), [TagFate::Lost, TagFate::Taken].map(|fate| ("v1".to_owned(), first, fate)));
     assert_eq!(found(&other, "v1"), first);
     assert_eq!(client(&other, sync_now).outcome, SyncOutcome::Done, "told once");
     one.shutdown();
