@@ -169,6 +169,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<Partial>,
     lost: u64,
+    removed: bool,
     clean: bool,
 }
 
@@ -208,6 +209,7 @@ impl Status {
             conflicts_bytes,
             partial: result.partial.as_ref().map(Partial::new),
             lost: result.lost,
+            removed: result.is_removed,
             clean: result.is_clean(),
         }
     }

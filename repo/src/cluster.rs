@@ -31,6 +31,7 @@ mod quota;
 mod record;
 mod recover;
 pub(crate) mod remote;
+pub(crate) mod removed;
 mod room;
 mod spot;
 mod sync;

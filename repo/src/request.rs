@@ -283,6 +283,8 @@ pub struct StatusResult {
     pub partial: Option<Partial>,
     /// How many objects the cluster has recorded as lost.
     pub lost: u64,
+    /// No voter took this node for a member when it asked last.
+    pub is_removed: bool,
 }
 
 impl StatusResult {

@@ -10,6 +10,7 @@ use filesync_raft_log::State;
 use filesync_raft_log::ids::NodeId;
 
 use crate::cluster::remote::Remote;
+use crate::cluster::removed;
 use crate::compare::{Compared, compare_all};
 use crate::error::Error;
 use crate::path_set::PathSet;
@@ -68,6 +69,7 @@ fn with_cluster(repo: &Repo, head: Option<CommitId>, result: StatusResult) -> Re
         ahead: Some(ahead),
         behind: Some(behind),
         lost: remote.state.lost.len() as u64,
+        is_removed: removed::is_noted(&**repo.store.vfs()),
         ..result
     })
 }

@@ -337,6 +337,10 @@ fn cluster_trouble_is_told() {
     // Who was removed gets nothing more.
     one.ok(&["peers", "remove", "three"]);
     reader.fails(4, &["sync", "--timeout", "1s"]);
+    assert_eq!(reader.object(0, &["status"])["removed"], false, "nobody has said so yet");
+    until("it is told", || reader.run(&["sync", "--timeout", "30s"]).status.code() == Some(1));
+    assert!(reader.ok(&["status"]).contains("\nremoved: no voter took this node for a member"));
+    assert_eq!(two.object(0, &["status"])["removed"], false);
     // Nobody is there: it ends in time, and the commit is whole.
     daemon.end();
     two.write("kept", "here");

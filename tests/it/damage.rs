@@ -156,7 +156,7 @@ fn files(template: &Template) -> Vec<(PathBuf, Part)> {
             path if path.starts_with("pins/") => Part::Optional,
             "config.toml" => Part::Config,
             "damaged" | "journal" => Part::Spare,
-            "lock" | "readers" | "stamp" | "leader" | "daemon/log" => Part::Idle,
+            "lock" | "readers" | "stamp" | "leader" | "removed" | "daemon/log" => Part::Idle,
             path if path.starts_with("packs/") => Part::Pack,
             path if path.starts_with("index/") => Part::Index,
             path => panic!("{path}: what is it?"),

@@ -191,6 +191,11 @@ fn header(result: &StatusResult, paint: Paint, out: &mut impl Write) -> io::Resu
         }
         writeln!(out)?;
     }
+    if result.is_removed {
+        let what =
+            "no voter took this node for a member when it asked last: clone with a new invite, into another directory";
+        writeln!(out, "{}: {what}", paint.bad("removed"))?;
+    }
     if result.lost > 0 {
         writeln!(
             out,
@@ -250,6 +255,7 @@ mod tests {
             deleted: vec![None],
             partial: None,
             lost: 0,
+            is_removed: false,
         }
     }
 
@@ -281,6 +287,8 @@ mod tests {
         let lost = StatusResult { lost: 1, ..StatusResult::default() };
         let text = "no commits yet\nrecorded as lost: 1 object (`filesync fsck` names them)\nclean\n";
         assert_eq!((shown(&lost, true).as_str(), lost.is_clean()), (text, true));
+        let removed = StatusResult { is_removed: true, ..StatusResult::default() };
+        assert!(shown(&removed, true).starts_with("no commits yet\nremoved: no voter took this node for a member"));
         assert_eq!(shown(&StatusResult::default(), true), "no commits yet\nclean\n");
         assert_eq!(shown(&StatusResult::default(), false), "");
     }

@@ -118,7 +118,7 @@ fn check_ignore() {
 fn status() {
     check(
         &Status::new(&repo::StatusResult::default()),
-        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"holders":null,"as_of":null,"changes":[],"conflicts":[],"lost":0,"clean":true}"#,
+        r#"{"v":1,"head":null,"main":null,"ahead":null,"behind":null,"holders":null,"as_of":null,"changes":[],"conflicts":[],"lost":0,"removed":false,"clean":true}"#,
     );
     let change = |kind, path: &[u8], from: Option<&[u8]>| repo::Change {
         from: from.map(<[u8]>::to_vec),
@@ -140,6 +140,7 @@ fn status() {
         deleted: vec![None],
         partial: None,
         lost: 5,
+        is_removed: true,
     };
     check(
         &Status::new(&result),
@@ -147,7 +148,7 @@ fn status() {
          {\"change\":\"M\",\"path\":\"m\\n\"},\
          {\"change\":\"R\",\"path\":\"new\",\"from\":\"a\u{fffd}\",\"from_bytes\":\"Yf8=\"},\
          {\"change\":\"unreadable\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\"}],\
-         \"conflicts\":[\"c\",\"a\u{fffd}\"],\"conflicts_bytes\":[null,\"Yf8=\"],\"lost\":5,\"clean\":false}",
+         \"conflicts\":[\"c\",\"a\u{fffd}\"],\"conflicts_bytes\":[null,\"Yf8=\"],\"lost\":5,\"removed\":true,\"clean\":false}",
     );
 }
 

@@ -15,6 +15,7 @@ use super::core::Core;
 use super::invite::{Door, InviteLine};
 use super::join::decided;
 use super::node::Node;
+use super::removed;
 use crate::error::{Error, ErrorKind};
 use crate::request::{InviteRequest, Invited, OpenInvite, Peer, PeersRequest};
 
@@ -121,6 +122,7 @@ pub fn peers(node: &Node, request: &PeersRequest, timeout: Duration) -> Result<V
                 Err(_) => Ok(()),
             })?;
             if wanted == core.number {
+                removed::note(&**core.repo.store.vfs(), true);
                 // Nobody tells it of the others any more.
                 return Ok(Vec::new());
             }
@@ -161,7 +163,12 @@ pub fn facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
 
 /// As [`facts`], for who does not wait.
 pub async fn ask_facts(core: &Arc<Core>, timeout: Duration) -> Result<State, Error> {
-    match core.ask_leader(&Call::Facts, timeout).await? {
+    let answer = core.ask_leader(&Call::Facts, timeout).await;
+    let is_removed = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Refused);
+    if is_removed || answer.is_ok() {
+        removed::note(&**core.repo.store.vfs(), is_removed);
+    }
+    match answer? {
         Answer::Facts(state) => {
             core.view.hear((*state).clone());
             Ok(*state)
