@@ -205,6 +205,10 @@ fn cluster_of_three_survives_its_leader() {
     // What the cluster shows is a revision, on every node and also when nobody is asked.
     let before = writer.ok(&["cat", "main~1:text/a"]);
     daemons.into_iter().flatten().for_each(Daemon::end);
+    // A command answers for its own node, and nobody else reaches that.
+    let peers = voters[0].json(&["peers", "--timeout", "5s"]);
+    assert!(peers.iter().all(|peer| peer["reachable"] == false), "{peers:?}");
+    assert!(voters[0].ok(&["peers", "--timeout", "5s"]).contains(", no daemon listens here\n"));
     for voter in voters.iter().chain([&writer]) {
         let log = voter.json(&["log", "main"]);
         assert_eq!(voter.json(&["log", "main~1"]), log[1..], "from one before what the cluster shows");

@@ -139,7 +139,9 @@ fn confirm(context: &Context) -> Result<(), Failure> {
 /// `newest` is the last entry of the log that any of them has.
 fn line(peer: &Peer, newest: u64) -> String {
     let leader = if peer.is_leader { ", leads" } else { "" };
-    let state = match (peer.is_reachable, peer.holds_head) {
+    // Only the command's own node is heard of and not reached: no daemon listens for it.
+    let is_silent = !peer.is_reachable && peer.applied_index.is_some();
+    let state = match (peer.is_reachable || is_silent, peer.holds_head) {
         // Who listens nowhere comes by itself.
         (false, _) if peer.addresses.is_empty() => "-".to_owned(),
         (false, _) => "not reachable".to_owned(),
@@ -150,6 +152,7 @@ fn line(peer: &Peer, newest: u64) -> String {
             None => format!("does not hold the head yet{leader}"),
         },
     };
+    let state = if is_silent { format!("{state}, no daemon listens here") } else { state };
     let clock = match peer.clock_off {
         Some(off) if off.unsigned_abs() > CLOCK_OFF_MAX => {
             let by = units::show_duration(Duration::from_millis(off.unsigned_abs()));
@@ -189,6 +192,9 @@ mod tests {
         assert!(!shown.trim_end_matches('\n').contains(|c: char| c.is_control()), "{shown:?}");
         (peer.holds_head, peer.applied_index, peer.is_leader) = (Some(false), Some(7), false);
         assert!(line(&peer, 9).ends_with(" behind, at entry 7 of 9\n"), "{:?}", line(&peer, 9));
+        peer.is_reachable = false;
+        assert!(line(&peer, 9).ends_with(" behind, at entry 7 of 9, no daemon listens here\n"), "{:?}", line(&peer, 9));
+        peer.is_reachable = true;
         peer.clock_off = Some(-3_600_000);
         assert!(
             line(&peer, 9).contains(", its clock is ") && line(&peer, 9).ends_with(" behind\n"),

@@ -324,6 +324,8 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
     let leader = of_voters.filter_map(|(_, about)| about.as_ref());
     let leader = leader.max_by_key(|about| (about.leader.is_some(), about.applied));
     let leader = leader.and_then(|about| about.leader);
+    // A command's own node answers itself, and ends with the command: others reach it where it listens, as a daemon does.
+    let listens = core.transport.get().is_some_and(|net| !net.listening().is_empty());
     let off = |node: &NodeId| if *node == core.number { Some(0) } else { core.clock_off(*node) };
     let voters = nodes.iter().zip(&abouts).filter(|(node, about)| state.is_voter(**node) && about.is_some());
     let right = median(voters.filter_map(|(node, _)| off(node)).collect());
@@ -335,7 +337,7 @@ fn list(core: &Arc<Core>, timeout: Duration) -> Result<Vec<Peer>, Error> {
             key: member.key.to_string(),
             role: if state.is_voter(*node) { "voter" } else { word(member.role) },
             addresses: member.addresses.clone(),
-            is_reachable: about.is_some(),
+            is_reachable: about.is_some() && (*node != core.number || listens),
             is_leader: leader == Some(*node),
             applied_index: about.as_ref().map(|about| about.applied),
             holds_head: about
