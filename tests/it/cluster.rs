@@ -241,6 +241,8 @@ fn cluster_merges_and_keeps_what_is_not_committed() {
     assert_eq!(merged["outcome"], "conflicts");
     assert_eq!(merged["conflicts"], serde_json::json!(["text/a"]));
     assert_eq!(merged["cause"], "both sides changed the same: 1 path");
+    let message = format!("merge main at {} (from one)", &merged["pulled"][0].as_str().unwrap()[..12]);
+    assert_eq!(two.json(&["log", "-n", "1"])[0]["message"], message);
     assert!(merged["merged"].is_string() && len(&merged["pulled"]) == 1, "{merged}");
     assert_eq!(std::fs::read_to_string(two.path("text/a")).unwrap(), "of one\n");
     let names: Vec<String> = std::fs::read_dir(two.path("text"))

@@ -5,6 +5,7 @@ use filesync_merkle::ancestry::merge_base;
 use filesync_merkle::history::read_commit;
 use filesync_merkle::merge::{self, ConflictTag, Merged, Sides};
 use filesync_merkle::{Commit, CommitId, RepoPath, TreeLink};
+use filesync_raft_log::ids::PeerKey;
 
 use super::{Run, named};
 use crate::commit;
@@ -14,6 +15,9 @@ use crate::objects::SessionNodes;
 use crate::request::{CommitRequest, Strategy, SyncOutcome};
 use crate::restore;
 
+/// So many digits of an id are enough to name it in words.
+const SHORT_LEN: usize = 12;
+
 impl Run<'_> {
     /// Merges: objects only. What is theirs comes first among the parents.
     pub(super) fn merge(&mut self, ours: CommitId, theirs: CommitId) -> Result<CommitId, Error> {
@@ -22,7 +26,7 @@ impl Run<'_> {
         let (plan, published) = self.plan_merge(ours, theirs)?;
         let mut writer = session.writer();
         let tree = plan.apply(repo.node_source(), &mut SessionNodes(&mut writer), published)?;
-        let id = self.put_merge(writer, tree, vec![theirs, ours])?;
+        let id = self.put_merge(writer, tree, theirs, ours)?;
         session.keep()?;
         // Until it is published or HEAD, a pin is what refers to it.
         self.pin(id)?;
@@ -72,15 +76,16 @@ impl Run<'_> {
         &self,
         mut writer: filesync_cas::store::FrameWriter<'_>,
         tree: TreeLink,
-        parents: Vec<CommitId>,
+        theirs: CommitId,
+        ours: CommitId,
     ) -> Result<CommitId, Error> {
         let repo = &self.core.repo;
         let mut commit = Commit {
-            parents,
+            parents: vec![theirs, ours],
             tree,
             time: commit::time_at(self.core.env.now()),
             author: commit::author(repo, &CommitRequest::default())?,
-            message: "merge".to_owned(),
+            message: self.merge_message(theirs)?,
             node: [0; 32],
             signature: [0; 64],
         };
@@ -90,6 +95,16 @@ impl Run<'_> {
         let id = writer.store(CommitId::KIND, &commit.encode()?)?;
         writer.flush()?;
         Ok(CommitId(id))
+    }
+
+    /// What was merged, and who had made it, by the name that the members know.
+    fn merge_message(&self, theirs: CommitId) -> Result<String, Error> {
+        let made_by = PeerKey(read_commit(self.core.repo.node_source(), &theirs)?.node);
+        let name = self.core.view.read(|state| state.member_by_key(made_by).map(|(_, member)| member.name.clone()));
+        // Members are called what they like.
+        let name = name.filter(|name| !name.is_empty() && !name.contains(char::is_control));
+        let from = name.map_or_else(String::new, |name| format!(" (from {name})"));
+        Ok(format!("merge main at {}{from}", &theirs.to_string()[..SHORT_LEN]))
     }
 
     /// One pin for merges of this node that nothing refers to yet: the last of them.
