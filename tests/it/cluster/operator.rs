@@ -218,6 +218,30 @@ fn cluster_grows_and_shrinks_while_others_publish() {
     daemons.into_iter().for_each(Daemon::end);
 }
 
+/// An ERROR in the log of a daemon is for its operator: that another is down is none.
+#[test]
+fn cluster_logs_no_error_for_a_voter_that_is_down() {
+    let one = founder();
+    let dir = TempDir::new();
+    let path = dir.path().join("log");
+    let mut command = one.command(&["serve", "--listen", &address()]);
+    command.stderr(std::fs::File::create(&path).expect("it can be made"));
+    let daemon = Daemon::spawn(command);
+    sync(&one);
+    let (two, _) = join(&invite(&one, "voter"), "two");
+    let other = Daemon::start(&two, &address());
+    one.ok(&["peers", "promote", "two", "--even"]);
+    other.kill();
+    one.write("text/a", "alone\n");
+    one.commit();
+    one.fails(4, &["sync", "--timeout", "3s"]);
+    // As long as nobody else answers, it is tried again and again.
+    std::thread::sleep(Duration::from_secs(5));
+    daemon.end();
+    let log = std::fs::read_to_string(&path).expect("it can be read");
+    assert!(log.contains("serving") && !log.contains("ERROR"), "{log}");
+}
+
 /// Ends what waits for it, also when a test fails.
 struct Ends<'a>(&'a AtomicBool);
 
