@@ -24,9 +24,9 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 pub fn run(context: &mut Context) -> Result<Exit, Failure> {
     let root = context.root()?;
-    let hello = |daemon: &Daemon| daemon.hello();
-    let daemon = Daemon::find(&root)?.and_then(|daemon| Some((hello(&daemon)?, daemon)));
-    let Some((hello, daemon)) = daemon else {
+    let daemon = Daemon::find(&root)?;
+    let hello = daemon.as_ref().map(|daemon| daemon.greet(context.global.lock_timeout)).transpose()?.flatten();
+    let Some((hello, daemon)) = hello.zip(daemon) else {
         let message = format!("cannot stop the daemon: {}: none answers here", quote::path(&root));
         return Err(Failure::Local { message, hint: None });
     };

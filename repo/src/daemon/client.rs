@@ -5,8 +5,9 @@
 
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use super::place::Place;
 use super::protocol::{Asked, CANCEL, COMMAND, Envelope, Given, HELLO, Hello, Line, STOP, VERSION, VERSION_HEADER};
@@ -54,6 +56,30 @@ impl Daemon {
     /// Who it is; `None` if it has ended since.
     pub fn hello(&self) -> Option<Hello> {
         self.short(Method::GET, HELLO)
+    }
+
+    /// As [`Self::hello`]; fails if it says nothing for as long as others that write are waited for.
+    pub fn greet(&self, lock_timeout: Duration) -> Result<Option<Hello>, Error> {
+        let until = Instant::now() + lock_timeout.max(SOON);
+        self.runtime.block_on(async {
+            let mut greeting = pin!(self.exchange(Method::GET, HELLO));
+            loop {
+                match timeout(LOOK, greeting.as_mut()).await {
+                    Ok(body) => return Ok(body.and_then(|body| serde_json::from_slice(&body).ok())),
+                    Err(_) if Instant::now() >= until => return Err(self.silent().await),
+                    Err(_) => cancel::check()?,
+                }
+            }
+        })
+    }
+
+    /// What to say of one that is there and does not answer.
+    async fn silent(&self) -> Error {
+        let stream = timeout(LOOK, UnixStream::connect(self.place.socket())).await;
+        let pid = stream.ok().and_then(|stream| stream.ok()?.peer_cred().ok()?.pid());
+        let who = pid.map_or_else(String::new, |pid| format!("pid {pid}: "));
+        let error = Error::new(ErrorKind::Busy, format!("cannot ask the daemon: {who}it does not answer"));
+        error.with_hint("it is halted, begins, or hangs: `kill -CONT` has one that is halted go on")
     }
 
     /// Wants it to end; says who it is. `None` if it has ended since.
@@ -110,6 +136,10 @@ impl Daemon {
         };
         let body = serde_json::to_vec(&envelope)
             .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot ask the daemon: {error}")))?;
+        // Asked for later, it would be begun without anybody who waits for it.
+        if self.greet(options.lock_timeout)?.is_none() {
+            return Ok(None);
+        }
         self.runtime.block_on(async {
             let Some(response) = self.send(Method::POST, COMMAND, body).await.map_err(|_| unknown(word))? else {
                 return Ok(None);
@@ -131,7 +161,7 @@ impl Daemon {
         let mut buffer = Vec::new();
         let mut asked_to_stop = false;
         loop {
-            let frame = match tokio::time::timeout(LOOK, body.frame()).await {
+            let frame = match timeout(LOOK, body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(_)) | None) => return Err(unknown(word)),
                 Err(_) => {
@@ -162,12 +192,13 @@ impl Daemon {
 
     /// A request without a stream for an answer.
     fn short<T: serde::de::DeserializeOwned>(&self, method: Method, path: &str) -> Option<T> {
-        let answer = async {
-            let response = self.send(method, path, Vec::new()).await.ok()??;
-            response.into_body().collect().await.ok()
-        };
-        let body = self.runtime.block_on(async { tokio::time::timeout(SOON, answer).await }).ok()??;
-        serde_json::from_slice(&body.to_bytes()).ok()
+        let body = self.runtime.block_on(async { timeout(SOON, self.exchange(method, path)).await }).ok()??;
+        serde_json::from_slice(&body).ok()
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Option<Bytes> {
+        let response = self.send(method, path, Vec::new()).await.ok()??;
+        Some(response.into_body().collect().await.ok()?.to_bytes())
     }
 
     /// Sends a request on a connection of its own, the first on that by which the daemon was found. `None` if nobody is there to

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use filesync_cas::testing::Rng;
 use filesync_tests::model::{assert_same, read_tree};
-use filesync_tests::world::{World, is_long, seed};
+use filesync_tests::world::{World, is_long, seed, within};
 use rustix::process::Signal;
 
 use super::socket::{get, http_address};
@@ -47,6 +47,25 @@ fn stop_waits_until_it_has_ended() {
     let mut daemon = Served::start(&world);
     assert_eq!(world.object(0, &["stop"]), serde_json::json!({"v": 1, "pid": daemon.pid()}));
     assert_eq!(daemon.ended(), Some(0));
+}
+
+/// Whoever finds one that is halted hears of it in time; nothing that was given up is begun when it goes on.
+#[test]
+fn one_that_is_halted_is_told_in_time() {
+    let world = World::repository();
+    let daemon = Served::start(&world);
+    world.write("a", "a");
+    daemon.signal(Signal::STOP);
+    let told = format!("cannot ask the daemon: pid {}: it does not answer", daemon.pid());
+    for args in [&["stop", "--lock-timeout", "1s"][..], &["commit", "--lock-timeout", "1s"]] {
+        let output = within(120, &world.command(args)).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(error(&output).contains(&told) && error(&output).contains("hint: "), "{args:?}: {output:?}");
+    }
+    daemon.signal(Signal::CONT);
+    assert_eq!(world.changes(), ["A a"]);
+    world.commit();
+    world.ok(&["stop"]);
 }
 
 #[test]
