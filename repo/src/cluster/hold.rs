@@ -1,7 +1,8 @@
 //! Holding: fetching the closure of a commit, and promising with a durable pin to keep it for one try to publish it.
 //!
 //! Order: everything synced, then the pin, its directory synced, then the answer. The pin names the try: it goes when that is
-//! decided and the decision is on disk, or when its leader says that it will never be ([`release`]).
+//! decided and the decision is on disk, or when its leader says that it will never be ([`release`], and
+//! [`release_known`] where no log is followed).
 //!
 //! What comes for one member is bounded (`quota.rs`): beyond that the hold fails, and what has come so far is not pinned.
 
@@ -238,14 +239,33 @@ pub fn release(core: &Arc<Core>, log: &Log, decided: Decided) -> Result<(), Erro
     let mut is_told = true;
     for (pin, id, is_decided) in decided.pins {
         if is_decided || (is_told && will_never_be(core, log, id, &mut is_told)) {
-            core.repo.store.unpin(&pin.id)?;
-            let asked = Asked::of(&pin).filter(|(it, _)| !core.view.is_published(&CommitId::from_bytes(it.commit.0)));
-            if let Some((Asked { id, commit }, bytes)) = asked {
-                core.quota.let_go(&**core.repo.store.vfs(), id.client, commit, bytes)?;
-            }
+            let_go(core, &pin)?;
         }
     }
     Ok(())
+}
+
+/// Lets go what is decided by what this node knows durably, if it also has all that was published by then. For one that no log
+/// tells of it any more: it was a voter or a candidate, and held, and is neither now. It may become one again, so that what is
+/// not decided stays: its receipt may count then.
+pub fn release_known(core: &Core) -> Result<(), Error> {
+    let pins = pin::all(&**core.repo.store.vfs())?;
+    let decided: Vec<Pin> = {
+        let remote = core.remote();
+        let is_decided = |pin: &Pin| Asked::of(pin).is_some_and(|(asked, _)| remote.state.is_decided(asked.id));
+        let holds = remote.held == remote.main();
+        pins.into_iter().filter(|pin| holds && is_decided(pin)).collect()
+    };
+    decided.iter().try_for_each(|pin| let_go(core, pin))
+}
+
+fn let_go(core: &Core, pin: &Pin) -> Result<(), Error> {
+    core.repo.store.unpin(&pin.id)?;
+    let asked = Asked::of(pin).filter(|(it, _)| !core.view.is_published(&CommitId::from_bytes(it.commit.0)));
+    match asked {
+        Some((Asked { id, commit }, bytes)) => core.quota.let_go(&**core.repo.store.vfs(), id.client, commit, bytes),
+        None => Ok(()),
+    }
 }
 
 /// Whether the leader of a try says that it will never be in the log. `is_told` becomes `false` if it says nothing: then it is

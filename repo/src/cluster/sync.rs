@@ -25,7 +25,7 @@ use super::core::Core;
 use super::members::{ask_facts, facts};
 use super::node::Node;
 use super::remote::{MAIN, Remote, index_of, main_of};
-use super::{follow, heal};
+use super::{follow, heal, hold};
 use crate::commit;
 use crate::error::{Error, ErrorKind};
 use crate::repo::STORE_DIR;
@@ -257,7 +257,7 @@ impl Run<'_> {
         let main = main_of(state);
         let is_here = known.held == main && known.step == last_step(state);
         if is_here && known.index() >= index_of(state) {
-            return Ok(());
+            return hold::release_known(core);
         }
         let mut session = core.repo.store.session()?;
         if let Some(main) = main.filter(|_| self.fills_empty()) {
@@ -301,7 +301,7 @@ impl Run<'_> {
         remote.write(&**core.repo.store.vfs())?;
         *core.remote() = remote;
         drop::<Session<'_>>(session);
-        Ok(())
+        hold::release_known(core)
     }
 }
 

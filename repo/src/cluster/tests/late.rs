@@ -1,9 +1,12 @@
 //! Who comes late, or was away while members came and went.
 
+use filesync_cas::pin;
 use filesync_raft_log::Reason;
-use filesync_raft_log::ids::NodeId;
+use filesync_raft_log::command::TryId;
+use filesync_raft_log::ids::{Id, NodeId};
 
 use super::*;
+use crate::cluster::hold::Asked;
 use crate::cluster::invite::InviteLine;
 use crate::cluster::members;
 
@@ -165,5 +168,31 @@ fn who_was_demoted_meanwhile_goes_on_without_the_log() {
     .unwrap();
     assert_eq!(sync_now(&two).outcome, SyncOutcome::Done);
     assert_eq!(second.read("repo/a/file").as_deref(), Some(&b"later"[..]));
+    [one, two].into_iter().for_each(Node::shutdown);
+}
+
+/// What it held when it was to vote stays pinned until it hears that it was decided, and no longer: no log tells it. The simulation
+/// found such pins, which nothing ever took away.
+#[test]
+fn who_was_demoted_lets_go_what_was_decided() {
+    let (dir, one) = published();
+    let (second, two) = joined(&one, "two");
+    two.shutdown();
+    demote(&one, "two", Role::Writer);
+    dir.write("a/file", "later");
+    commit(&one.core.repo);
+    sync_now(&one);
+    let (leader, nonce) = one.core.state().member(NodeId(1)).unwrap().last_try.unwrap();
+    let commit = Id(*one.core.repo.head().unwrap().0.as_bytes());
+    let held = |nonce| Asked { id: TryId { client: NodeId(1), leader, nonce }, commit }.pin(0);
+    let (decided, undecided) = (held(nonce), held(nonce + 1));
+    let repo = open(&second.0.join("repo"));
+    repo.store.pin(&decided).unwrap();
+    repo.store.pin(&undecided).unwrap();
+    drop(repo);
+    let two = serve(&second.0.join("repo"));
+    assert_eq!(sync_now(&two).outcome, SyncOutcome::Done);
+    let pins: Vec<_> = pin::all(&**two.core.repo.store.vfs()).unwrap().into_iter().map(|pin| pin.id).collect();
+    assert_eq!(pins, [undecided.id]);
     [one, two].into_iter().for_each(Node::shutdown);
 }
