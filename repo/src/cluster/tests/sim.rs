@@ -5,6 +5,7 @@
 
 mod env;
 mod fiber;
+mod members;
 mod net;
 mod oracle;
 mod record;
@@ -25,18 +26,21 @@ use world::World;
 const LINES_SHOWN: usize = 600;
 
 /// What must have happened under some seed: nothing is proved about what never does.
-const SEEN: [&str; 11] = [
+const SEEN: [&str; 14] = [
     "bits that flipped",
     "calls that came twice",
     "changes of voters",
     "collections",
     "crashes of all",
     "cut networks",
+    "joins in the storm",
     "kills",
+    "members removed",
     "merges",
     "power cuts",
     "publishes",
     "publishes that were told",
+    "roles that changed",
 ];
 
 /// Runs a seed.

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use filesync_cas::testing::{Loss, LossVfs};
 use filesync_cas::{ContentHash, Place, Store};
 use filesync_merkle::{Ancestors, ChunkId, CommitId, MerkleSchema, Pub, PubId, RepoPath, Walk, WalkError, WalkVisitor};
-use filesync_raft_log::ids::{NodeId, RepositoryId};
+use filesync_p2p::PeerKey;
+use filesync_raft_log::command::Role;
+use filesync_raft_log::ids::{self, NodeId, RepositoryId};
 use filesync_raft_log::state::majority;
 use filesync_raft_log::{Log, State};
 
@@ -16,7 +19,13 @@ use super::record::Promise;
 use super::world::{Life, World};
 use crate::cluster::node::Node;
 use crate::cluster::remote::{MAIN, index_of, main_of};
+use crate::cluster::sync;
+use crate::error::{Error, ErrorKind};
 use crate::objects::StoreNodes;
+use crate::request::{Silent, SyncRequest};
+
+/// How long who asks for what is published may take.
+const ASKED: Duration = Duration::from_secs(10);
 
 /// What is known of the one log, and what was told.
 pub struct Oracle {
@@ -28,6 +37,8 @@ pub struct Oracle {
     pub told: BTreeSet<CommitId>,
     /// Machines on whose disk bits were flipped: which, in which packs. Whether they are whole again shows in the end.
     pub rotten: BTreeMap<usize, Vec<(PathBuf, u64)>>,
+    /// Members of whom somebody was told that they are removed.
+    pub removed: BTreeSet<NodeId>,
     states: BTreeMap<u64, u64>,
 }
 
@@ -35,8 +46,8 @@ impl Oracle {
     /// Before the first entry.
     pub fn new(repository: ContentHash) -> Self {
         let newest = State::new(RepositoryId(*repository.as_bytes()));
-        let (numbers, told, rotten, states) = Default::default();
-        Self { newest, numbers, told, rotten, states }
+        let (numbers, told, rotten, removed, states) = Default::default();
+        Self { newest, numbers, told, rotten, removed, states }
     }
 
     /// A node shows a state: the one that others showed as of that entry. `true` if nobody showed a later one.
@@ -103,23 +114,82 @@ impl World {
     /// What there is still to wait for, when there are no faults any more. On the thread of a fiber.
     pub fn unsettled(&self, nodes: &[(Life, Arc<Node>)]) -> Option<String> {
         let state = self.oracle().newest.clone();
-        if nodes.len() < self.settings.nodes {
+        if self.has_errands() {
+            return Some("somebody asks for something still".to_owned());
+        }
+        if nodes.len() < self.inhabited().len() {
             return Some("somebody has not started".to_owned());
         }
         if state.change.is_some() || state.voters.len() != 1 {
             return Some(format!("voters change from {:?}: {:?}", state.voters, state.change));
         }
-        nodes.iter().find_map(|(life, node)| Some(format!("{} {}", life.machine, unsettled(node, &state)?)))
+        let (members, others): (Vec<_>, Vec<_>) =
+            nodes.iter().partition(|(_, node)| state.member(node.number()).is_ok());
+        let unsettled = members.iter().find_map(|(life, node)| {
+            let what = match state.member(node.number()).map(|member| member.role) {
+                Ok(Role::Candidate) if node.core.log.get().is_some() => unsettled(node, &state),
+                // It takes part in the log once it starts, and knows that it is to.
+                Ok(Role::Candidate) => behind(node, &state).or_else(|| {
+                    self.restart_soon(life.machine);
+                    Some("is to start anew".to_owned())
+                }),
+                _ => behind(node, &state),
+            };
+            Some(format!("{} {}", life.machine, what?))
+        });
+        let keys: Vec<PeerKey> = members.iter().map(|(life, _)| life.key).collect();
+        unsettled.or_else(|| {
+            others
+                .iter()
+                .find_map(|(life, node)| Some(format!("{} {}", life.machine, self.left_behind(node, &state, &keys)?)))
+        })
+    }
+
+    /// Who is a member no more is told so, if those whom it knows are members still, and takes nothing.
+    fn left_behind(&self, node: &Node, state: &State, members: &[PeerKey]) -> Option<String> {
+        let core = &node.core;
+        if let Err(how) = self.oracle().show(&core.remote().state) {
+            self.record.broken(Promise::OneOrder, format!("{} goes by {how}", node.number()));
+        }
+        let known: BTreeSet<NodeId> = core.view.read(|state| state.voters.iter().flatten().copied().collect());
+        let mut known = known.iter().filter(|known| **known != node.number()).peekable();
+        let is_known = known.peek().is_some()
+            && known.all(|known| state.member(*known).is_ok_and(|member| member.role == Role::Candidate));
+        match synced(node) {
+            Err(error) if error.kind() == ErrorKind::Refused => {}
+            Err(error) if error.kind() == ErrorKind::NoQuorum && !is_known => {}
+            other => return Some(format!("is not told that it was removed: {other:?}")),
+        }
+        let main = main_of(state)?;
+        let was_here = core.repo.store.locate(&main.0).ok()?.is_some();
+        let (session, mut received) = (core.repo.store.session().ok()?, 0);
+        let taken = core.fetch_as(&session, main, None, members, core.how(), &mut |stats| received = stats.received);
+        if received > 0 || (taken.is_ok() && !was_here) {
+            let how = format!("{} is no member, and took {received} bytes: {taken:?}", node.number());
+            self.record.broken(Promise::Members, how);
+        }
+        None
     }
 
     /// All that was told is so, and stands once in the order of publishes; each disk has all of it.
     pub fn check_end(&self) {
-        let (state, told) = {
+        let (state, told, numbers, removed) = {
             let oracle = self.oracle();
-            (oracle.newest.clone(), oracle.told.clone())
+            (oracle.newest.clone(), oracle.told.clone(), oracle.numbers.clone(), oracle.removed.clone())
         };
+        if let Some(node) = removed.iter().find(|node| state.member(**node).is_ok()) {
+            self.record.broken(Promise::Once, format!("{node} was told to be removed, and is a member"));
+        }
+        let is_it = |node: &NodeId, machine: usize| {
+            state.members.get(node).is_some_and(|member| member.key == ids::PeerKey(self.key(machine).0))
+        };
+        if let Some((node, machine)) = numbers.iter().find(|(node, machine)| !is_it(node, **machine)) {
+            self.record.broken(Promise::Once, format!("{machine} was let in as {node}, and never came"));
+        }
         let Some(main) = main_of(&state) else { return };
-        for (machine, disk) in self.disks().iter().enumerate() {
+        let (disks, inhabited) = (self.disks(), self.inhabited());
+        for machine in inhabited.into_iter().filter(|machine| !self.has_left(*machine)) {
+            let disk = &disks[machine];
             let kept = holds(disk, main).and_then(|()| published(disk, main, state.last_step));
             match kept {
                 Err(how) => self.record.broken(Promise::Ends, format!("{machine}: {how}")),
@@ -149,7 +219,34 @@ fn unsettled(node: &Node, state: &State) -> Option<String> {
     if remote.held != main_of(state) || remote.step != state.last_step.map(|id| PubId::from_bytes(id.0)) {
         return Some(format!("holds {:?} of {:?}", remote.held, main_of(state)));
     }
-    let pins = filesync_cas::pin::all(&**core.repo.store.vfs()).ok()?;
+    pinned(node)
+}
+
+/// As [`unsettled`], of one that does not follow the log: it asks now.
+fn behind(node: &Node, state: &State) -> Option<String> {
+    if let Err(error) = synced(node) {
+        return Some(format!("does not sync: {error}"));
+    }
+    let remote = node.core.remote().clone();
+    if remote.state != *state || remote.held != main_of(state) {
+        let (index, held) = (remote.index(), remote.held);
+        return Some(format!("holds {held:?} of {:?}, as of {index} of {}", main_of(state), index_of(state)));
+    }
+    if remote.step != state.last_step.map(|id| PubId::from_bytes(id.0)) {
+        return Some("lacks the order of publishes".to_owned());
+    }
+    pinned(node)
+}
+
+/// Asks whoever leads for what is published.
+fn synced(node: &Node) -> Result<(), Error> {
+    let request = SyncRequest { push_only: true, timeout: ASKED, ..SyncRequest::default() };
+    let done = sync::sync(node, &request, &Silent)?;
+    done.error.map_or(Ok(()), Err)
+}
+
+fn pinned(node: &Node) -> Option<String> {
+    let pins = filesync_cas::pin::all(&**node.core.repo.store.vfs()).ok()?;
     let pin = pins.iter().find(|pin| pin.note.starts_with("try "));
     pin.map(|pin| format!("has a pin: {}", pin.note))
 }

@@ -18,6 +18,8 @@ pub enum Promise {
     Held,
     /// G5: a disk that was never lied to is enough to start again, and nothing but its disk ends a node.
     GoesOn,
+    /// Who is a member no more gets nothing more.
+    Members,
     /// When faults end, everything comes to an end: all nodes become the same, and nothing stays pinned.
     Ends,
 }

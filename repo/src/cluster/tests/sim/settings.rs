@@ -7,7 +7,7 @@ use filesync_raft_log::testing::Numbers;
 /// How much of what there is. Chances are of a thousand.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// All nodes: candidates, of whom some vote.
+    /// All nodes before the storm: candidates, of whom some vote.
     pub nodes: usize,
     /// Those that vote at first.
     pub voters: usize,
@@ -39,12 +39,22 @@ pub struct Settings {
     pub snapshot_after: u64,
     /// The longest time that a clock is ahead, in seconds.
     pub ahead: u64,
+    /// Members that come, go, or become something else, at each step of the storm.
+    pub members: u64,
 }
 
 /// The fewest voters where something rots on one node: somebody else is to have what does.
 pub const VOTERS_BESIDE_ROT: usize = 3;
 
+/// The most who come in the storm.
+const NEWCOMERS_MAX: usize = 3;
+
 impl Settings {
+    /// All machines: also those of which nobody has heard before the storm.
+    pub fn machines(&self) -> usize {
+        if self.members > 0 { self.nodes + NEWCOMERS_MAX } else { self.nodes }
+    }
+
     /// Those of a seed.
     pub fn draw(numbers: &mut Numbers) -> Self {
         let mut one_of = |of: &[u64]| numbers.pick(of).copied().unwrap_or_default();
@@ -69,6 +79,7 @@ impl Settings {
             rot,
             snapshot_after: one_of(&[8, 25, 1_000]),
             ahead: one_of(&[0, 5, 7_200]),
+            members: one_of(&[0, 0, 30, 100]),
         }
     }
 }

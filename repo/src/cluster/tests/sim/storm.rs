@@ -9,6 +9,7 @@ use filesync_raft_log::ids::NodeId;
 use filesync_raft_log::testing::Numbers;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::members as coming;
 use super::record::Promise;
 use super::settings::VOTERS_BESIDE_ROT;
 use super::user;
@@ -88,7 +89,8 @@ async fn storm(world: &Arc<World>) {
 
 fn step(world: &Arc<World>, numbers: &mut Numbers) {
     let settings = &world.settings;
-    let any = |numbers: &mut Numbers| usize::try_from(numbers.below(settings.nodes as u64)).unwrap_or_default();
+    let machines = settings.machines();
+    let any = |numbers: &mut Numbers| usize::try_from(numbers.below(machines as u64)).unwrap_or_default();
     if numbers.happens(settings.crashes) {
         let machine = any(numbers);
         match numbers.happens(settings.torn) {
@@ -98,11 +100,11 @@ fn step(world: &Arc<World>, numbers: &mut Numbers) {
     }
     if numbers.happens(settings.crashes / 10) {
         world.record.count("crashes of all");
-        (0..settings.nodes).for_each(|machine| world.crash(machine, true));
+        (0..machines).for_each(|machine| world.crash(machine, true));
     }
     if numbers.happens(settings.cuts) {
         world.record.count("cut networks");
-        world.net.cut(cut(settings.nodes, numbers));
+        world.net.cut(cut(machines, numbers));
     }
     if numbers.happens(settings.changes) {
         let size = [1, 2, 3, 3, 3, 4, 5][usize::try_from(numbers.below(7)).unwrap_or_default()];
@@ -118,6 +120,9 @@ fn step(world: &Arc<World>, numbers: &mut Numbers) {
     if numbers.happens(settings.rot) {
         // One that nobody commits on: what is published nowhere is nowhere else.
         world.rot(settings.nodes - 1);
+    }
+    if settings.members > 0 && numbers.happens(settings.members) {
+        coming::step(world, numbers);
     }
 }
 
@@ -136,7 +141,7 @@ fn cut(nodes: usize, numbers: &mut Numbers) -> BTreeSet<(usize, usize)> {
         1 => from == one || to == one,
         2 => (bits >> from & 1) != (bits >> to & 1),
         3 => from == one,
-        _ => bits >> (from * 8 + to) & 3 == 0,
+        _ => bits >> ((from * 8 + to) % 64) & 3 == 0,
     };
     let all = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
     all.filter(|(from, to)| from != to && is_cut(*from, *to)).collect()
@@ -158,6 +163,7 @@ async fn quiet(world: &Arc<World>) {
             continue;
         }
         let Some(unsettled) = unsettled(world).await else { return world.check_end() };
+        world.restart();
         if Instant::now() > until {
             return world.record.broken(Promise::Ends, unsettled);
         }
@@ -167,7 +173,8 @@ async fn quiet(world: &Arc<World>) {
 /// What has rotted is found when it is read: then it is mended from others. Whether it was read.
 async fn read_rotten(world: &Arc<World>) -> bool {
     let rotten: Vec<usize> = world.oracle().rotten.keys().copied().collect();
-    for machine in rotten {
+    // Who was removed is mended by nobody.
+    for machine in rotten.into_iter().filter(|machine| !world.has_left(*machine)) {
         let Some(life) = world.life(machine) else { return false };
         let (own, of) = (Arc::clone(world), life.clone());
         let read = world.blocking(&life, move || {

@@ -32,7 +32,7 @@ const LEN_MAX: usize = 20_000;
 /// Publishes until faults have ended, and once more.
 pub async fn publish(world: Arc<World>, machine: usize, mut numbers: Numbers) {
     let mut is_last = false;
-    while !world.is_over() && !is_last {
+    while !world.is_over() && !is_last && !world.is_out(machine) {
         sleep(Duration::from_millis(numbers.below(world.settings.pause))).await;
         let is_calm = world.is_calm();
         let Some(life) = world.life(machine) else { continue };

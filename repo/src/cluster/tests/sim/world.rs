@@ -13,6 +13,8 @@ use filesync_cas::testing::{Loss, LossVfs};
 use filesync_cas::vfs::{Open, TEMP_PREFIX, Vfs};
 use filesync_cas::{ChunkSizes, Codec, ContentHash, Params, Place, Store};
 use filesync_p2p::PeerKey;
+use filesync_raft_log::command::Role;
+use filesync_raft_log::ids::{self, NodeId};
 use filesync_raft_log::testing::{FakeDisk, Numbers, Plugged};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -26,8 +28,8 @@ use super::oracle::Oracle;
 use super::record::{Promise, Record};
 use super::settings::Settings;
 use crate::cluster::env::Env;
-use crate::cluster::invite::InviteLine;
-use crate::cluster::{Node, NodeOptions, join};
+use crate::cluster::invite::{Door, InviteLine};
+use crate::cluster::{self, Node, NodeOptions, join, member};
 use crate::config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -47,6 +49,10 @@ pub struct World {
     machines: Mutex<Vec<Machine>>,
     oracle: Mutex<Oracle>,
     waiting: Mutex<BTreeSet<usize>>,
+    restarts: Mutex<BTreeSet<usize>>,
+    errands: Arc<()>,
+    /// Held by who removes members, or makes something else of them.
+    pub members: tokio::sync::Mutex<()>,
     is_calm: AtomicBool,
     is_over: AtomicBool,
     pub fibers: Fibers,
@@ -63,6 +69,14 @@ struct Machine {
     seed: [u8; 32],
     ahead: Duration,
     patience: Duration,
+    /// What it came in by, or is to come in by.
+    invite: Option<String>,
+    /// Somebody commits on it.
+    is_used: bool,
+    /// It was not let in, and never will be.
+    is_out: bool,
+    /// Somebody is being invited there.
+    is_called: bool,
 }
 
 /// A node between two crashes.
@@ -121,7 +135,7 @@ impl World {
         let mut numbers = Numbers(seed).fork();
         let settings = Settings::draw(&mut numbers);
         let params = params(&mut numbers);
-        let machines = (0..settings.nodes).map(|number| Machine::new(number, &params, &settings, &mut numbers));
+        let machines = (0..settings.machines()).map(|number| Machine::new(number, &params, &settings, &mut numbers));
         let machines = Mutex::new(machines.collect());
         let net = Weather::new(numbers.fork());
         let fibers = Fibers::default();
@@ -135,6 +149,9 @@ impl World {
             machines,
             oracle: Mutex::new(Oracle::new(params.repository)),
             waiting: Mutex::default(),
+            restarts: Mutex::default(),
+            errands: Arc::default(),
+            members: tokio::sync::Mutex::default(),
             is_calm: AtomicBool::new(true),
             is_over: AtomicBool::new(false),
             fibers,
@@ -178,7 +195,66 @@ impl World {
 
     /// Somebody has something to publish, from here on.
     pub fn user_begins(&self, machine: usize) {
+        self.machines()[machine].is_used = true;
         lock(&self.waiting).insert(machine);
+    }
+
+    /// Whether somebody commits on a machine.
+    pub fn is_used(&self, machine: usize) -> bool {
+        self.machines()[machine].is_used
+    }
+
+    /// A machine for somebody new, if there is one left.
+    pub fn newcomer(&self) -> Option<usize> {
+        let mut machines = self.machines();
+        let machine = machines.iter().position(|machine| machine.lives == 0 && !machine.is_called)?;
+        machines[machine].is_called = true;
+        Some(machine)
+    }
+
+    /// Nobody comes there: somebody else may.
+    pub fn comes_not(&self, machine: usize) {
+        self.machines()[machine].is_called = false;
+    }
+
+    /// Somebody is at something that the end of the storm does not end.
+    pub fn errand(&self) -> Arc<()> {
+        Arc::clone(&self.errands)
+    }
+
+    /// Whether somebody still is.
+    pub fn has_errands(&self) -> bool {
+        Arc::strong_count(&self.errands) > 1
+    }
+
+    /// A node is to be started anew, by whoever looks after its machine.
+    pub fn restart_soon(&self, machine: usize) {
+        lock(&self.restarts).insert(machine);
+    }
+
+    /// Starts those anew that are to be.
+    pub fn restart(self: &Arc<Self>) {
+        for machine in std::mem::take(&mut *lock(&self.restarts)) {
+            self.crash(machine, false);
+            self.machines()[machine].back_at = Instant::now();
+        }
+    }
+
+    /// Whether it was not let in, and never will be.
+    pub fn is_out(&self, machine: usize) -> bool {
+        self.machines()[machine].is_out
+    }
+
+    /// Machines on which a node is to live: it belongs to the cluster, or did.
+    pub fn inhabited(&self) -> Vec<usize> {
+        let machines = self.machines();
+        let all = machines.iter().enumerate().filter(|(_, machine)| machine.lives > 0 && !machine.is_out);
+        all.map(|(number, _)| number).collect()
+    }
+
+    /// The key of the node that lives, or is to live, on a machine.
+    pub fn key(&self, machine: usize) -> PeerKey {
+        self.machines()[machine].key()
     }
 
     /// Somebody is done.
@@ -239,7 +315,12 @@ impl World {
 
     /// Starts a node: the first founds a cluster, others come in by an invite the first time.
     pub fn start(self: &Arc<Self>, machine: usize, invite: Option<String>) -> JoinHandle<Option<()>> {
-        let life = self.machines()[machine].begin(machine);
+        let (life, invite) = {
+            let mut machines = self.machines();
+            let of = &mut machines[machine];
+            of.invite = invite.or(of.invite.take());
+            (of.begin(machine), of.invite.clone())
+        };
         self.record.note(format_args!("{machine} starts, life {}", life.number));
         let (world, own) = (Arc::clone(self), life.clone());
         self.blocking(&life, move || {
@@ -251,9 +332,10 @@ impl World {
     fn start_now(self: &Arc<Self>, life: &Life, invite: Option<&str>) -> Result<Arc<Node>, Error> {
         let repo = Arc::new(Repo::open_writer_on(&life.root.0, Arc::new(life.disk.clone()))?);
         let place = || -> Result<_, Error> { Ok((Arc::new(self.surroundings(life)) as Arc<dyn Env>, None)) };
-        if let Some(invite) = invite {
-            let line = InviteLine::decode(invite)?;
-            join::join(&place, &repo, &line, PATIENCE)?.shutdown();
+        if let Some(invite) = invite
+            && member::read(&**repo.store.vfs())?.is_none()
+        {
+            self.come_in(life, &place, &repo, &InviteLine::decode(invite)?)?;
         }
         let told = {
             let (world, machine) = (Arc::clone(self), life.machine);
@@ -275,13 +357,79 @@ impl World {
             if node.is_stopping() {
                 return Err(error);
             }
+            if error.kind() == ErrorKind::Refused && self.is_removed(node.number()) {
+                self.record.note(format_args!("{} is told that it was removed", life.machine));
+                break;
+            }
         }
         Ok(node)
     }
 
+    /// Joins, however often it takes. It fails where that is right: the invite or the membership has ended.
+    fn come_in(
+        &self,
+        life: &Life,
+        place: &dyn Fn() -> Result<cluster::node::Place, Error>,
+        repo: &Arc<Repo>,
+        line: &InviteLine,
+    ) -> Result<(), Error> {
+        loop {
+            let is_calm = self.is_calm();
+            let error = match join::join(place, repo, line, PATIENCE) {
+                Ok(node) => {
+                    if !self.is_calm() {
+                        self.record.count("joins in the storm");
+                    }
+                    node.shutdown();
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.record.note(format_args!("{} does not join: {error}", life.machine));
+            life.lose_power_at_once();
+            if !life.is_alive() || self.is_over() {
+                return Err(error);
+            }
+            let is_void = self.is_void(life, line);
+            match error.kind() {
+                // What is not known here of faults is that it was heard: in a storm it may have to try again.
+                ErrorKind::NoQuorum if !is_calm || !is_void => {}
+                ErrorKind::NoQuorum | ErrorKind::Refused if is_void => {
+                    self.machines()[life.machine].is_out = true;
+                    return Err(error);
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Whether nobody can come in by an invite any more: it has ended, or all whom it names may let nobody in.
+    fn is_void(&self, life: &Life, line: &InviteLine) -> bool {
+        let oracle = self.oracle();
+        let state = &oracle.newest;
+        let lets_in = |door: &Door| state.member(door.node).is_ok_and(|member| member.role == Role::Candidate);
+        match state.member_by_key(ids::PeerKey(life.key.0)) {
+            Some((_, member)) if member.is_removed => true,
+            None if !state.invites.contains_key(&line.public()) => true,
+            _ => !line.doors.iter().any(lets_in),
+        }
+    }
+
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.oracle().newest.members.get(&node).is_some_and(|member| member.is_removed)
+    }
+
+    /// Whether the node on a machine is a member no more.
+    pub fn has_left(&self, machine: usize) -> bool {
+        let key = ids::PeerKey(self.key(machine).0);
+        self.oracle().newest.member_by_key(key).is_some_and(|(_, member)| member.is_removed)
+    }
+
     fn started(&self, life: &Life, started: Result<Arc<Node>, Error>) {
+        life.lose_power_at_once();
         match started {
             Ok(node) => self.record.note(format_args!("{} is node {}", life.machine, node.number())),
+            Err(_) if self.is_out(life.machine) => self.record.note(format_args!("{} stays outside", life.machine)),
             Err(error) if life.is_alive() && !self.is_over() && error.kind() != ErrorKind::Cancelled => {
                 self.record.broken(Promise::GoesOn, format!("{} does not start: {error}", life.machine));
             }
@@ -443,7 +591,15 @@ impl Machine {
             seed,
             ahead: Duration::from_secs(numbers.below(settings.ahead + 1)),
             patience: Duration::from_millis(800 + numbers.below(500)),
+            invite: None,
+            is_used: false,
+            is_out: false,
+            is_called: false,
         }
+    }
+
+    fn key(&self) -> PeerKey {
+        PeerKey(SigningKey::from_bytes(&self.seed).verifying_key().to_bytes())
     }
 
     fn begin(&mut self, machine: usize) -> Life {
@@ -451,7 +607,7 @@ impl Machine {
         let life = Life {
             machine,
             number: self.lives,
-            key: PeerKey(SigningKey::from_bytes(&self.seed).verifying_key().to_bytes()),
+            key: self.key(),
             root: Arc::new(root()),
             disk: self.disk.clone(),
             raft: Arc::clone(&self.raft),
