@@ -49,6 +49,8 @@ const MDNS: &str = "serve.mdns";
 const PEER_RATE: &str = "serve.peer_rate";
 /// What one peer may be sent, in KiB a second, where nothing is set.
 const PEER_RATE_USUAL: u64 = 1 << 20;
+/// The least, in KiB a second: at less, what several streams are sent would come so seldom that peers took us for silent.
+const PEER_RATE_MIN: u64 = 1 << 10;
 
 /// All that can be set, by key.
 static SETTINGS: [Setting; 7] = [
@@ -155,7 +157,8 @@ fn kib(number: &str) -> Option<u64> {
 }
 
 fn check_rate(rate: &str) -> Result<(), &'static str> {
-    kib(rate).map(|_| ()).ok_or("it is a number of KiB a second, or 0 for no limit")
+    let is_enough = |rate: &u64| *rate == 0 || *rate >= PEER_RATE_MIN << 10;
+    kib(rate).filter(is_enough).map(|_| ()).ok_or("it is a number of KiB a second, 1024 at least, or 0 for no limit")
 }
 
 fn check_yes_no(word: &str) -> Result<(), &'static str> {

@@ -19,7 +19,7 @@ use crate::{json, quote};
 ///   node.name           what this node is called when it joins, and in conflict copies (default: the host's name)
 ///   serve.expose_http   whether `serve --http` may be reached from elsewhere: yes or no (default: no)
 ///   serve.mdns          whether members on the same network are found by mDNS: yes or no (default: no)
-///   serve.peer_rate     how much one peer is sent, in KiB a second; 0 for no limit (default: 1048576)
+///   serve.peer_rate     how much one peer is sent, in KiB a second, 1024 at least; 0 for no limit (default: 1048576)
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,

@@ -104,7 +104,8 @@ pub fn ended(result: &SyncResult) -> Result<Exit, Failure> {
 
 /// What is left for the user: said even if he wants to hear of nothing else.
 fn left(result: &SyncResult) -> String {
-    let is_left = !result.is_decided;
+    // Of what was refused, or is not known, none has happened.
+    let is_left = !result.is_decided && result.error.is_none();
     let conflicts = result.conflicts.iter().zip(&result.copies).zip(&result.kinds).filter(|_| is_left);
     let conflicts = conflicts.map(|((path, copy), kind)| {
         let kept = kept(*kind, copy.as_deref());
@@ -218,7 +219,10 @@ mod tests {
         };
         let tag = "tag v1: another was faster, it was removed\n";
         assert_eq!(left(&result), format!("conflict a: both sides changed it; theirs stays\n{tag}"));
-        result.is_decided = true;
+        // What would have been left, had it been done.
+        result.error = Some(filesync_repo::Error::new(filesync_repo::ErrorKind::Refused, "no"));
+        assert_eq!(left(&result), tag);
+        (result.error, result.is_decided) = (None, true);
         assert_eq!(left(&result), tag);
         assert!(
             text(&result, false, Paint::new(false)).starts_with("a: both sides changed it; decided by --strategy\n")

@@ -105,12 +105,17 @@ impl Driver {
     async fn run(mut self, mut serving: Serving) -> Result<(), WireError> {
         let mut buffer = vec![0; READ_LEN];
         let mut turn_of_bulk: Option<OwnedSemaphorePermit> = None;
+        let mut has_rested = false;
         loop {
             if !serving.is_answering() {
                 turn_of_bulk = None;
+            } else if turn_of_bulk.is_none() && has_rested {
+                // An answer that has begun is not refused.
+                turn_of_bulk = Arc::clone(&self.inner.bulk).acquire_owned().await.ok();
             } else if turn_of_bulk.is_none() {
                 turn_of_bulk = self.wait_for_turn(&mut serving).await;
             }
+            has_rested = false;
             // What is made has a place to go to.
             let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Ok(()) };
             let (back, turn) = self.step(serving).await?;
@@ -132,7 +137,14 @@ impl Driver {
                     }
                 }
                 Turn::Again => tokio::task::yield_now().await,
-                Turn::Wait(until) => self.sleep_until(until).await,
+                Turn::Wait(until) => {
+                    // Others have their turn meanwhile.
+                    (turn_of_bulk, has_rested) = (None, true);
+                    drop(room);
+                    if !self.rest(until).await {
+                        return Ok(());
+                    }
+                }
                 Turn::Call { number, role, topic, body } => self.answer(number, role, topic, body),
                 Turn::Close => return Ok(()),
                 Turn::Read => {
@@ -176,8 +188,12 @@ impl Driver {
         Ok(steps())
     }
 
-    async fn sleep_until(&self, until: Moment) {
-        tokio::time::sleep(until.saturating_sub(self.inner.now())).await;
+    /// Does nothing for a peer that has asked for too much; `false` if it goes away.
+    async fn rest(&self, until: Moment) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(until.saturating_sub(self.inner.now())) => true,
+            () = self.inner.lost(&self.peer) => false,
+        }
     }
 
     fn answer(&self, number: u64, role: Role, topic: u16, body: Vec<u8>) {

@@ -99,3 +99,21 @@ fn answers_that_nobody_reads() {
     drop((streams, members));
     until("no stream is counted", || shared.guard().streams() == 0);
 }
+
+/// P21: who has been sent more than his rate waits; if he leaves meanwhile nothing of him stays, and he may come again.
+#[test]
+fn who_waits_for_his_rate_may_leave() {
+    let there = Node::new(1);
+    let head = there.repo.commit(&some_tree(1, 16 << 20), &[]);
+    let shared = there.shared.as_ref().expect("it is on the network");
+    *shared.guard() = Guard::new(Limits { bytes: Limits::bytes_at(1 << 10), ..Limits::default() });
+    let member = raw::Raw::connect(10, &there.key(), &there.addr());
+    let (mut stream, _) = member.greet(Class::Bulk);
+    member.send(&mut stream, &get(head, &[0, 7], 200));
+    // For minutes, at that rate.
+    until("it waits", || shared.guard().ready_at(&raw::peer(10), Class::Bulk) > Duration::from_secs(100));
+    drop((stream, member));
+    until("no stream is counted", || shared.guard().streams() == 0);
+    let again = raw::Raw::connect(10, &there.key(), &there.addr());
+    assert_eq!(again.greet(Class::Call).1[4], 2, "it is welcome");
+}

@@ -34,6 +34,8 @@ const STOPS_MAX: usize = 8;
 const LEADERLESS: Duration = Duration::from_secs(3);
 /// How often a leader looks at the others' clocks.
 const CLOCKS: Duration = Duration::from_secs(30);
+/// How often it reads at random what one of them says that it holds.
+const SPOTS: Duration = Duration::from_secs(30);
 /// How long to wait after something failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -241,6 +243,7 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
     let Some(log) = core.log.get() else { return };
     let mut led = Instant::now();
     let mut looked: Option<Instant> = None;
+    let mut spotted = Instant::now();
     let mut turned_away = Told::default();
     while !core.is_stopping() {
         if let Some(transport) = core.transport.get() {
@@ -248,7 +251,6 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
         }
         if log.leading().is_some() && looked.is_none_or(|looked| looked.elapsed() > CLOCKS) {
             drop(core.wait(look_at_clocks(core)));
-            drop(core.wait(spot::look(core)));
             looked = Some(Instant::now());
         }
         // Members are known at once: what is published may take long to bring here, and one of them may come to lead.
@@ -265,6 +267,10 @@ pub fn drive(core: &Arc<Core>, told: &dyn Fn(&Error)) {
             && let Err(error) = drive_once(core, log)
         {
             told(&error);
+        }
+        if log.leading().is_some() && spotted.elapsed() > SPOTS {
+            drop(core.wait(spot::look(core)));
+            spotted = Instant::now();
         }
         let mut applied = log.watch_applied();
         applied.borrow_and_update();

@@ -245,9 +245,10 @@ pub fn release(core: &Arc<Core>, log: &Log, decided: Decided) -> Result<(), Erro
     Ok(())
 }
 
-/// Lets go what is decided by what this node knows durably, if it also has all that was published by then. For one that no log
-/// tells of it any more: it was a voter or a candidate, and held, and is neither now. It may become one again, so that what is
-/// not decided stays: its receipt may count then.
+/// Lets go what is decided by what this node knows durably, if it also has all that was published by then. For one that follows no
+/// log: it was a voter or a candidate, and held, and is neither now, or its daemon does not run. That its own log has not come so
+/// far yet does no harm: what it knows durably is a root by itself, and never goes back. What is not decided stays: its receipt
+/// may count.
 pub fn release_known(core: &Core) -> Result<(), Error> {
     let pins = pin::all(&**core.repo.store.vfs())?;
     let decided: Vec<Pin> = {

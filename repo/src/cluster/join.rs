@@ -20,7 +20,7 @@ use super::invite::InviteLine;
 use super::member::{self, Membership};
 use super::node::{Node, Place, here};
 use super::remote::Remote;
-use super::sync;
+use super::{removed, sync};
 use crate::config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -88,7 +88,10 @@ fn prepare(
         }
         if came_otherwise(&vfs, line)? {
             let message = format!("cannot clone to {}: it is a member's copy already", dir.display());
-            let hint = "the invite was not used; `filesync sync` brings the copy up to date";
+            let hint = match removed::is_noted(&vfs) {
+                true => "the invite was not used; who was removed clones into another directory",
+                false => "the invite was not used; `filesync sync` brings the copy up to date",
+            };
             return Err(Error::new(ErrorKind::Failed, message).with_hint(hint));
         }
         return std::fs::canonicalize(dir).map_err(|error| Error::path("cannot open", dir, &error));

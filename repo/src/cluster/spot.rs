@@ -2,11 +2,12 @@
 //!
 //! A receipt is an answer: who lies, or is told so by a broken disk, gives one for what it has not. So who leads asks one voter after
 //! the other, now and then, for a hash of some objects under a key that it has just made up. They are drawn from all that the voter
-//! says it holds, and are read from its disk: without their bytes nobody knows that hash. Whoever fails is told of in the log and in
-//! the figures. What is not drawn is not shown to be there, and who fetches what it lacks when it is asked passes: this finds disks
-//! that are worse than they say, and clumsy liars, and no others (`docs/guarantees.md`, G8).
+//! says it holds, and are read from its disk; the voter's number is hashed with them, so that nobody can pass the question on.
+//! Whoever fails is told of in the log and in the figures. What is not drawn is not shown to be there, and who fetches what it
+//! lacks when it is asked passes: this finds disks that are worse than they say, and clumsy liars, and no others
+//! (`docs/guarantees.md`, G8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use filesync_raft_log::ids::{Id, NodeId};
 
 use super::calls::{Answer, Call};
 use super::core::Core;
-use super::lost::Wanted;
+use super::lost::{self, Wanted};
 use crate::error::{Error, ErrorKind};
 
 /// Objects of one look: each is read from a disk.
@@ -27,6 +28,8 @@ const DRAWN: usize = 4;
 pub const SHOWN_MAX: usize = 16;
 /// How long one may take: others wait for whoever asks.
 const ANSWER: Duration = Duration::from_secs(2);
+/// What somebody says for himself is cut to so many characters.
+const WHY_MAX: usize = 200;
 /// A way down ends at one of so many objects, and where nothing is below.
 const ENDS: usize = 16;
 
@@ -97,7 +100,7 @@ pub async fn look_at(core: &Arc<Core>, node: NodeId) -> Result<Seen, Error> {
     let here = Arc::clone(core);
     let mine = core.env.blocking(move || {
         let drawn = draw_objects(&here, held)?;
-        let proof = prove(&here, &key, &drawn)?;
+        let proof = prove(&here, node, &key, &drawn)?;
         Ok::<_, Error>((drawn, proof))
     });
     let (drawn, proof) = mine.await.ok_or_else(|| Error::new(ErrorKind::Failed, "the node is shutting down"))??;
@@ -105,7 +108,8 @@ pub async fn look_at(core: &Arc<Core>, node: NodeId) -> Result<Seen, Error> {
     Ok(match core.call(node, &Call::Show { key: Id(key), objects }, ANSWER).await {
         Ok(Answer::Shown(shown)) if shown == proof => Seen::Held,
         Ok(Answer::Shown(_)) => Seen::NotHeld(drawn, "what it shows is something else".to_owned()),
-        Ok(Answer::Failed(why)) => Seen::NotHeld(drawn, why),
+        // It may say what it likes, and at any length.
+        Ok(Answer::Failed(why)) => Seen::NotHeld(drawn, why.chars().take(WHY_MAX).collect()),
         _ => Seen::NotSaid,
     })
 }
@@ -121,7 +125,7 @@ pub async fn show(core: &Arc<Core>, from: NodeId, key: Id, objects: Vec<(u8, Id)
     let objects: Vec<Wanted> =
         objects.into_iter().map(|(kind, id)| (Kind(kind), ContentHash::from_bytes(id.0))).collect();
     let here = Arc::clone(core);
-    match core.env.blocking(move || prove(&here, &key.0, &objects)).await {
+    match core.env.blocking(move || prove(&here, here.number, &key.0, &objects)).await {
         Some(Ok(proof)) => Answer::Shown(proof),
         Some(Err(error)) => Answer::Failed(error.to_string()),
         None => Answer::Unknown("the node is shutting down".to_owned()),
@@ -137,13 +141,16 @@ fn draw(core: &Core, end: usize) -> Result<usize, Error> {
 
 /// Some of all that a commit leads to: each at the end of a way down from it, at every fork of which each branch is as likely.
 fn draw_objects(core: &Core, commit: CommitId) -> Result<Vec<Wanted>, Error> {
-    (0..DRAWN).map(|_| draw_object(core, (CommitId::KIND, commit.0))).collect()
+    let lost = lost::of(&core.state());
+    (0..DRAWN).map(|_| draw_object(core, &lost, (CommitId::KIND, commit.0))).collect()
 }
 
-fn draw_object(core: &Core, mut at: Wanted) -> Result<Wanted, Error> {
+fn draw_object(core: &Core, lost: &HashSet<ContentHash>, mut at: Wanted) -> Result<Wanted, Error> {
     loop {
         let malformed = |cause| Error::new(ErrorKind::Damage, format!("{}: {cause}", at.1));
-        let below = MerkleSchema.children(at.0, &core.repo.store.get(at.0, &at.1)?).map_err(malformed)?;
+        let mut below = MerkleSchema.children(at.0, &core.repo.store.get(at.0, &at.1)?).map_err(malformed)?;
+        // Nobody has to have what is recorded as lost.
+        below.retain(|(_, id)| !lost.contains(id));
         if below.is_empty() || draw(core, ENDS)? == 0 {
             return Ok(at);
         }
@@ -151,10 +158,11 @@ fn draw_object(core: &Core, mut at: Wanted) -> Result<Wanted, Error> {
     }
 }
 
-/// What nobody can say who does not have all of these objects: their hash under a key. They are read from the disk.
-fn prove(core: &Core, key: &[u8; 32], objects: &[Wanted]) -> Result<Id, Error> {
+/// What nobody can say who does not have all of these objects: their hash under a key, for one node. They are read from the disk.
+fn prove(core: &Core, node: NodeId, key: &[u8; 32], objects: &[Wanted]) -> Result<Id, Error> {
     core.repo.store.forget_frames();
     let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&node.0.to_le_bytes());
     for (kind, id) in objects {
         let bytes = core.repo.store.get(*kind, id)?;
         hasher.update(&(bytes.len() as u64).to_le_bytes());

@@ -29,7 +29,7 @@ use super::{follow, heal, hold};
 use crate::commit;
 use crate::error::{Error, ErrorKind};
 use crate::repo::STORE_DIR;
-use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult};
+use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult, Warning};
 use crate::restore::{self, EarlyFiles};
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
@@ -257,7 +257,8 @@ impl Run<'_> {
         let main = main_of(state);
         let is_here = known.held == main && known.step == last_step(state);
         if is_here && known.index() >= index_of(state) {
-            return hold::release_known(core);
+            self.let_go();
+            return Ok(());
         }
         let mut session = core.repo.store.session()?;
         if let Some(main) = main.filter(|_| self.fills_empty()) {
@@ -301,7 +302,18 @@ impl Run<'_> {
         remote.write(&**core.repo.store.vfs())?;
         *core.remote() = remote;
         drop::<Session<'_>>(session);
-        hold::release_known(core)
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets go what this node held and need not any more. What stays for an error costs room, and nothing else.
+    fn let_go(&self) {
+        if !self.request.dry_run
+            && let Err(error) = hold::release_known(self.core)
+        {
+            let message = format!("what was held for others is kept: {error}");
+            self.observer.event(Event::Warning(Warning { path: None, message }));
+        }
     }
 }
 

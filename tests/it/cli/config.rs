@@ -90,6 +90,8 @@ fn mistakes_are_named() {
     for args in [
         ["config", "set", "commit.author", ""].as_slice(),
         &["config", "set", "commit.author", "two\nlines"],
+        &["config", "set", "serve.peer_rate", "1023"],
+        &["config", "set", "serve.peer_rate", "a lot"],
         &["config", "set", "commit.author"],
         &["config", "get"],
         &["config", "frob"],
