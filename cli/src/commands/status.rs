@@ -155,7 +155,7 @@ fn lines(result: &StatusResult, chatty: bool, paint: Paint, out: &mut impl Write
     for (number, conflict) in result.conflicts.iter().enumerate() {
         write!(out, "{} {}", paint.bad("conflict"), quote::name(conflict))?;
         match result.deleted.get(number) {
-            Some(Some(deleted)) => writeln!(out, ": what was changed; {} was deleted", quote::name(deleted))?,
+            Some(Some(deleted)) => writeln!(out, ": there is no {} any more", quote::name(deleted))?,
             _ => writeln!(out)?,
         }
     }
@@ -274,7 +274,7 @@ mod tests {
         );
         assert_eq!(shown(&sample(), false), "M a b\nR old -> \"new\\n\"\nconflict c\n");
         let deleted = StatusResult { deleted: vec![Some(b"o\n".to_vec())], ..sample() };
-        assert!(shown(&deleted, false).ends_with("\nconflict c: what was changed; \"o\\n\" was deleted\n"));
+        assert!(shown(&deleted, false).ends_with("\nconflict c: there is no \"o\\n\" any more\n"));
         let partial = |outside: &[&[u8]]| {
             let outside = outside.iter().map(|path| path.to_vec()).collect();
             let paths = vec![b"a".to_vec(), b"b c".to_vec()];

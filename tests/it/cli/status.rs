@@ -152,7 +152,8 @@ fn conflict_copies_are_named_as_long_as_they_are_there() {
         assert_eq!(status["clean"], serde_json::json!(false));
     }
     let text = world.ok(&["-q", "status"]);
-    assert_eq!(text, "conflict d/a.conflict-two-2026-11-30.txt\nconflict plain.conflict-two-2026-11-30-2\n");
+    let deleted = "conflict plain.conflict-two-2026-11-30-2: there is no plain any more\n";
+    assert_eq!(text, format!("conflict d/a.conflict-two-2026-11-30.txt\n{deleted}"));
     assert_eq!(world.run(&["status", "--exit-code"]).status.code(), Some(1));
     conflicts.iter().for_each(|name| remove(&world, name));
     world.commit();

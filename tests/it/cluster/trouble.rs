@@ -276,7 +276,7 @@ fn cluster_tells_of_what_was_deleted_and_changed() {
     }
     assert_eq!(std::fs::read_to_string(two.path("left")).expect("it is there"), "changed\n");
     let status = two.ok(&["status"]);
-    for said in ["\nconflict gone.conflict-two-", ": what was changed; gone was deleted\n"] {
+    for said in ["\nconflict gone.conflict-two-", ": there is no gone any more\n"] {
         assert!(status.contains(said), "{status}");
     }
     daemon.end();
