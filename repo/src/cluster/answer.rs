@@ -153,11 +153,21 @@ fn speaks_for(command: &Command) -> Option<NodeId> {
 async fn join(core: &Arc<Core>, admit: Admit) -> Answer {
     let Some(log) = core.log.get() else { return Answer::NotLeader(None) };
     // What will be refused is not written to the log first.
-    match log.read(|state| state.check_admit(&admit)) {
-        Ok(()) => {}
+    let looked = match log.read(|state| state.check_admit(&admit)) {
         // Of an invite that was made meanwhile, who leads has heard.
         Err(Refusal::NoInvite) if log.leading().is_none() => return join_by_leader(core, log.leader(), admit).await,
-        Err(refusal) => return Answer::Outcome(Outcome::Refused(refusal)),
+        // Perhaps another does by now, and has; or this one has not applied all of what was decided before it led.
+        Err(Refusal::NoInvite) if !mistake("a leader that is not asked whether it leads") => {
+            match log.read_latest(DECIDE, |state| state.check_admit(&admit)).await {
+                Ok(looked) => looked,
+                Err(ReadError::NotLeader { leader }) => return join_by_leader(core, leader, admit).await,
+                Err(error) => return read_failed(error),
+            }
+        }
+        looked => looked,
+    };
+    if let Err(refusal) = looked {
+        return Answer::Outcome(Outcome::Refused(refusal));
     }
     match log.propose(Command::Admit(admit.clone()), DECIDE).await {
         Ok(Outcome::Admitted(node)) => {

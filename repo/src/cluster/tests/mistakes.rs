@@ -23,6 +23,12 @@ fn a_collection_without_roots() {
     );
 }
 
+#[test]
+fn a_leader_that_is_not_asked_whether_it_leads() {
+    let test = "cluster::tests::sim::a_leader_that_is_cut_off_turns_nobody_away";
+    assert_caught("a leader that is not asked whether it leads", test, "cannot join: no such invite");
+}
+
 /// Those that whole nodes make: the simulation finds them.
 #[track_caller]
 fn assert_seen(mistake: &str, promises: &str) {

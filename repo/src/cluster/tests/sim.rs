@@ -15,12 +15,18 @@ mod user;
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use filesync_cas::testing::{given_seed, is_long, sow};
+use filesync_raft_log::command::Role;
 use record::Told;
+use settings::Settings;
+use tokio::time::{sleep, timeout};
 use world::World;
+
+use crate::cluster::invite::InviteLine;
 
 /// The last lines of a run that is shown.
 const LINES_SHOWN: usize = 600;
@@ -45,12 +51,17 @@ const SEEN: [&str; 14] = [
 
 /// Runs a seed.
 fn run(seed: u64) -> Told {
+    run_in(seed, |_| (), storm::run)
+}
+
+/// Has something happen in a world.
+fn run_in(seed: u64, change: impl FnOnce(&mut Settings), what: impl AsyncFnOnce(&Arc<World>)) -> Told {
     sow(Some(seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime can be made");
     let told = runtime.block_on(async {
-        let world = World::new(seed);
-        storm::run(&world).await;
+        let world = World::new(seed, change);
+        what(&world).await;
         let told = world.record.told();
         world.end().await;
         told
@@ -131,4 +142,38 @@ fn a_seed_is_the_same_world_each_time() {
         }
         assert_eq!(first.len(), second.len());
     }
+}
+
+/// A leader that is cut off does not know that another leads, nor what he has heard of since. The simulation found it say that there is
+/// no such invite, which is final.
+#[test]
+fn a_leader_that_is_cut_off_turns_nobody_away() {
+    let three = |settings: &mut Settings| (settings.nodes, settings.voters, settings.members) = (3, 3, 1);
+    let told = run_in(0, three, async |world| {
+        storm::begin(world).await;
+        let node = |machine| world.life(machine)?.node();
+        let leads = |machine: &usize| node(*machine).is_some_and(|it| it.core.log.get().unwrap().leading().is_some());
+        let old = (0..3).find(leads).unwrap();
+        let others = (0..3).filter(|machine| *machine != old);
+        world.net.cut(others.clone().flat_map(|other| [(old, other), (other, old)]).collect());
+        let elected = async {
+            loop {
+                sleep(Duration::from_millis(50)).await;
+                if let Some(new) = others.clone().find(leads) {
+                    return new;
+                }
+            }
+        };
+        let new = timeout(Duration::from_secs(30), elected).await.unwrap();
+        let line = members::invite(world, new, Role::Writer).await.unwrap();
+        assert!(leads(&old), "as far as it knows");
+        let mut line = InviteLine::decode(&line).unwrap();
+        line.doors.retain(|door| world.oracle().numbers.get(&door.node) == Some(&old));
+        let joining = world.start(3, Some(line.encode().unwrap()));
+        sleep(Duration::from_secs(5)).await;
+        world.net.calm();
+        timeout(Duration::from_secs(60), joining).await.unwrap().unwrap();
+        assert!(world.record.is_broken() || node(3).is_some());
+    });
+    assert_holds(0, &told);
 }

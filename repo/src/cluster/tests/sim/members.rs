@@ -54,16 +54,22 @@ fn member(world: &World, numbers: &mut Numbers) -> usize {
     numbers.pick(&members).copied().unwrap_or_default()
 }
 
-/// Somebody is invited, and comes. Who has numbers commits there from then on.
-async fn come(world: &Arc<World>, by: usize, role: Role, publishes: Option<Numbers>) {
-    let _errand = world.errand();
-    let (Some(life), Some(machine)) = (world.life(by), world.newcomer()) else { return };
+/// Has a member make an invite.
+pub async fn invite(world: &Arc<World>, by: usize, role: Role) -> Option<String> {
+    let life = world.life(by)?;
     let of = life.clone();
     let invited = world.blocking(&life, move || {
         let request = InviteRequest { role, expires: None, uses: 1, timeout: TRY };
         members::invite(&*of.node()?, &request).ok().map(|invited| invited.line)
     });
-    let Ok(Some(Some(line))) = invited.await else { return world.comes_not(machine) };
+    invited.await.ok()??
+}
+
+/// Somebody is invited, and comes. Who has numbers commits there from then on.
+async fn come(world: &Arc<World>, by: usize, role: Role, publishes: Option<Numbers>) {
+    let _errand = world.errand();
+    let Some(machine) = world.newcomer() else { return };
+    let Some(line) = invite(world, by, role).await else { return world.comes_not(machine) };
     if world.is_over() {
         return;
     }

@@ -15,7 +15,7 @@ use super::settings::VOTERS_BESIDE_ROT;
 use super::user;
 use super::world::World;
 use crate::cluster::members;
-use crate::request::{FsckRequest, InviteRequest, Silent};
+use crate::request::{FsckRequest, Silent};
 
 /// Between two looks at what is to happen.
 const STEP: Duration = Duration::from_millis(50);
@@ -38,17 +38,10 @@ pub async fn run(world: &Arc<World>) {
 }
 
 /// Founds a cluster, lets all in, and makes the first voters.
-async fn begin(world: &Arc<World>) {
+pub async fn begin(world: &Arc<World>) {
     world.start(0, None).await.expect("it founds");
     for machine in 1..world.settings.nodes {
-        let first = world.life(0).expect("nothing goes wrong yet");
-        let of = first.clone();
-        let invited = world.blocking(&first, move || {
-            let node = of.node()?;
-            let request = InviteRequest { role: Role::Candidate, expires: None, uses: 1, timeout: CHANGE };
-            members::invite(&node, &request).ok().map(|invited| invited.line)
-        });
-        let line = invited.await.expect("it ends").flatten().expect("an invite");
+        let line = coming::invite(world, 0, Role::Candidate).await.expect("nothing goes wrong yet");
         world.start(machine, Some(line)).await.expect("it joins");
     }
     let voters: BTreeSet<NodeId> = (1..=world.settings.voters as u64).map(NodeId).collect();

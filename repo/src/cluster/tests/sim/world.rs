@@ -130,10 +130,11 @@ impl Life {
 }
 
 impl World {
-    /// Machines on which nothing was ever started.
-    pub fn new(seed: u64) -> Arc<Self> {
+    /// Machines on which nothing was ever started, with settings that are drawn, and then changed.
+    pub fn new(seed: u64, change: impl FnOnce(&mut Settings)) -> Arc<Self> {
         let mut numbers = Numbers(seed).fork();
-        let settings = Settings::draw(&mut numbers);
+        let mut settings = Settings::draw(&mut numbers);
+        change(&mut settings);
         let params = params(&mut numbers);
         let machines = (0..settings.machines()).map(|number| Machine::new(number, &params, &settings, &mut numbers));
         let machines = Mutex::new(machines.collect());
