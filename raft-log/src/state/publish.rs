@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Applied, Decided, State, Step, StepId, majority};
 use crate::command::{Outcome, Publish, Receipts, Refusal, Role};
 use crate::ids::{MAIN, NodeId, Position};
+use crate::testing::mistake;
 
 impl State {
     /// Decides on a publish.
@@ -14,6 +15,9 @@ impl State {
     /// not, since the same publish may come with more of them.
     pub(super) fn publish(&mut self, at: Position, publish: &Publish, step_id: StepId) -> Applied {
         match self.decide(at, publish) {
+            Err(refusal @ Refusal::TooFewHold { .. }) if mistake("a want of receipts that is recorded") => {
+                self.record(publish, Outcome::Refused(refusal))
+            }
             Err(refusal) => Applied { outcome: Outcome::Refused(refusal), step: None },
             Ok(Decision::Again(outcome)) => Applied { outcome, step: None },
             Ok(Decision::Lost) => {
@@ -46,7 +50,7 @@ impl State {
             return Err(Refusal::Empty);
         }
         if let Some(receipts) = &publish.receipts {
-            if receipts.leader != at.leader {
+            if receipts.leader != at.leader && !mistake("a receipt of the leadership before") {
                 return Err(Refusal::OtherLeader);
             }
             // Whoever holds for this try lets go when this entry is applied. So no later entry may build on it.
@@ -57,7 +61,7 @@ impl State {
             self.members.entry(publish.client).and_modify(|member| member.last_try = this);
         }
         let member = self.member(publish.client)?;
-        if let Some(last) = &member.last {
+        if let Some(last) = member.last.as_ref().filter(|_| !mistake("a retry that is decided anew")) {
             if last.seq == publish.seq && last.change == publish.change {
                 return Ok(Decision::Again(last.outcome.clone()));
             }
@@ -65,7 +69,8 @@ impl State {
                 return Err(Refusal::OldSequence { seq: publish.seq, last: last.seq });
             }
         }
-        if self.refs.get(&publish.change.name) != publish.change.expected.as_ref() {
+        let stands = self.refs.get(&publish.change.name) == publish.change.expected.as_ref();
+        if !stands && !mistake("a ref that moves from wherever it stands") {
             return Ok(Decision::Lost);
         }
         if publish.change.new.is_some() {
@@ -81,13 +86,15 @@ impl State {
     fn check_held(&self, receipts: Option<&Receipts>) -> Result<(), Refusal> {
         let nobody = BTreeSet::new();
         let holders = receipts.map_or(&nobody, |receipts| &receipts.nodes);
-        let target = self.change.as_ref().map(|change| &change.target);
+        let change = self.change.as_ref().filter(|_| !mistake("an intent that does not bind"));
+        let target = change.map(|change| &change.target);
         // Nobody votes before the first membership is applied, and nothing is published then.
         if self.voters.is_empty() {
             return Err(Refusal::TooFewHold { held: 0, needed: 1 });
         }
         let lacking = self.voters.iter().chain(target).map(|set| {
-            let held = set.iter().filter(|node| holders.contains(node) && self.is_holder(**node)).count();
+            let asked = if mistake("a receipt of who does not vote") { holders } else { set };
+            let held = asked.iter().filter(|node| holders.contains(node) && self.is_holder(**node)).count();
             (majority(set.len()).saturating_sub(held), held, majority(set.len()))
         });
         match lacking.max() {

@@ -3,6 +3,7 @@
 mod change;
 mod lost;
 mod members;
+mod mistakes;
 mod publish;
 mod random;
 mod room;

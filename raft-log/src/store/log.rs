@@ -10,6 +10,7 @@ use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use super::db::{COMMITTED, Db, PURGED, VOTE};
 use super::disk::Changes;
 use crate::ids::NodeId;
+use crate::testing::mistake;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote, decode, encode};
 
 /// Entries that are sent together have about this many bytes at most, so that they fit in a message.
@@ -180,7 +181,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let mut changes = Changes::default();
         changes.put(VOTE, encode(vote));
-        let saved = blocking(|| self.db.write_vote(changes));
+        let saved = blocking(|| match mistake("a vote that is not synced") {
+            true => self.db.write_unsynced(changes),
+            false => self.db.write_vote(changes),
+        });
         saved.map_err(|cause| StorageIOError::write_vote(AnyError::error(cause)).into())
     }
 
@@ -211,7 +215,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             changes.put(key(entry.log_id.index), encode(&entry));
             last = Some(entry.log_id);
         }
-        let written = blocking(|| self.db.write(changes));
+        let written = blocking(|| match mistake("entries that are not synced") {
+            true => self.db.write_unsynced(changes),
+            false => self.db.write(changes),
+        });
         if let (Ok(()), Some(first)) = (&written, first) {
             let mut ends = self.ends();
             if ends.last == ends.purged {

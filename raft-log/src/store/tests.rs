@@ -2,9 +2,10 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use filesync_cas::testing::assert_caught;
 use openraft::entry::FromAppData;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
@@ -14,7 +15,7 @@ use super::*;
 use crate::command::{Batch, Command};
 use crate::error::OpenError;
 use crate::ids::{Millis, NodeId};
-use crate::testing::{REPOSITORY, step_id};
+use crate::testing::{FakeDisk, Numbers, REPOSITORY, step_id};
 use crate::types::{Entry, LogId, Membership, SnapshotMeta, StorageError, TypeConfig, Vote};
 
 const HEADER: Header = Header { repository: REPOSITORY, node: NodeId(1) };
@@ -122,6 +123,40 @@ fn what_was_acknowledged_is_there_at_every_moment() {
         assert_eq!(indexes(&mut log), (0..=last).collect::<Vec<_>>());
         assert_eq!(block_on(log.read_vote()).expect("it can be read"), voted);
     }
+}
+
+/// The power goes after each acknowledgement, and takes all of what was not synced, or an end of it.
+#[test]
+fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    for seed in 0..20 {
+        let disk = FakeDisk::new(Numbers(seed), None);
+        let open = |mode| {
+            let plugged = disk.plug(Arc::new(AtomicBool::new(true)));
+            let db = Db::simulated(Box::new(plugged), HEADER, mode).expect("nothing that was acknowledged is gone");
+            LogStore::open(Arc::new(db)).expect("it can be opened")
+        };
+        append(&mut open(Mode::Create), 0..3);
+        disk.cut();
+        let mut log = open(Mode::Open);
+        assert_eq!(indexes(&mut log), [0, 1, 2], "entries were acknowledged");
+        let vote = Vote::new(7, NodeId(1));
+        block_on(log.save_vote(&vote)).expect("it can be saved");
+        disk.cut();
+        let voted = block_on(open(Mode::Open).read_vote()).expect("it can be read");
+        assert_eq!(voted, Some(vote), "a vote was given");
+    }
+}
+
+#[test]
+fn a_vote_that_is_not_synced() {
+    let test = "store::tests::a_power_cut_takes_nothing_that_was_acknowledged";
+    assert_caught("a vote that is not synced", test, "a vote was given");
+}
+
+#[test]
+fn entries_that_are_not_synced() {
+    let test = "store::tests::a_power_cut_takes_nothing_that_was_acknowledged";
+    assert_caught("entries that are not synced", test, "entries were acknowledged");
 }
 
 /// A power cut while something is written leaves part of it. That is cut, and nothing else.

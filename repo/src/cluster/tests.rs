@@ -410,6 +410,22 @@ fn what_is_published_is_not_taken_back() {
 }
 
 /// G4, G7: what is held for a try is a root, synced, until the pin goes; no ref leads to it.
+/// A power cut takes what was applied and not flushed: a pin goes by no more than it leaves.
+#[test]
+fn what_is_let_go_was_decided_on_disk() {
+    use filesync_raft_log::command::Outcome;
+    use filesync_raft_log::ids::NodeId;
+
+    let (_dir, one) = published();
+    let last = one.core.state().member(NodeId(1)).unwrap().last.clone().unwrap();
+    let Outcome::Published { index, .. } = last.outcome else { panic!("{last:?}") };
+    let pins = || filesync_cas::pin::all(&**one.core.repo.store.vfs()).unwrap();
+    eventually("it lets go", || !pins().iter().any(|pin| pin.note.starts_with("try ")));
+    let flushed = one.core.log.get().unwrap().flushed();
+    assert!(flushed >= Some(index), "let go before it was on disk: {flushed:?}, {index}");
+    one.shutdown();
+}
+
 #[test]
 fn what_is_held_survives_a_collection() {
     use filesync_raft_log::command::TryId;

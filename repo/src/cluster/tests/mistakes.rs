@@ -29,6 +29,18 @@ fn a_leader_that_is_not_asked_whether_it_leads() {
     assert_caught("a leader that is not asked whether it leads", test, "cannot join: no such invite");
 }
 
+#[test]
+fn a_pin_for_the_commit_alone() {
+    let test = "cluster::hold::tests::a_pin_says_what_it_is_for";
+    assert_caught("a pin for the commit alone", test, "`left != right` failed");
+}
+
+#[test]
+fn a_pin_that_goes_before_the_state_is_on_disk() {
+    let test = "cluster::tests::what_is_let_go_was_decided_on_disk";
+    assert_caught("a pin that goes before the state is on disk", test, "let go before it was on disk");
+}
+
 /// Those that whole nodes make: the simulation finds them.
 #[track_caller]
 fn assert_seen(mistake: &str, promises: &str) {
