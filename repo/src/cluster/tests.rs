@@ -409,7 +409,6 @@ fn what_is_published_is_not_taken_back() {
     one.shutdown();
 }
 
-/// G4, G7: what is held for a try is a root, synced, until the pin goes; no ref leads to it.
 /// A power cut takes what was applied and not flushed: a pin goes by no more than it leaves.
 #[test]
 fn what_is_let_go_was_decided_on_disk() {
@@ -426,6 +425,7 @@ fn what_is_let_go_was_decided_on_disk() {
     one.shutdown();
 }
 
+/// G4, G7: what is held for a try is a root, synced, until the pin goes; no ref leads to it.
 #[test]
 fn what_is_held_survives_a_collection() {
     use filesync_raft_log::command::TryId;
