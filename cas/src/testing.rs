@@ -1,8 +1,8 @@
 //! Faults and losses for tests, here and in the crates above: compiled always, used by tests only.
 //!
 //! [`FaultVfs`] counts calls and makes one of them fail, or ends the "process" at it. [`LossVfs`] is a file system in
-//! memory that knows what was synced, and shows what a power cut may leave. [`Fuzz`] hands decoders what is nearly right.
-//! [`mistake`] is what the product is told to do wrong, behind the feature `testing` alone.
+//! memory that knows what was synced, and shows what a power cut may leave. Behind the feature `testing` alone, `Fuzz` hands
+//! decoders what is nearly right, and [`mistake`] is what the product is told to do wrong.
 //! Nothing here draws on the system's randomness, or decides anything by a clock: whatever is random comes from an [`Rng`]
 //! whose seed the test prints.
 

@@ -669,6 +669,15 @@ impl Expected for Judge<'_> {
         self.seen.is_some_and(|seen| !seen.racy && seen.stat == *stat)
     }
 
+    fn has_its_attrs(&self, at: &Path) -> bool {
+        let old = self.seen.and_then(|seen| seen.entry.as_ref());
+        let Some(Entry { attrs, node: filesync_merkle::Node::File { .. }, .. }) = old else { return true };
+        let found = RepoPath::parse(at.as_os_str().as_encoded_bytes())
+            .map_err(io::Error::other)
+            .and_then(|at| present::attrs_at(self.round.ctx.work_fd, &at, Kind::File));
+        found.is_ok_and(|found| found == *attrs)
+    }
+
     fn holds(&self, at: &Path) -> bool {
         let Round { ctx, chunker, .. } = self.round;
         let Ok(at) = RepoPath::parse(at.as_os_str().as_encoded_bytes()) else { return false };

@@ -140,7 +140,8 @@ fn read_fully(file: &dyn VfsFile, buffer: &mut [u8], offset: u64) -> io::Result<
     Ok(done)
 }
 
-fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Option<AttrsId>> {
+/// The attributes of a file; none if there is none there.
+pub fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Option<AttrsId>> {
     if kind != Kind::File {
         return Ok(None);
     }

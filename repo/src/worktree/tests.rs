@@ -11,6 +11,9 @@ impl Expected for Always {
     fn is_untouched(&self, _: &Stat) -> bool {
         self.0
     }
+    fn has_its_attrs(&self, _: &Path) -> bool {
+        self.0
+    }
     fn holds(&self, _: &Path) -> bool {
         self.0
     }

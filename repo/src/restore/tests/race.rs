@@ -332,27 +332,33 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
         filesync_cas::testing::skipped("this file system has no attributes");
         return;
     }
-    let mut fixture = Fixture::new();
-    let head = model([("a.txt", file("old"))]);
-    let to = fixture.commit(&model([("a.txt", file("new"))]));
-    fixture.head = Some(fixture.commit(&head).1);
-    fixture.write(&head);
-    let root = fixture.dir.root().to_owned();
-    let changed = |root: &Path| std::fs::metadata(root.join("a.txt")).map(|it| (it.ctime(), it.ctime_nsec())).unwrap();
-    let before = changed(&root);
-    // Within the tick of the clock in which the file was made nothing shows that it changed.
-    let work = Meddling::at(&fixture, "a.txt", move || {
-        while changed(&root) == before {
-            let _ = rustix::fs::removexattr(root.join("a.txt"), "user.note");
-            assert!(set(&root));
-        }
-    });
-    let ctx = fixture.ctx_with(Arc::new(work));
-    let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
-    assert_eq!(result.skipped, [b"a.conflict-here-today.txt"]);
-    let mut value = [0; 8];
-    let len = rustix::fs::getxattr(fixture.dir.path("a.conflict-here-today.txt"), "user.note", &mut value).unwrap();
-    assert_eq!(&value[..len], b"mine");
+    // What has just been written is read again; what was written before is gone by its times.
+    for is_older in [false, true] {
+        let mut fixture = Fixture::new();
+        let head = model([("a.txt", file("old"))]);
+        let to = fixture.commit(&model([("a.txt", file("new"))]));
+        fixture.head = Some(fixture.commit(&head).1);
+        fixture.write(&head);
+        let root = fixture.dir.root().to_owned();
+        let changed =
+            |path: &Path| std::fs::metadata(path).map(|it| (it.ctime(), it.ctime_nsec())).expect("it is there");
+        let at = root.join("a.txt");
+        let before = changed(&at);
+        while is_older && changed(TempDir::new().root()) <= before {}
+        // Within the tick of the clock in which the file was made nothing shows that it changed.
+        let work = Meddling::at(&fixture, "a.txt", move || {
+            while changed(&at) == before {
+                let _ = rustix::fs::removexattr(&at, "user.note");
+                assert!(set(&root));
+            }
+        });
+        let ctx = fixture.ctx_with(Arc::new(work));
+        let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
+        assert_eq!(result.skipped, [b"a.conflict-here-today.txt"], "older: {is_older}");
+        let (mut value, copy) = ([0; 8], fixture.dir.path("a.conflict-here-today.txt"));
+        let len = rustix::fs::getxattr(copy, "user.note", &mut value).unwrap();
+        assert_eq!(&value[..len], b"mine");
+    }
 }
 
 /// A file system for which `A` and `a` are one name, in so far as its files are all lower case.
