@@ -24,7 +24,7 @@ use crate::objects::{IdsOnly, SessionNodes};
 use crate::request::{Event, Observer};
 use crate::scan::Stat;
 
-pub(crate) use file::{read_attrs, read_fully};
+pub(crate) use file::{attrs_id, read_attrs, read_fully};
 
 /// How often a file that changes under the reader is read.
 const TRIES: usize = 3;

@@ -87,9 +87,9 @@ pub trait Expected {
     /// Whether the system says of it, its ctime included, what it said then, and that is enough to go by.
     fn is_untouched(&self, stat: &Stat) -> bool;
 
-    /// Whether the file that lies at `at` has the attributes that it had: of those no other time tells than the ctime, which a rename
-    /// moves.
-    fn has_its_attrs(&self, at: &Path) -> bool;
+    /// Whether the file that lies at `at` has only attributes that may go. Of those no other time tells than the ctime,
+    /// which a rename moves.
+    fn attrs_may_go(&self, at: &Path) -> bool;
 
     /// Whether the file that lies at `at` has the content that may go.
     fn holds(&self, at: &Path) -> bool;
@@ -154,7 +154,7 @@ fn move_aside(vfs: &dyn Vfs, temp: &Path, at: &Path, path: &RepoPath) -> io::Res
 /// Removes what was moved to `temp`, if it is what was expected; whether it did. `before` is how it looked at its place.
 fn drop_old(vfs: &dyn Vfs, temp: &Path, before: &Stat, expected: &dyn Expected) -> io::Result<bool> {
     let Some(moved) = look(vfs, temp)? else { return Ok(true) };
-    let untouched = expected.is_untouched(before) && same_file(before, &moved) && expected.has_its_attrs(temp);
+    let untouched = expected.is_untouched(before) && same_file(before, &moved) && expected.attrs_may_go(temp);
     let may_go = moved.kind != Kind::Directory && (untouched || expected.holds(temp));
     if may_go {
         vfs.unlink(temp)?;

@@ -231,7 +231,7 @@ impl FrameWriter<'_> {
     }
 
     fn put_claimed(&mut self, id: ContentHash, kind: Kind, bytes: &[u8]) -> Result<(), PutError> {
-        if bytes.is_empty() || bytes.len() > RAW_MAX {
+        if !is_storable(bytes) {
             return Err(PutError::Unstorable { kind, len: bytes.len() });
         }
         self.frames.push(id, kind, bytes)?;
@@ -242,7 +242,8 @@ impl FrameWriter<'_> {
     /// Stores an object unless it is there, and says its id.
     pub fn store(&mut self, kind: Kind, bytes: &[u8]) -> Result<ContentHash, PutError> {
         let unstorable = PutError::Unstorable { kind, len: bytes.len() };
-        let id = identify(&*self.inner.schema, kind, bytes).ok_or(unstorable)?;
+        // Before it is claimed: then it need not be brought.
+        let id = identify(&*self.inner.schema, kind, bytes).filter(|_| is_storable(bytes)).ok_or(unstorable)?;
         if self.session.claim(&id)? == Claim::New {
             self.put(id, kind, bytes)?;
         }
@@ -257,6 +258,10 @@ impl FrameWriter<'_> {
         }
         result.map(|_| ())
     }
+}
+
+fn is_storable(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.len() <= RAW_MAX
 }
 
 impl Drop for FrameWriter<'_> {

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
-use filesync_merkle::{Attrs, AttrsId, Content, Entry, Finder, Node, NodeSink, RepoPath, TreeLink, lookup};
+use filesync_merkle::{AttrsId, Content, Entry, Finder, Node, RepoPath, TreeLink, lookup};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
@@ -12,8 +12,7 @@ use super::text::diff_texts;
 use crate::compare::side_of;
 use crate::contents::each_chunk;
 use crate::error::{Error, ErrorKind};
-use crate::ingest::{read_attrs, read_fully};
-use crate::objects::IdsOnly;
+use crate::ingest::{attrs_id, read_attrs, read_fully};
 use crate::repo::Repo;
 use crate::request::{Change, ChangeKind, Difference, EntryKind, Patch, PatchBody, Side};
 use crate::scan::{Stat, open_file, read_link};
@@ -140,7 +139,7 @@ impl<'a> Contents<'a> {
             Newer::WorkingCopy => {
                 let root = self.repo.work_fd()?;
                 let (file, _) = open_file(root.as_fd(), path)?;
-                attrs_id(read_attrs(&file)?)?
+                attrs_id(read_attrs(&file)?.as_ref())?
             }
         };
         Ok(old.and_then(|entry| entry.attrs) != new)
@@ -218,7 +217,7 @@ fn file_now(repo: &Repo, path: &RepoPath) -> io::Result<Version> {
     for _ in 0..TRIES {
         let (file, before) = open_file(root.as_fd(), path)?;
         let Some(text) = text_now(&file, &before)? else { continue };
-        let attrs = attrs_id(read_attrs(&file)?)?;
+        let attrs = attrs_id(read_attrs(&file)?.as_ref())?;
         let after = Stat::from(&fstat(&file)?);
         if after.is_untouched_since(&before) {
             return Ok(Version { side: side_of(&after), attrs, text });
@@ -245,9 +244,4 @@ fn text_now(file: &std::os::fd::OwnedFd, stat: &Stat) -> io::Result<Option<Text>
     let read = read_fully(file, &mut bytes[known..], known as u64)?;
     bytes.truncate(known + read);
     Ok((bytes.len() == len).then_some(Text::Bytes(bytes)))
-}
-
-fn attrs_id(attrs: Option<Attrs>) -> io::Result<Option<AttrsId>> {
-    let id = attrs.map(|attrs| IdsOnly.put(AttrsId::KIND, &attrs.encode())).transpose();
-    id.map(|id| id.map(AttrsId)).map_err(io::Error::other)
 }

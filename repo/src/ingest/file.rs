@@ -10,6 +10,7 @@ use rustix::fs::fstat;
 
 use super::{Ingest, Job, Read, SMALL_MAX, Sink, TRIES};
 use crate::error::Error;
+use crate::objects::IdsOnly;
 use crate::recut::same_bytes;
 use crate::scan::{Kind, Stat, open_file, user_xattrs};
 
@@ -173,6 +174,12 @@ pub(crate) fn read_attrs(file: &OwnedFd) -> io::Result<Option<Attrs>> {
     let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let unstorable = |error| io::Error::other(format!("extended attributes: {error}"));
     Attrs::new(pairs).map(Some).map_err(unstorable)
+}
+
+/// What these attributes are called once they are stored.
+pub(crate) fn attrs_id(attrs: Option<&Attrs>) -> io::Result<Option<AttrsId>> {
+    let id = attrs.map(|attrs| IdsOnly.put(AttrsId::KIND, &attrs.encode())).transpose();
+    id.map(|id| id.map(AttrsId)).map_err(io::Error::other)
 }
 
 /// The system's words, without its number.

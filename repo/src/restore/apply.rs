@@ -19,13 +19,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use filesync_cas::Chunker;
 use filesync_cas::vfs::Vfs;
-use filesync_merkle::{CommitId, Entry, Name, RepoPath, Timestamp, TreeLink};
+use filesync_merkle::{CommitId, Entry, Name, Node, RepoPath, Timestamp, TreeLink};
 
 use super::Context;
 use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
 use super::plan::{Finish, Old, Plan, Seen, Step};
 use super::present::{self, Cut, Found};
 use crate::error::Error;
+use crate::ingest::attrs_id;
 use crate::journal::Journal;
 use crate::request::{Event, RestoreResult, Warning};
 use crate::scan::{Kind, Stat};
@@ -669,13 +670,18 @@ impl Expected for Judge<'_> {
         self.seen.is_some_and(|seen| !seen.racy && seen.stat == *stat)
     }
 
-    fn has_its_attrs(&self, at: &Path) -> bool {
+    fn attrs_may_go(&self, at: &Path) -> bool {
         let old = self.seen.and_then(|seen| seen.entry.as_ref());
-        let Some(Entry { attrs, node: filesync_merkle::Node::File { .. }, .. }) = old else { return true };
-        let found = RepoPath::parse(at.as_os_str().as_encoded_bytes())
-            .map_err(io::Error::other)
-            .and_then(|at| present::attrs_at(self.round.ctx.work_fd, &at, Kind::File));
-        found.is_ok_and(|found| found == *attrs)
+        let Some(Entry { attrs: old, node: Node::File { .. }, .. }) = old else { return true };
+        let Context { work_fd, source, .. } = *self.round.ctx;
+        let found = RepoPath::parse(at.as_os_str().as_encoded_bytes()).map_err(io::Error::other);
+        let Ok(found) = found.and_then(|at| present::attrs_at(work_fd, &at)) else { return false };
+        // A file system may have taken only some of what a commit has, or nothing.
+        attrs_id(found.as_ref()).is_ok_and(|id| id == *old)
+            || found.is_none_or(|found| {
+                let old = old.and_then(|id| read_attrs(source, &id).ok());
+                old.is_some_and(|old| found.pairs().iter().all(|pair| old.pairs().contains(pair)))
+            })
     }
 
     fn holds(&self, at: &Path) -> bool {

@@ -1,18 +1,17 @@
 //! What stands at a path of the working copy, as an entry.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use filesync_cas::vfs::{Open, Vfs, VfsFile};
 use filesync_cas::{Chunker, ContentHash};
-use filesync_merkle::{
-    Attrs, AttrsId, ChunkId, Content, Entry, ListBuilder, Mode, Node, NodeSink, NodeSource, RepoPath,
-};
+use filesync_merkle::{Attrs, ChunkId, Content, Entry, ListBuilder, Mode, Node, NodeSource, RepoPath};
 
+use crate::ingest::{attrs_id, read_attrs};
 use crate::objects::IdsOnly;
 use crate::recut::same_bytes;
-use crate::scan::{Kind, Stat, open_file, user_xattrs};
+use crate::scan::{Kind, Stat, open_file};
 use crate::worktree::{look, os_path, stat_of};
 
 /// How often a file that changes under the reader is read.
@@ -51,7 +50,8 @@ pub fn read(work: &dyn Vfs, root: BorrowedFd<'_>, cut: Cut<'_>, path: &RepoPath)
         Kind::Directory => Ok(Found::Directory(stat)),
         Kind::Other => Ok(Found::Other(stat)),
         Kind::File | Kind::Symlink => match read_leaf(work, cut, at, &stat) {
-            Ok((mut entry, stat)) => match attrs_at(root, path, stat.kind) {
+            Ok((entry, stat)) if stat.kind == Kind::Symlink => Ok(Found::Leaf(entry, stat)),
+            Ok((mut entry, stat)) => match attrs_at(root, path).and_then(|attrs| attrs_id(attrs.as_ref())) {
                 Ok(attrs) => {
                     entry.attrs = attrs;
                     Ok(Found::Leaf(entry, stat))
@@ -141,21 +141,11 @@ fn read_fully(file: &dyn VfsFile, buffer: &mut [u8], offset: u64) -> io::Result<
 }
 
 /// The attributes of a file; none if there is none there.
-pub fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath, kind: Kind) -> io::Result<Option<AttrsId>> {
-    if kind != Kind::File {
-        return Ok(None);
-    }
-    let pairs = match open_file(root, path) {
-        Ok((file, _)) => user_xattrs(file.as_fd())?,
+pub fn attrs_at(root: BorrowedFd<'_>, path: &RepoPath) -> io::Result<Option<Attrs>> {
+    match open_file(root, path) {
+        Ok((file, _)) => read_attrs(&file),
         // A model of a disk has no descriptors.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    if pairs.is_empty() {
-        return Ok(None);
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let attrs = Attrs::new(pairs).map_err(|error| io::Error::other(error.to_string()))?;
-    let id = IdsOnly.put(AttrsId::KIND, &attrs.encode()).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(Some(AttrsId(id)))
 }

@@ -17,7 +17,7 @@ use filesync_cas::vfs::{FileKind, FileStat, Open, RealVfs, Rename, Vfs, VfsFile}
 use filesync_cas::{ChunkSizes, Chunker, Codec, ContentHash, Kind, Params, Place, Store};
 use filesync_merkle::{
     Attrs, AttrsId, ChunkId, Commit, CommitId, Content, Entry, ListBuilder, MerkleSchema, Mode, Node, NodeSink, Parts,
-    RepoPath, Timestamp, TreeLink, edit_paths,
+    RepoPath, Timestamp, TreeLink, edit_paths, lookup,
 };
 
 use super::{ConflictTag, Context};
@@ -309,6 +309,21 @@ impl Fixture {
         drop(writer);
         session.finish(self.store().head(), Default::default()).unwrap();
         AttrsId(id)
+    }
+
+    /// The same tree, in which these paths have attributes.
+    pub fn with_attrs(&self, tree: TreeLink, paths: &[&str], attrs: AttrsId) -> TreeLink {
+        let session = self.store().session().unwrap();
+        let mut writer = session.writer();
+        let changes = paths.iter().map(|at| {
+            let entry = lookup(self.nodes(), &tree, &path(at)).unwrap().unwrap();
+            (path(at), Some(Entry { attrs: Some(attrs), ..entry }))
+        });
+        let tree = edit_paths(self.nodes(), &mut SessionNodes(&mut writer), Some(tree), changes).unwrap();
+        writer.flush().unwrap();
+        drop(writer);
+        session.finish(self.store().head(), Default::default()).unwrap();
+        tree
     }
 
     /// Makes the working copy what a model says.

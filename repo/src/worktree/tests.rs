@@ -11,7 +11,7 @@ impl Expected for Always {
     fn is_untouched(&self, _: &Stat) -> bool {
         self.0
     }
-    fn has_its_attrs(&self, _: &Path) -> bool {
+    fn attrs_may_go(&self, _: &Path) -> bool {
         self.0
     }
     fn holds(&self, _: &Path) -> bool {

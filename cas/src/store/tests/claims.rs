@@ -58,6 +58,7 @@ fn what_cannot_be_stored_is_refused() {
         let session = store.session().expect("a session");
         let stored = session.writer().store(kind, &vec![0; len]);
         assert!(matches!(stored, Err(PutError::Unstorable { .. })), "{kind:?} with {len} bytes: {stored:?}");
+        session.finish(None, RowBatch::default()).expect("nothing is owed");
     }
     let session = store.session().expect("a session");
     let mut writer = session.writer();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use filesync_cas::testing::{Fault, FaultVfs, Op, Plan, Rng, Scope, seeds};
 use filesync_cas::vfs::{RealVfs, TEMP_PREFIX, Vfs};
-use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths, lookup};
+use filesync_merkle::{Entry, Mode, Node, RepoPath, TreeLink, edit_paths};
 
 use crate::objects::SessionNodes;
 use crate::restore::directory::{Build, Temporary, lock, temporary_of};
@@ -76,17 +76,7 @@ fn attributes_come_back_or_are_warned_of() {
     let fixture = Fixture::new();
     let attrs = fixture.attrs(b"user.colour", b"blue");
     let (_, link) = fixture.commit(&model([("d/f", file("x"))]));
-    let session = fixture.store().session().unwrap();
-    let mut writer = session.writer();
-    let with_attrs = |at: &str| {
-        let entry = lookup(fixture.nodes(), &link, &path(at)).unwrap().unwrap();
-        (path(at), Some(Entry { attrs: Some(attrs), ..entry }))
-    };
-    let changes = [with_attrs("d"), with_attrs("d/f")];
-    let link = edit_paths(fixture.nodes(), &mut SessionNodes(&mut writer), Some(link), changes).unwrap();
-    writer.flush().unwrap();
-    drop(writer);
-    session.finish(fixture.store().head(), Default::default()).unwrap();
+    let link = fixture.with_attrs(link, &["d", "d/f"], attrs);
     let out = TempDir::new();
     to_directory(&fixture.ctx(), link, &[], &out.path("copy"), false).unwrap();
     for at in ["copy/d", "copy/d/f"] {

@@ -361,6 +361,27 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
     }
 }
 
+/// That they are not there is no work of the user's.
+#[test]
+fn attributes_that_could_not_be_set_are_not_missed() {
+    let mut fixture = Fixture::new();
+    // No file system takes a name that is nothing but the namespace.
+    let attrs = fixture.attrs(b"user.", b"v");
+    let (_, plain) = fixture.commit(&model([("changes", file("old")), ("goes", file("old"))]));
+    let old = fixture.with_attrs(plain, &["changes", "goes"], attrs);
+    let (new, new_tree) = fixture.commit(&model([("changes", file("new"))]));
+    let to = |fixture: &Fixture, tree| {
+        let ctx = fixture.ctx();
+        apply(&ctx, &plan(&ctx, new, tree, &[], BOTH).unwrap()).unwrap()
+    };
+    to(&fixture, old);
+    assert_eq!(fixture.notes.warnings().len(), 2, "they cannot be set");
+    fixture.head = Some(old);
+    let result = to(&fixture, new_tree);
+    assert_eq!(fixture.read(), model([("changes", file("new"))]));
+    assert!(result.skipped.is_empty(), "{result:?}");
+}
+
 /// A file system for which `A` and `a` are one name, in so far as its files are all lower case.
 #[derive(Debug)]
 struct Folding(RealVfs);
