@@ -19,7 +19,8 @@ where
     M::State: Debug + Hash + Send + Sync + Clone + PartialEq,
     M::Action: Debug + Clone + PartialEq + Send + Sync,
 {
-    let checker = model.checker().threads(threads()).spawn_bfs().join();
+    // Depth first: of what was seen only fingerprints are kept, of what is yet to be seen a few hundred states.
+    let checker = model.checker().threads(threads()).spawn_dfs().join();
     for (name, path) in checker.discoveries() {
         assert!(name.starts_with("it happens that"), "{name} is broken by\n{}", told(&path.into_actions()));
     }
