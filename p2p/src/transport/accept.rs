@@ -87,6 +87,16 @@ impl AsRef<[u8]> for Outgoing {
 
 type Reply = (u64, Status, Vec<u8>);
 
+/// One of the places that answers of bulk share.
+enum BulkPlace {
+    /// No answer is under way, or it waits to begin.
+    None,
+    /// Until the answer is made, or rests.
+    Has(OwnedSemaphorePermit),
+    /// Given up in the middle of an answer, while the peer rests.
+    Lent,
+}
+
 struct Driver {
     inner: Arc<Inner>,
     peer: PeerKey,
@@ -104,18 +114,11 @@ struct Driver {
 impl Driver {
     async fn run(mut self, mut serving: Serving) -> Result<(), WireError> {
         let mut buffer = vec![0; READ_LEN];
-        let mut turn_of_bulk: Option<OwnedSemaphorePermit> = None;
-        let mut has_rested = false;
+        let mut place = BulkPlace::None;
         loop {
-            if !serving.is_answering() {
-                turn_of_bulk = None;
-            } else if turn_of_bulk.is_none() && has_rested {
-                // An answer that has begun is not refused.
-                turn_of_bulk = Arc::clone(&self.inner.bulk).acquire_owned().await.ok();
-            } else if turn_of_bulk.is_none() {
-                turn_of_bulk = self.wait_for_turn(&mut serving).await;
+            if !self.have_place(&mut serving, &mut place).await {
+                return Ok(());
             }
-            has_rested = false;
             // What is made has a place to go to.
             let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Ok(()) };
             let (back, turn) = self.step(serving).await?;
@@ -138,8 +141,8 @@ impl Driver {
                 }
                 Turn::Again => tokio::task::yield_now().await,
                 Turn::Wait(until) => {
-                    // Others have their turn meanwhile.
-                    (turn_of_bulk, has_rested) = (None, true);
+                    // Others have it meanwhile.
+                    place = BulkPlace::Lent;
                     drop(room);
                     if !self.rest(until).await {
                         return Ok(());
@@ -156,15 +159,27 @@ impl Driver {
         }
     }
 
-    /// One of the places for bulk; without one the request is refused.
-    async fn wait_for_turn(&self, serving: &mut Serving) -> Option<OwnedSemaphorePermit> {
-        match timeout(TURN_TIME, Arc::clone(&self.inner.bulk).acquire_owned()).await {
-            Ok(Ok(permit)) => Some(permit),
-            _ => {
-                serving.refuse_busy(self.inner.now());
-                None
-            }
-        }
+    /// Sees to it that an answer that is under way has one of the places for bulk; `false` if the peer goes away. Where there is none
+    /// in time, the request is refused.
+    async fn have_place(&self, serving: &mut Serving, place: &mut BulkPlace) -> bool {
+        let wait = || Arc::clone(&self.inner.bulk).acquire_owned();
+        *place = match std::mem::replace(place, BulkPlace::None) {
+            _ if !serving.is_answering() => BulkPlace::None,
+            BulkPlace::Has(permit) => BulkPlace::Has(permit),
+            // An answer that has begun is not refused.
+            BulkPlace::Lent => tokio::select! {
+                permit = wait() => permit.map_or(BulkPlace::None, BulkPlace::Has),
+                () = self.inner.lost(&self.peer) => return false,
+            },
+            BulkPlace::None => match timeout(TURN_TIME, wait()).await {
+                Ok(Ok(permit)) => BulkPlace::Has(permit),
+                _ => {
+                    serving.refuse_busy(self.inner.now());
+                    BulkPlace::None
+                }
+            },
+        };
+        true
     }
 
     /// Some steps, on a thread that may wait for the disk if an answer is under way.
