@@ -10,7 +10,10 @@
 //! An error ends the restore where it is: temporary files are removed, what was done is synced and kept, and the journal
 //! goes, since HEAD has not moved and the user has been told. After a crash [`super::finish_journal`] carries on.
 
+mod files;
 mod fresh;
+mod judge;
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,21 +22,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use filesync_cas::Chunker;
 use filesync_cas::vfs::Vfs;
-use filesync_merkle::{CommitId, Entry, Name, Node, RepoPath, Timestamp, TreeLink};
+use filesync_merkle::{CommitId, Entry, Name, RepoPath, TreeLink};
 
+use self::judge::Judge;
 use super::Context;
-use super::fill::{Feeder, Filled, Filler, Job, Sync, read_attrs};
-use super::plan::{Finish, Old, Plan, Seen, Step};
-use super::present::{self, Cut, Found};
+use super::plan::{Finish, Old, Plan, Step};
 use crate::error::Error;
-use crate::ingest::attrs_id;
 use crate::journal::Journal;
 use crate::request::{Event, RestoreResult, Warning};
 use crate::scan::{Kind, Stat};
-use crate::stat_cache::CacheUpdate;
-use crate::worktree::{
-    self, Changed, Expected, clock, is_displaced, look, os_path, put, same_file, stat_of, take, temp_path,
-};
+use crate::worktree::{self, Changed, is_displaced, look, os_path, stat_of, take, temp_path};
 
 /// Paths of a round, and bytes of its journal, about.
 const ROUND_STEPS: usize = 256 << 10;
@@ -402,248 +400,6 @@ impl<'a> Round<'a> {
         self.skip(path);
         self.blocked.push(path.clone());
     }
-
-    /// Writes a batch of files: all under temporary names, synced, then each at its place.
-    fn write(&mut self, steps: &[&Step]) -> Result<(), Error> {
-        let steps: Vec<&Step> = steps.iter().copied().filter(|step| !self.is_blocked(&step.path)).collect();
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let done = self.fill(&steps).and_then(|made| self.put_all(&steps, &made));
-        if done.is_err() {
-            // Whatever still has its temporary name was not put anywhere: the content is in the store.
-            for step in steps {
-                let _ = self.drop_unused(step);
-            }
-        }
-        done
-    }
-
-    /// Removes a temporary file after an error, unless it may be what an exchange brought out.
-    fn drop_unused(&self, step: &Step) -> io::Result<()> {
-        let temp = temp_path(&step.path);
-        let Some(stat) = look(self.work(), &temp)? else { return Ok(()) };
-        let judge = Judge { round: self, seen: None, new: step.new.as_ref() };
-        // If it was put there, what is left is the old one, or the user's.
-        let was_put = look(self.work(), os_path(&step.path))?.is_some() && judge.holds(os_path(&step.path));
-        let is_ours = !was_put;
-        let seen = if let Old::Leaf(seen) = &step.old { Some(seen) } else { None };
-        let is_old = Judge { round: self, seen, new: None };
-        if is_ours || is_old.is_untouched(&stat) || is_old.holds(&temp) {
-            return self.work().unlink(&temp);
-        }
-        worktree::keep(self.work(), &temp, &step.path, self.ctx.tag).map(drop)
-    }
-
-    /// Fills temporary files and makes them durable. Says how each of them looks that is to be put at its place.
-    fn fill(&mut self, steps: &[&Step]) -> Result<Vec<Option<Stat>>, Error> {
-        let sync_each = steps.len() <= FEW;
-        let filled = self.run_filler(sync_each, |feeder| {
-            for (tag, step) in steps.iter().enumerate() {
-                let Some(entry) = step.new.clone() else { continue };
-                feeder.feed(Job { tag, path: step.path.clone(), at: temp_path(&step.path), entry })?;
-            }
-            Ok(())
-        })?;
-        if !sync_each {
-            self.work().sync_all_files().map_err(|error| Error::io("cannot sync the working copy", &error))?;
-        }
-        Ok(self.book(steps, filled))
-    }
-
-    fn run_filler(
-        &self,
-        sync_each: bool,
-        produce: impl FnOnce(&mut Feeder<'_, '_>) -> Result<(), Error>,
-    ) -> Result<Filled, Error> {
-        let (ctx, chunker, evicted) = (self.ctx, self.chunker, &self.evicted);
-        let (work, root, tag, nodes) = (self.work(), ctx.work_fd, ctx.tag, ctx.source);
-        let make_way = move |job: &Job| -> io::Result<()> {
-            let at = RepoPath::parse(job.at.as_os_str().as_encoded_bytes());
-            let cut = Cut { chunker, nodes, known: [Some(&job.entry), None] };
-            let found = at.ok().map(|at| present::read(work, root, cut, &at)).transpose()?;
-            if matches!(found, Some(Found::Leaf(entry, _)) if entry.same(&job.entry)) {
-                return work.unlink(&job.at);
-            }
-            let copy = worktree::keep(work, &job.at, &job.path, tag)?;
-            lock(evicted).push(copy);
-            Ok(())
-        };
-        let filler = Filler {
-            store: ctx.store,
-            work,
-            observer: ctx.observer,
-            // Whatever the umask and the directory's own rules are.
-            umask: 0o777,
-            in_place: Some(&make_way),
-            sync: if sync_each { Sync::Each } else { Sync::Later },
-            early: ctx.early,
-        };
-        filler.run(ctx.threads, ctx.source, produce)
-    }
-
-    /// Notes what could not be made, and says how each of the others looks.
-    fn book(&mut self, steps: &[&Step], filled: Filled) -> Vec<Option<Stat>> {
-        let Filled { made, displaced, mut damaged, .. } = filled;
-        self.result.damaged.append(&mut damaged);
-        displaced.into_iter().filter_map(|tag| steps.get(tag)).for_each(|step| self.skip(&step.path));
-        let mut stats = vec![None; steps.len()];
-        for (tag, stat) in made {
-            if let Some(slot) = stats.get_mut(tag) {
-                *slot = Some(stat);
-            }
-        }
-        stats
-    }
-
-    fn put_all(&mut self, steps: &[&Step], made: &[Option<Stat>]) -> Result<(), Error> {
-        for (step, made) in steps.iter().zip(made) {
-            crate::cancel::check()?;
-            if let (Some(made), Some(entry)) = (made, &step.new) {
-                self.put_one(step, made, entry)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put_one(&mut self, step: &Step, made: &Stat, entry: &Entry) -> Result<(), Error> {
-        let path = &step.path;
-        let seen = if let Old::Leaf(seen) = &step.old { Some(seen) } else { None };
-        let expected = Judge { round: self, seen, new: Some(entry) };
-        match put(self.work(), &temp_path(path), path, &expected, self.ctx.tag) {
-            Ok(Changed::Kept(copy)) => self.result.skipped.push(copy.into_os_string().into_encoded_bytes()),
-            Ok(Changed::Done | Changed::Left) => {}
-            Err(error) if is_displaced(&error) => {
-                // Its directory was moved away, and the temporary file with it.
-                self.skip(path);
-                return Ok(());
-            }
-            Err(error) => return Err(cannot_write(path, &error)),
-        }
-        self.result.written += 1;
-        self.result.bytes += step.bytes();
-        self.touch(path);
-        // Only if it still is the file that was put there do entry and stat belong together.
-        let now = look(self.work(), os_path(path)).ok().flatten();
-        self.row(path, now.filter(|now| same_file(now, made)).map(|now| (now, entry.clone())));
-        Ok(())
-    }
-
-    fn set_mode(&mut self, finish: &Finish) -> Result<(), Error> {
-        let Finish { path, old, new } = finish;
-        if self.is_blocked(path) {
-            return Ok(());
-        }
-        let before = old.map_or(0, |stat| u32::from(stat.mode));
-        let mode = match new {
-            None => before,
-            Some(entry) => {
-                self.set_attrs(path, entry)?;
-                (before & 0o7000) | u32::from(entry.mode.bits())
-            }
-        };
-        match self.work().set_dir_mode(os_path(path), mode) {
-            Ok(()) => {}
-            Err(error) if is_displaced(&error) => {
-                // A directory that was opened in order to be emptied, and went, is not missed.
-                if new.is_some() {
-                    self.skip(path);
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(cannot_write(path, &error)),
-        }
-        self.touched.insert(path.clone(), ());
-        if let Some(entry) = new {
-            self.result.written += u64::from(finish.is_change());
-            let stat = look(self.work(), os_path(path)).ok().flatten();
-            self.row(path, stat.map(|stat| (stat, entry.clone())));
-        }
-        Ok(())
-    }
-
-    /// A file system that takes no attributes is no reason to fail.
-    fn set_attrs(&mut self, path: &RepoPath, entry: &Entry) -> Result<(), Error> {
-        let attrs = match entry.attrs.as_ref().map(|id| read_attrs(self.ctx.source, id)).transpose() {
-            Ok(attrs) => attrs,
-            Err(error) if error.is_damage() => {
-                let (path, cause) = (path.as_bytes().to_vec(), error.to_string());
-                self.result.damaged.push(crate::request::Unreadable { path, cause });
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Err(error) = worktree::set_directory_attrs(self.ctx.work_fd, path, attrs.as_ref())
-            && (attrs.is_some() || !is_displaced(&error))
-        {
-            let (path, message) = (Some(path.as_bytes().to_vec()), format!("cannot set attributes: {error}"));
-            self.ctx.observer.event(Event::Warning(Warning { path, message }));
-        }
-        Ok(())
-    }
-
-    /// Makes all changes so far durable, and then tells the stat cache.
-    pub(super) fn settle(&mut self) -> Result<(), Error> {
-        self.book_evicted();
-        self.sync().map_err(|error| Error::io("cannot sync the working copy", &error))?;
-        let rows = std::mem::take(&mut self.rows);
-        let gone = std::mem::take(&mut self.gone);
-        // The cache is a help only: without it files are read once more.
-        let _ = self.save_rows(rows, &gone);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let touched = std::mem::take(&mut self.touched);
-        if touched.len() > FEW {
-            return self.work().sync_all_files();
-        }
-        for (dir, ()) in touched {
-            match self.work().sync_dir(os_path(&dir)) {
-                Err(error) if is_displaced(&error) => {}
-                // A directory that may not be read cannot be opened in order to sync it.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.work().sync_all_files()?,
-                done => done?,
-            }
-        }
-        Ok(())
-    }
-
-    fn save_rows(&self, rows: Rows, gone: &[RepoPath]) -> Result<(), Error> {
-        let Some(cache) = self.ctx.cache.clone().filter(|_| !rows.is_empty()) else { return Ok(()) };
-        let youngest = rows.values().flat_map(BTreeMap::values).flatten().map(|(stat, _)| stat.ctime.max(stat.mtime));
-        let stamp = stamp_after(&**self.ctx.store.vfs(), youngest.max().unwrap_or_default())?;
-        let mut update = CacheUpdate::new(cache.clone(), stamp);
-        for dir in gone {
-            update.remove_tree(dir)?;
-        }
-        for (dir, rows) in rows {
-            if gone.iter().any(|gone| dir.starts_with(gone)) {
-                continue;
-            }
-            // Rows that were the target's entries are so again, if each that changed is the target's.
-            let link = self.links.get(&dir).copied().filter(|link| {
-                let whole = rows.values().all(Option::is_some);
-                whole && cache.load(&dir).and_then(|cached| cached.link()) == Some(*link)
-            });
-            update.change(&dir, link, rows)?;
-        }
-        Ok(self.ctx.store.save_rows(update.finish())?)
-    }
-}
-
-/// A time of the file system's clock that is later than `youngest`, if that comes soon: files of the same tick as the
-/// stamp would be read again.
-fn stamp_after(vfs: &dyn Vfs, youngest: Timestamp) -> Result<Timestamp, Error> {
-    let mut stamp = Timestamp::default();
-    for _ in 0..20 {
-        stamp = clock(vfs).map_err(|error| Error::io("cannot tell the time", &error))?;
-        if stamp > youngest {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    Ok(stamp)
 }
 
 fn cannot_write(path: &RepoPath, error: &io::Error) -> Error {
@@ -655,41 +411,4 @@ fn is_occupied(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy
     )
-}
-
-/// Judges what is found where the plan saw something.
-struct Judge<'j> {
-    round: &'j Round<'j>,
-    seen: Option<&'j Seen>,
-    /// What is put there: to find just that is no loss either.
-    new: Option<&'j Entry>,
-}
-
-impl Expected for Judge<'_> {
-    fn is_untouched(&self, stat: &Stat) -> bool {
-        self.seen.is_some_and(|seen| !seen.racy && seen.stat == *stat)
-    }
-
-    fn attrs_may_go(&self, at: &Path) -> bool {
-        let old = self.seen.and_then(|seen| seen.entry.as_ref());
-        let Some(Entry { attrs: old, node: Node::File { .. }, .. }) = old else { return true };
-        let Context { work_fd, source, .. } = *self.round.ctx;
-        let found = RepoPath::parse(at.as_os_str().as_encoded_bytes()).map_err(io::Error::other);
-        let Ok(found) = found.and_then(|at| present::attrs_at(work_fd, &at)) else { return false };
-        // A file system may have taken only some of what a commit has, or nothing.
-        attrs_id(found.as_ref()).is_ok_and(|id| id == *old)
-            || found.is_none_or(|found| {
-                let old = old.and_then(|id| read_attrs(source, &id).ok());
-                old.is_some_and(|old| found.pairs().iter().all(|pair| old.pairs().contains(pair)))
-            })
-    }
-
-    fn holds(&self, at: &Path) -> bool {
-        let Round { ctx, chunker, .. } = self.round;
-        let Ok(at) = RepoPath::parse(at.as_os_str().as_encoded_bytes()) else { return false };
-        let old = self.seen.and_then(|seen| seen.entry.as_ref());
-        let cut = Cut { chunker: *chunker, nodes: ctx.source, known: [old, self.new] };
-        let Ok(Found::Leaf(entry, _)) = present::read(&*ctx.work, ctx.work_fd, cut, &at) else { return false };
-        old.is_some_and(|old| old.same(&entry)) || self.new.is_some_and(|new| new.same(&entry))
-    }
 }
