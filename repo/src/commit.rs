@@ -190,8 +190,7 @@ fn outside(paths: &[RepoPath], copied: &Copied) -> Option<Error> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" (and {} more)", paths.len() - 1) } else { String::new() };
     let message = format!("cannot commit {first}: not in a part that this partial copy has{more}");
-    let parts: Vec<String> = copied.named.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-    let hint = format!("it has {}; move it there, or leave it out by a rule in .filesyncignore", parts.join(", "));
+    let hint = format!("it has {}; move it there, or leave it out by a rule in .filesyncignore", copied.told());
     Some(Error::new(ErrorKind::Failed, message).with_hint(hint))
 }
 

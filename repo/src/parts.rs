@@ -22,6 +22,8 @@ const LEN_MAX: u64 = 1 << 20;
 const COUNT_MAX: usize = 1024;
 /// … and so that their bytes do.
 const BYTES_MAX: usize = 48 << 10;
+/// Paths that a message names.
+const TOLD_MAX: usize = 3;
 
 /// What a repository has of its trees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +54,13 @@ impl Copied {
             return Err(Error::new(ErrorKind::Usage, "cannot use the paths: they are too many, or too long"));
         }
         Ok(Self { named, parts })
+    }
+
+    /// The first of the paths that its user named, to be told.
+    pub fn told(&self) -> String {
+        let told: Vec<String> = self.named.iter().take(TOLD_MAX).map(ToString::to_string).collect();
+        let more = if self.named.len() > TOLD_MAX { ", …" } else { "" };
+        told.join(", ") + more
     }
 
     /// Reads it; everything, if there is none.

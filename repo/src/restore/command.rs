@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use filesync_merkle::{Part, RepoPath};
+
 use super::apply::HeadMove;
 use super::{ConflictTag, Context, EarlyFiles, Flags};
 use crate::config::Config;
@@ -56,10 +58,12 @@ fn run(
         let (id, commit) = commit_of(repo, request.rev.as_deref())?;
         if let Some(to) = &request.to {
             refuse_store(repo, to)?;
-            return match request.dry_run {
+            let result = match request.dry_run {
                 true => super::preview(ctx, commit.tree, &paths, to),
                 false => super::to_directory(ctx, commit.tree, &paths, to, request.fsync),
-            };
+            }?;
+            warn_of_parts(repo, &paths, observer);
+            return Ok(result);
         }
         let flags = Flags { delete: request.delete, force: request.force };
         let plan = super::plan(ctx, id, commit.tree, &paths, flags)?;
@@ -76,6 +80,17 @@ pub fn finish_journal(repo: &Repo, observer: &dyn Observer) -> Result<(), Error>
         return Ok(());
     }
     with_context(repo, None, observer, super::recover::finish)
+}
+
+/// Whoever wants a copy of a commit may not think of what this repository lacks of it.
+fn warn_of_parts(repo: &Repo, paths: &[RepoPath], observer: &dyn Observer) {
+    let parts = &repo.copied.parts;
+    let is_cut = |path: &RepoPath| parts.part(path) == Part::Some;
+    if paths.iter().any(is_cut) || (paths.is_empty() && !parts.is_whole()) {
+        let told = repo.copied.told();
+        let message = format!("not all of the commit: this partial copy has {told} (`-- PATH` fetches another path)");
+        observer.event(Event::Warning(Warning { path: None, message }));
+    }
 }
 
 /// Whoever names a place in the store has mistaken it for something else.

@@ -73,6 +73,10 @@ fn cluster_partial_copies_have_their_parts() {
     two.ok(&["restore", "--to", "../copy", "--", "many/7"]);
     assert_eq!(std::fs::read(two.path("../copy/many/7")).expect("restored"), Rng::new(7).bytes(3_000));
     std::fs::remove_dir_all(two.path("../copy")).expect("removed");
+    let parts = two.run(&["restore", "--to", "../copy"]);
+    let err = String::from_utf8_lossy(&parts.stderr);
+    assert!(parts.status.success() && err.contains("not all of the commit: this partial copy has "), "{err}");
+    std::fs::remove_dir_all(two.path("../copy")).expect("removed");
     let refused = two.run(&["restore", "--", "many/7"]);
     assert_eq!(refused.status.code(), Some(1), "in place it would stand outside of the parts");
     assert!(two.object(0, &["status"])["clean"] == true);
