@@ -131,6 +131,11 @@ impl Transport {
     }
 
     /// Where its tasks run, unless it has been shut down.
+    /// How many tasks serve connections and streams, those that are always there included.
+    pub fn tasks(&self) -> usize {
+        self.handle.metrics().num_alive_tasks()
+    }
+
     fn runtime(&self) -> Option<tokio::runtime::Handle> {
         lock(&self.runtime).is_some().then(|| self.handle.clone())
     }

@@ -52,6 +52,9 @@ pub trait Net: Send + Sync {
     /// How it stands with peers.
     fn connections(&self) -> Vec<Connection>;
 
+    /// How many tasks serve connections and streams, those that are always there included.
+    fn tasks(&self) -> usize;
+
     /// What went over streams for bulk, by peer.
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic>;
 
@@ -97,6 +100,10 @@ impl Net for Transport {
 
     fn connections(&self) -> Vec<Connection> {
         Self::connections(self)
+    }
+
+    fn tasks(&self) -> usize {
+        Self::tasks(self)
     }
 
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {

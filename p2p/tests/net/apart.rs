@@ -27,7 +27,7 @@ fn node() {
     println!("\nhere {} {}", node.addr(), head.0);
     for _ in std::io::stdin().lines() {
         let streams = node.shared.as_ref().map_or(0, |shared| shared.guard().streams());
-        println!("count {streams} {}", node.net().connections().len());
+        println!("count {streams} {} {}", node.net().connections().len(), node.net().tasks());
     }
 }
 
@@ -56,12 +56,12 @@ impl Apart {
         raw::Raw::connect(seed, &raw::peer(1), &self.addr)
     }
 
-    /// Streams and connections that it has.
-    fn count(&mut self) -> (u64, u64) {
+    /// Streams, connections and tasks that it has.
+    fn count(&mut self) -> [u64; 3] {
         let asks = self.process.stdin.as_mut().expect("it is piped");
         asks.write_all(b"\n").and_then(|()| asks.flush()).expect("it hears");
         let count = words(&mut self.says, "count");
-        (count[0].parse().expect("a number"), count[1].parse().expect("a number"))
+        [0, 1, 2].map(|at: usize| count[at].parse().expect("a number"))
     }
 
     /// Bytes of memory that it has; from here on it is remembered how many it has had at most.
@@ -204,7 +204,7 @@ fn pieces_out_of_order() {
     println!("{poured} bytes wait, {} packets came later than those behind them", between.reversed());
     println!("{} KiB more than before", apart.grown(before) >> 10);
     assert!(between.reversed() > 1_000 && poured > 4 << 20, "it was not tried");
-    assert_eq!(apart.count().0, 4, "the streams are there");
+    assert_eq!(apart.count()[0], 4, "the streams are there");
     assert!(apart.grown(before) < 32 << 20, "{} bytes more", apart.grown(before));
     apart.serves(3);
 }
@@ -214,8 +214,10 @@ fn pieces_out_of_order() {
 #[test]
 fn whatever_members_do() {
     let mut apart = Apart::new();
+    let idle = apart.count()[2];
     apart.serves(2);
-    until("nobody is there", || apart.count() == (0, 0));
+    until("nobody is there", || apart.count()[..2] == [0, 0]);
+    until("nothing is done", || apart.count()[2] == idle);
     let (before, files) = (apart.begin(), apart.files());
     let members: Vec<raw::Raw> = (10..14).map(|seed| apart.raw(seed)).collect();
     let mut streams = Vec::new();
@@ -230,7 +232,8 @@ fn whatever_members_do() {
             streams.push(stream);
         }
     }
-    assert!(apart.count().0 >= 16, "they are there");
+    let [streams, _, tasks] = apart.count();
+    assert!(streams >= 16 && tasks >= idle + streams, "they are there, with {tasks} tasks");
     apart.serves(3);
     drop((streams, members));
     let asked = [raw::hello(Class::Bulk), much(&apart)].concat();
@@ -239,7 +242,8 @@ fn whatever_members_do() {
         let mut stream = raw.open(Class::Bulk);
         raw.send(&mut stream, &asked[..cut]);
     }
-    until("nobody is there any more", || apart.count() == (0, 0));
+    until("nobody is there any more", || apart.count()[..2] == [0, 0]);
+    until("nor is any task of theirs", || apart.count()[2] == idle);
     until("nor is any file or socket of theirs", || apart.files() <= files);
     println!("{} KiB more than before", apart.grown(before) >> 10);
     assert!(apart.grown(before) < 96 << 20, "{} bytes more", apart.grown(before));

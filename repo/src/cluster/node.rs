@@ -355,6 +355,7 @@ impl Node {
             peers.extend(transport.traffic());
             let connected = transport.connections().into_iter().filter(|it| it.is_connected).count();
             figures.push(("filesync_peers_connected", connected as u64));
+            figures.push(("filesync_peer_tasks", transport.tasks() as u64));
             turned_away::metrics(&transport.turned_away(), out);
         }
         for (name, value) in figures {

@@ -180,6 +180,10 @@ impl Net for End {
         Vec::new()
     }
 
+    fn tasks(&self) -> usize {
+        0
+    }
+
     fn traffic(&self) -> BTreeMap<PeerKey, Traffic> {
         BTreeMap::new()
     }
