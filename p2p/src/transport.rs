@@ -130,12 +130,12 @@ impl Transport {
         &self.listening
     }
 
-    /// Where its tasks run, unless it has been shut down.
     /// How many tasks serve connections and streams, those that are always there included.
     pub fn tasks(&self) -> usize {
         self.handle.metrics().num_alive_tasks()
     }
 
+    /// Where its tasks run, unless it has been shut down.
     fn runtime(&self) -> Option<tokio::runtime::Handle> {
         lock(&self.runtime).is_some().then(|| self.handle.clone())
     }

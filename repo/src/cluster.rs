@@ -10,6 +10,7 @@ mod bring;
 mod calls;
 mod clocks;
 mod core;
+mod enlist;
 mod env;
 mod follow;
 #[cfg(test)]

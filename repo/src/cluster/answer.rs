@@ -37,7 +37,10 @@ impl Answers for Answering {
 
 async fn answer(core: &Arc<Core>, caller: Caller, topic: u16, body: &[u8]) -> (Status, Vec<u8>) {
     if caller.class == Class::Raft {
-        let Some(log) = core.log.get() else { return (Status::Refused, Vec::new()) };
+        let Some(log) = core.log.get().filter(|_| core.view.is_fresh()) else {
+            core.called.send_replace(core.view.member(&caller.key));
+            return (Status::Refused, Vec::new());
+        };
         let sender = Sender { key: ids::PeerKey(caller.key.0), known_as: core.view.member(&caller.key) };
         return match log.handle(sender, body).await {
             Ok(answer) => (Status::Done, answer),

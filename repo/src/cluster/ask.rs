@@ -146,6 +146,18 @@ impl Core {
         }
     }
 
+    /// Whether this node is a candidate by what the voters know that it knows. Who calls it one is heard only where no other voter is known:
+    /// whoever was removed meanwhile may say anything.
+    pub async fn is_called_rightly(&self, caller: NodeId, within: Duration) -> bool {
+        let mut voters: BTreeSet<NodeId> = self.view.read(|state| state.voters.iter().flatten().copied().collect());
+        voters.remove(&self.number);
+        if voters.iter().any(|node| *node != caller) {
+            voters.remove(&caller);
+        }
+        futures::future::join_all(voters.iter().map(|node| self.learn_of_members(*node, within))).await;
+        self.view.read(|state| self.is_candidate(state))
+    }
+
     /// Voters as far as they are known, those first that should know best.
     fn to_ask(&self) -> VecDeque<NodeId> {
         let by_log = self.log.get().and_then(Log::leader);

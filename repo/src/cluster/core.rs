@@ -87,6 +87,10 @@ pub struct Core {
     pub searched: Searched,
     /// What came of looks at what others hold.
     pub spots: Spots,
+    /// Who sent the last message of Raft that was not heeded.
+    pub called: watch::Sender<Option<NodeId>>,
+    /// Whether it has a log.
+    pub opened: watch::Sender<bool>,
     /// Everything is to end: for those who look.
     pub stopping: Arc<AtomicBool>,
     /// The same, for long work in the background.
@@ -129,6 +133,16 @@ impl Core {
     /// What is durable of what this node knows.
     pub fn remote(&self) -> MutexGuard<'_, Remote> {
         self.remote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes durably what is here of what is published. It never goes back: another thread may have been here with more.
+    pub fn note_held(&self, now: Remote) -> Result<(), Error> {
+        let mut known = self.remote();
+        if known.held_index <= now.held_index {
+            now.write(&**self.repo.store.vfs())?;
+            *known = now;
+        }
+        Ok(())
     }
 
     /// Whether it has what it should have.
@@ -347,8 +361,24 @@ impl Core {
 
     /// The log, if this node is told of what comes: one that was demoted has it still, and is sent nothing more.
     pub fn followed_log(&self) -> Option<&Log> {
-        let is_candidate = |state: &State| state.member(self.number).is_ok_and(|it| it.role == Role::Candidate);
-        self.log.get().filter(|_| self.view.read(is_candidate))
+        self.log.get().filter(|_| self.view.read(|state| self.is_candidate(state)))
+    }
+
+    /// Whether this node is a candidate, or votes, by a state.
+    pub fn is_candidate(&self, state: &State) -> bool {
+        state.member(self.number).is_ok_and(|member| member.role == Role::Candidate)
+    }
+
+    /// The log, once there is one.
+    pub async fn opened_log(&self) -> &Log {
+        let mut opened = self.opened.subscribe();
+        loop {
+            if let Some(log) = self.log.get() {
+                return log;
+            }
+            // It lasts as long as this does.
+            let _ = opened.changed().await;
+        }
     }
 
     /// The state as it is known here: by the log where there is one.

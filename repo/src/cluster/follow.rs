@@ -189,14 +189,7 @@ fn bring(core: &Arc<Core>, log: &Log, state: &State, goal: &Goal, steps: &mut Ve
         }
         // Damage that showed meanwhile is for whoever mends it: he begins anew.
         core.check_whole()?;
-        let mut remote = core.remote();
-        // Another thread may have been here with a later one: it never goes back.
-        if remote.held_index <= goal.index {
-            let now = Remote { state: state.clone(), held: goal.main, held_index: goal.index, step };
-            now.write(&**core.repo.store.vfs())?;
-            *remote = now;
-        }
-        drop(remote);
+        core.note_held(Remote { state: state.clone(), held: goal.main, held_index: goal.index, step })?;
         drop::<Session<'_>>(session);
         tracing::debug!(index = goal.index, commit = ?goal.main.map(|id| id.to_string()), "holds what was published");
     }

@@ -212,20 +212,12 @@ fn check(core: &Core) -> Result<BTreeSet<lost::Wanted>, Error> {
 
 /// Notes durably what has come here.
 fn note(core: &Core, state: &State) -> Result<(), Error> {
-    let mut remote = core.remote();
-    // It never goes back.
-    if remote.held_index > index_of(state) {
-        return Ok(());
-    }
-    let now = Remote {
+    core.note_held(Remote {
         state: state.clone(),
         held: main_of(state),
         held_index: index_of(state),
         step: state.last_step.map(|step| PubId::from_bytes(step.0)),
-    };
-    now.write(&**core.repo.store.vfs())?;
-    *remote = now;
-    Ok(())
+    })
 }
 
 /// Has the log say it.

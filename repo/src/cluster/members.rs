@@ -223,7 +223,8 @@ fn with(
     let role = state.member(wanted).map(|member| member.role);
     if let Ok(role @ (Role::Reader | Role::Writer)) = role {
         let error = failed(format!("it is no candidate, but a {}", word(role)));
-        return Err(error.with_hint("who joins with an invite of `filesync invite --role voter` can be promoted"));
+        let hint = format!("`filesync peers demote {wanted} --role candidate` makes one of it, where it is served");
+        return Err(error.with_hint(hint));
     }
     if target.len().is_multiple_of(2) && !is_even_meant {
         let is_candidate = |node: &NodeId| {

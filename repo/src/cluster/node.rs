@@ -3,49 +3,47 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use filesync_cas::vfs::{FileKind, Vfs};
 use filesync_p2p::guard::{Guard, Limits};
 use filesync_p2p::peer::{Access, PeerKey};
 use filesync_p2p::serve::{Me, Shared};
 use filesync_p2p::transport::{Answers, Config as NetConfig, Traffic};
-use filesync_raft_log::command::{Command, Founder, Role};
+use filesync_raft_log::State;
+use filesync_raft_log::command::Command;
 use filesync_raft_log::error::OpenError;
-use filesync_raft_log::ids::{self, Millis, NodeId, RepositoryId};
-use filesync_raft_log::{Log, Mode, Options, Parts, State, has_promised};
+use filesync_raft_log::ids::{NodeId, RepositoryId};
+use tokio::sync::watch;
 
 use super::answer::Answering;
 use super::calls::Call;
 use super::clocks::Clocks;
-use super::core::{Core, RaftNetwork};
-use super::env::{Env, Join, Process};
+use super::core::Core;
+use super::enlist::{self, Threads};
+use super::env::{Env, Process};
 use super::heal::{self, Condition};
 use super::jobs::Jobs;
 use super::lost::{self, Searched};
-use super::member::{self, Membership};
+use super::member;
 use super::quota::Quota;
 use super::record::Record;
 use super::remote::Remote;
 use super::spot::Spots;
 use super::turn::Turn;
 use super::view::View;
-use super::{follow, join, led, turned_away};
+use super::{join, led, turned_away};
 use crate::cancel::Token;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::objects::StoreNodes;
-use crate::repo::{Repo, STORE_DIR};
+use crate::repo::Repo;
 use crate::request::SnapshotInfo;
 
 /// Where the log of a node lies, in `.filesync`.
 pub const RAFT_DIR: &str = "raft";
-/// How long a node that is alone may take until it leads.
-const LEAD: Duration = Duration::from_secs(15);
 /// How long those who are being answered get when a node ends.
 const LEAVE: Duration = Duration::from_millis(200);
 
@@ -66,7 +64,7 @@ pub struct Node {
     pub(super) core: Arc<Core>,
     /// What it has for itself alone.
     runtime: Option<tokio::runtime::Runtime>,
-    threads: Vec<Join>,
+    threads: Threads,
     is_over: bool,
 }
 
@@ -115,7 +113,8 @@ impl Node {
             (remote.held, remote.held_index) = (None, 0);
         }
         let node = Self::assemble(place, Arc::clone(&repo), number, remote, &options.listen)?;
-        node.open_log(membership, options)?.run(told)
+        enlist::begin(&node.core, membership, options, told, &node.threads)?;
+        Ok(node)
     }
 
     /// A node with a network, and with no part in a log yet.
@@ -156,9 +155,11 @@ impl Node {
             quota: Quota::default(),
             searched: Searched::default(),
             spots: Spots::default(),
+            called: watch::Sender::new(None),
+            opened: watch::Sender::new(false),
             stopping: Arc::new(AtomicBool::new(false)),
             token: Token::new(),
-            stop: tokio::sync::watch::Sender::new(false),
+            stop: watch::Sender::new(false),
             repo,
         });
         let mut config = NetConfig::new(identity.seed());
@@ -168,127 +169,7 @@ impl Node {
         let store = Arc::clone(&core.repo.store);
         let net = core.env.start_network(&config, shared, store, answers).map_err(|error| failed(&error))?;
         drop(core.transport.set(net));
-        Ok(Self { core, runtime, threads: Vec::new(), is_over: false })
-    }
-
-    fn open_log(self, membership: Option<Membership>, options: &NodeOptions) -> Result<Self, Error> {
-        let core = &self.core;
-        let is_whole = core.repo.copied.is_whole();
-        let is_candidate =
-            is_whole && core.view.read(|state| state.member(core.number).is_ok_and(|it| it.role == Role::Candidate));
-        let is_alone = core.view.read(|state| match state.voters.as_slice() {
-            [] => state.members.is_empty(),
-            [set] => set.len() == 1 && set.contains(&core.number),
-            _ => false,
-        });
-        let takes_part = is_alone || (is_candidate && !options.listen.is_empty());
-        if membership.is_some() && !takes_part {
-            return Ok(self);
-        }
-        let has_log = membership.is_some_and(|it| it.has_log);
-        let log = self.open(has_log, options.moved)?;
-        // Before a message passes: what it promises from here on must not be made anew.
-        if !has_log {
-            member::write(
-                &**core.repo.store.vfs(),
-                Membership { node: core.number, has_log: true, is_partial: false },
-            )?;
-        }
-        core.set_condition(heal::condition(core, &log)?);
-        drop(core.log.set(log));
-        core.view.follows_log(core.number);
-        let state = core.state();
-        if state.members.is_empty() {
-            if !is_alone {
-                return Ok(self);
-            }
-            self.found()?;
-        }
-        // By what is in the log, applied or not: others may vote by that.
-        if let Some(log) = core.log.get()
-            && core.wait(log.votes_alone())?
-        {
-            self.await_lead()?;
-        }
-        Ok(self)
-    }
-
-    fn open(&self, has_log: bool, moved: bool) -> Result<Log, Error> {
-        let core = &self.core;
-        let vfs = &**core.repo.store.vfs();
-        let dir = core.repo.root().join(STORE_DIR).join(RAFT_DIR);
-        let io = |error: std::io::Error| Error::path("cannot write", &dir, &error);
-        let open = |mode| {
-            let network = Arc::new(RaftNetwork(Arc::downgrade(core)));
-            let repository = RepositoryId(*core.repo.repository().as_bytes());
-            let here = Arc::downgrade(core);
-            let env = Arc::clone(&core.env);
-            let clock =
-                Arc::new(move || Millis(here.upgrade().map_or_else(|| env.millis(), |core| core.cluster_millis())));
-            let parts = Parts {
-                repository,
-                node: core.number,
-                network,
-                step_id: follow::step_id,
-                options: Options::new(clock),
-            };
-            core.env.wait(core.env.open_log(&dir, mode, parts))
-        };
-        let make = || -> Result<_, Error> {
-            if vfs.stat(Path::new(RAFT_DIR)).is_ok() {
-                remove_tree(vfs, Path::new(RAFT_DIR)).map_err(io)?;
-            }
-            vfs.mkdir(Path::new(RAFT_DIR), 0o700).map_err(io)?;
-            vfs.sync_dir(Path::new("")).map_err(io)?;
-            Ok(open(Mode::Create))
-        };
-        // An older `member` may have been put back beside it. By what a start that was cut off left, nobody was promised anything.
-        let opened = match has_log || has_promised(&dir).map_err(io)? {
-            true => open(if moved { Mode::Moved } else { Mode::Open }),
-            false => make()?,
-        };
-        match opened {
-            // What another node promised, as this one was before it joined anew, does not bind it.
-            Err(OpenError::Foreign { .. }) if !has_log => make()?,
-            opened => opened,
-        }
-        .map_err(|error| open_error(&error))
-    }
-
-    fn found(&self) -> Result<(), Error> {
-        let core = &self.core;
-        let name = Config::load(&**core.repo.store.vfs())?.node_name();
-        let founder = Founder { key: ids::PeerKey(core.key.0), name, addresses: self.addresses() };
-        let log = core.log.get().ok_or_else(|| Error::new(ErrorKind::Failed, "no log"))?;
-        let founded = core.wait(log.found(founder, LEAD))?;
-        founded.map_err(|error| Error::new(ErrorKind::Failed, format!("cannot found a cluster: {error}")))
-    }
-
-    /// Who is alone leads as soon as he stands for election.
-    fn await_lead(&self) -> Result<(), Error> {
-        let core = &self.core;
-        let Some(log) = core.log.get() else { return Ok(()) };
-        core.wait(log.lead_alone(LEAD))?
-            .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start: {error}")))?;
-        match core.check_whole() {
-            Ok(()) => follow::bring_here(core, log),
-            // Whoever needs what is missing will say so.
-            Err(_) => Ok(()),
-        }
-    }
-
-    fn run(mut self, told: Told) -> Result<Self, Error> {
-        if self.core.log.get().is_none() {
-            return Ok(self);
-        }
-        let failed = |error: std::io::Error| Error::new(ErrorKind::Failed, format!("cannot start a thread: {error}"));
-        type Work = fn(&Arc<Core>, &dyn Fn(&Error));
-        for (name, work) in [("follow", follow::follow as Work), ("drive", follow::drive), ("heal", heal::heal)] {
-            let (core, told) = (Arc::clone(&self.core), Arc::clone(&told));
-            let env = Arc::clone(&core.env);
-            self.threads.push(env.spawn(name, Box::new(move || work(&core, &*told))).map_err(failed)?);
-        }
-        Ok(self)
+        Ok(Self { core, runtime, threads: Threads::default(), is_over: false })
     }
 
     /// Calls when the log stops by itself: its disk failed, mostly.
@@ -296,7 +177,7 @@ impl Node {
         let core = Arc::downgrade(&self.core);
         let watch = move || {
             let Some(core) = core.upgrade() else { return };
-            let Some(log) = core.log.get() else { return };
+            let Ok(log) = core.wait(core.opened_log()) else { return };
             match core.wait(log.stopped()) {
                 // In order, it stops too.
                 Ok(why) if !core.is_stopping() => call(&why),
@@ -395,22 +276,12 @@ impl Node {
 
     /// Where it listens.
     pub fn listening(&self) -> Vec<SocketAddr> {
-        self.core.transport.get().map(|it| it.listening()).unwrap_or_default()
+        listening(&self.core)
     }
 
     /// Where others reach it: where it listens, and if that is everywhere, by the addresses of this machine.
     pub fn addresses(&self) -> Vec<String> {
-        let reach = |listening: SocketAddr| match listening.ip() {
-            ip if !ip.is_unspecified() => vec![listening],
-            IpAddr::V4(_) => {
-                own_ip("0.0.0.0:0", "192.0.2.1:9").map(|ip| SocketAddr::new(ip, listening.port())).into_iter().collect()
-            }
-            IpAddr::V6(_) => own_ip("[::]:0", "[2001:db8::1]:9")
-                .map(|ip| SocketAddr::new(ip, listening.port()))
-                .into_iter()
-                .collect(),
-        };
-        self.listening().into_iter().flat_map(reach).map(|address| address.to_string()).collect()
+        addresses(&self.core)
     }
 
     /// Tells the cluster where this node is reached, if it has moved.
@@ -453,7 +324,8 @@ impl Node {
 
     fn end(&mut self) {
         self.core.stop();
-        for thread in self.threads.drain(..) {
+        // One of them may start others before it ends.
+        while let Some(thread) = self.threads.pop() {
             thread();
         }
         if std::mem::replace(&mut self.is_over, true) {
@@ -481,6 +353,24 @@ impl Drop for Node {
     }
 }
 
+fn listening(core: &Core) -> Vec<SocketAddr> {
+    core.transport.get().map(|it| it.listening()).unwrap_or_default()
+}
+
+/// Where others reach a node.
+pub(super) fn addresses(core: &Core) -> Vec<String> {
+    let reach = |listening: SocketAddr| match listening.ip() {
+        ip if !ip.is_unspecified() => vec![listening],
+        IpAddr::V4(_) => {
+            own_ip("0.0.0.0:0", "192.0.2.1:9").map(|ip| SocketAddr::new(ip, listening.port())).into_iter().collect()
+        }
+        IpAddr::V6(_) => {
+            own_ip("[::]:0", "[2001:db8::1]:9").map(|ip| SocketAddr::new(ip, listening.port())).into_iter().collect()
+        }
+    };
+    listening(core).into_iter().flat_map(reach).map(|address| address.to_string()).collect()
+}
+
 /// Why the log does not open, as its user is told.
 pub fn open_error(error: &OpenError) -> Error {
     let kind = if matches!(error, OpenError::Damaged { .. }) { ErrorKind::Damage } else { ErrorKind::Failed };
@@ -499,15 +389,4 @@ fn nonce(env: &dyn Env) -> Result<u64, Error> {
     let mut bytes = [0; 8];
     env.random(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes) | 1)
-}
-
-fn remove_tree(vfs: &dyn Vfs, dir: &Path) -> std::io::Result<()> {
-    for (name, kind) in vfs.list(dir)? {
-        let path = dir.join(name);
-        match kind {
-            FileKind::Dir => remove_tree(vfs, &path)?,
-            _ => vfs.unlink(&path)?,
-        }
-    }
-    vfs.rmdir(dir)
 }

@@ -29,7 +29,7 @@ use super::{follow, heal, hold};
 use crate::commit;
 use crate::error::{Error, ErrorKind};
 use crate::repo::STORE_DIR;
-use crate::request::{CommitRequest, Event, Observer, SyncOutcome, SyncRequest, SyncResult, Warning};
+use crate::request::{CommitRequest, Event, Observer, Silent, SyncOutcome, SyncRequest, SyncResult, Warning};
 use crate::restore::{self, EarlyFiles};
 
 /// Attempts to publish that lost against others, at most; each lost to a publish of somebody else.
@@ -79,6 +79,14 @@ pub fn sync(node: &Node, request: &SyncRequest, observer: &dyn Observer) -> Resu
 /// Brings here what is published, and writes it into the working copy if that has no commit yet.
 pub fn bring_up_to_date(node: &Node, timeout: Duration, observer: &dyn Observer) -> Result<SyncResult, Error> {
     sync(node, &SyncRequest { pull_only: true, timeout, ..SyncRequest::default() }, observer)
+}
+
+/// Brings here what is published by a state, whole, and notes it durably. Neither the working copy nor what is to be published is touched.
+pub fn fetch(core: &Arc<Core>, state: &State, timeout: Duration) -> Result<(), Error> {
+    let request = SyncRequest { dry_run: true, timeout, ..SyncRequest::default() };
+    let mut run =
+        Run { core, request: &request, observer: &Silent, result: SyncResult::default(), early: None, asked: None };
+    run.fetch(state)
 }
 
 struct Run<'a> {
@@ -298,9 +306,7 @@ impl Run<'_> {
             }
         }
         session.keep()?;
-        let remote = Remote { state: state.clone(), held: main, held_index: index_of(state), step };
-        remote.write(&**core.repo.store.vfs())?;
-        *core.remote() = remote;
+        core.note_held(Remote { state: state.clone(), held: main, held_index: index_of(state), step })?;
         drop::<Session<'_>>(session);
         self.let_go();
         Ok(())

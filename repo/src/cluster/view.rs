@@ -222,6 +222,8 @@ impl Access for View {
             topics::CLUSTER => return role >= Role::Reader,
             // Whether it still is one is found out before anything is answered.
             topics::FIND => return role >= Role::Voter,
+            // So it is before it is heeded.
+            topics::RAFT => return role >= Role::Candidate,
             topics::PUBLISH => role >= Role::Writer,
             topics::HOLD | topics::WANTED => role >= Role::Candidate,
             _ => role >= Role::Reader,

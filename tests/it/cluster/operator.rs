@@ -251,6 +251,38 @@ impl Drop for Ends<'_> {
     }
 }
 
+/// A writer that is served is made a candidate, and then a voter, without being started anew; and again when it
+/// has been a writer for a while.
+#[test]
+fn cluster_a_writer_comes_to_vote() {
+    let one = founder();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    let at = address();
+    let other = Daemon::start(&two, &at);
+    let refused = one.fails(1, &["peers", "promote", "two", "--even"]);
+    assert!(refused.contains("peers demote 2 --role candidate"), "{refused}");
+    let votes = |world: &World| world.json(&["peers"]).iter().filter(|peer| peer["role"] == "voter").count();
+    one.ok(&["peers", "demote", "two", "--role", "candidate"]);
+    one.ok(&["peers", "promote", "two", "--even", "--timeout", "120s"]);
+    assert_eq!(votes(&two), 2);
+    one.ok(&["peers", "demote", "two", "--role", "writer"]);
+    assert_eq!(votes(&one), 1);
+    one.ok(&["peers", "demote", "two", "--role", "candidate"]);
+    one.ok(&["peers", "promote", "two", "--even", "--timeout", "120s"]);
+    // It knows on its disk that it votes: nothing is decided without it.
+    other.kill();
+    let other = Daemon::start(&two, &at);
+    two.write("text/a", "by two\n");
+    two.commit();
+    assert_eq!((sync(&two)["outcome"].as_str(), votes(&two)), (Some("done"), 2));
+    other.end();
+    daemon.end();
+    assert_eq!(two.ok(&["cat", "main:text/a"]), "by two\n");
+    two.ok(&["fsck"]);
+}
+
 /// As `docs/operations.md` says: a new one, promoted to make four, and the dead one removed. Then one of three may die again.
 #[test]
 fn cluster_replaces_a_dead_voter() {

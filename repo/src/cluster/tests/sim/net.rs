@@ -287,7 +287,7 @@ impl Call {
         if !is_admitted(&**access, &key, self.class) {
             return Err(CallError::Refused(Refusal::Stranger));
         }
-        if !matches!(self.class, Class::Join | Class::Raft) && !access.may_call(&key, self.topic) {
+        if self.class != Class::Join && !access.may_call(&key, self.topic) {
             return Ok((Status::Refused, Vec::new()));
         }
         let role: Role = access.role(&key);

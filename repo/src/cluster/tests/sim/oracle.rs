@@ -128,11 +128,8 @@ impl World {
         let unsettled = members.iter().find_map(|(life, node)| {
             let what = match state.member(node.number()).map(|member| member.role) {
                 Ok(Role::Candidate) if node.core.log.get().is_some() => unsettled(node, &state),
-                // It takes part in the log once it starts, and knows that it is to.
-                Ok(Role::Candidate) => behind(node, &state).or_else(|| {
-                    self.restart_soon(life.machine);
-                    Some("is to start anew".to_owned())
-                }),
+                // It is called to the log by who leads, once it knows him.
+                Ok(Role::Candidate) => behind(node, &state).or(Some("does not follow the log yet".to_owned())),
                 _ => behind(node, &state),
             };
             Some(format!("{} {}", life.machine, what?))

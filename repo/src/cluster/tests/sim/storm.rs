@@ -156,7 +156,6 @@ async fn quiet(world: &Arc<World>) {
             continue;
         }
         let Some(unsettled) = unsettled(world).await else { return world.check_end() };
-        world.restart();
         if Instant::now() > until {
             return world.record.broken(Promise::Ends, unsettled);
         }

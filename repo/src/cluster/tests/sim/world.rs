@@ -36,7 +36,6 @@ pub struct World {
     machines: Mutex<Vec<Machine>>,
     oracle: Mutex<Oracle>,
     waiting: Mutex<BTreeSet<usize>>,
-    restarts: Mutex<BTreeSet<usize>>,
     errands: Arc<()>,
     /// Held by who removes members, or makes something else of them.
     pub members: tokio::sync::Mutex<()>,
@@ -66,7 +65,6 @@ impl World {
             machines,
             oracle: Mutex::new(Oracle::new(params.repository)),
             waiting: Mutex::default(),
-            restarts: Mutex::default(),
             errands: Arc::default(),
             members: tokio::sync::Mutex::default(),
             is_calm: AtomicBool::new(true),
@@ -142,19 +140,6 @@ impl World {
     /// Whether somebody still is.
     pub fn has_errands(&self) -> bool {
         Arc::strong_count(&self.errands) > 1
-    }
-
-    /// A node is to be started anew, by whoever looks after its machine.
-    pub fn restart_soon(&self, machine: usize) {
-        lock(&self.restarts).insert(machine);
-    }
-
-    /// Starts those anew that are to be.
-    pub fn restart(self: &Arc<Self>) {
-        for machine in std::mem::take(&mut *lock(&self.restarts)) {
-            self.crash(machine, false);
-            self.machines()[machine].back_at = Instant::now();
-        }
     }
 
     /// Whether it was not let in, and never will be.

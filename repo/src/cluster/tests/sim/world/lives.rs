@@ -175,7 +175,7 @@ impl World {
     fn watch(self: &Arc<Self>, life: &Life, node: &Arc<Node>) {
         let (world, own, core) = (Arc::clone(self), life.clone(), Arc::clone(&node.core));
         drop(self.blocking(life, move || {
-            let Some(log) = core.log.get() else { return };
+            let Ok(log) = core.wait(core.opened_log()) else { return };
             let mut applied = log.watch_applied();
             while own.is_alive() && !world.is_over() {
                 applied.borrow_and_update();
