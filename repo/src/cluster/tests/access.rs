@@ -46,6 +46,7 @@ fn what_is_not_published_is_for_voters_while_it_is_offered() {
         assert_eq!(may(topics::PUBLISH), role >= PeerRole::Writer, "{role:?}");
         assert_eq!(may(topics::HOLD), role >= PeerRole::Candidate, "{role:?}");
         assert_eq!(may(topics::WANTED), role >= PeerRole::Candidate, "{role:?}");
+        assert_eq!(may(topics::RAFT), role >= PeerRole::Candidate, "{role:?}");
         assert!(may(topics::READ_INDEX), "{role:?}");
     }
     assert!(!has(&one, &stranger, published) && !one.core.view.may_call(&stranger, topics::READ_INDEX));
@@ -66,6 +67,7 @@ fn what_is_old_decides_nothing() {
         let may = || (has(two, &peer, head), two.core.view.may_call(&peer, topics::VOUCH));
         assert_eq!(may(), (false, false));
         assert!(two.core.view.may_call(&peer, topics::CLUSTER), "it says how it is");
+        assert!(two.core.view.may_call(&peer, topics::RAFT), "it asks whether it is to follow the log");
         let offer = two.core.view.offer(head);
         assert!(has(two, &peer, head), "what it publishes");
         drop(offer);

@@ -196,3 +196,28 @@ fn who_was_demoted_lets_go_what_was_decided() {
     assert_eq!(pins, [undecided.id]);
     [one, two].into_iter().for_each(Node::shutdown);
 }
+
+/// Whoever was removed meanwhile may call a node to the log, and say what it likes. So one that calls is not asked, where others are known.
+#[test]
+fn who_calls_to_the_log_is_not_asked() {
+    let (_dir, one) = published();
+    let (_third, three) = joined(&one, "three");
+    promote(&one, "three");
+    let second = join(invite(&one, Role::Writer), "two");
+    let two = second.0.join("repo");
+    let number = |node: &Node, name: &str| NodeId(peers(node).iter().find(|peer| peer.name == name).unwrap().node);
+    let (caller, other) = (number(&one, "three"), one.number());
+    client(&two, |two| drop(sync_now(two)));
+    demote(&one, "two", Role::Candidate);
+    client(&two, |two| {
+        let is_called = |caller| {
+            let core = &two.core;
+            let found = core.wait(core.is_called_rightly(caller, TIME)).unwrap();
+            (found, core.view.read(|state| core.is_candidate(state)))
+        };
+        three.shutdown();
+        assert_eq!(is_called(other), (false, false), "who does not call says nothing, and who calls is not asked");
+        assert_eq!(is_called(caller), (true, true));
+    });
+    one.shutdown();
+}

@@ -323,9 +323,10 @@ fn what_has_the_temporary_name_of_what_goes_is_kept_beside() {
 /// Attributes are bytes too.
 #[test]
 fn attributes_set_in_the_last_moment_are_kept_beside() {
-    let set = |root: &Path| {
-        rustix::fs::setxattr(root.join("a.txt"), "user.note", b"mine", rustix::fs::XattrFlags::empty()).is_ok()
+    let set_to = |root: &Path, value: &[u8]| {
+        rustix::fs::setxattr(root.join("a.txt"), "user.note", value, rustix::fs::XattrFlags::empty()).is_ok()
     };
+    let set = move |root: &Path| set_to(root, b"mine");
     let probe = TempDir::new();
     probe.file("a.txt", b"");
     if !set(probe.root()) {
@@ -333,13 +334,16 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
         return;
     }
     // What has just been written is read again; what was written before is gone by its times.
-    for is_older in [false, true] {
+    for (is_older, had_one) in [(false, false), (true, false), (true, true)] {
         let mut fixture = Fixture::new();
         let head = model([("a.txt", file("old"))]);
         let to = fixture.commit(&model([("a.txt", file("new"))]));
-        fixture.head = Some(fixture.commit(&head).1);
+        let tree = fixture.commit(&head).1;
+        let attrs = fixture.attrs(b"user.note", b"theirs");
+        fixture.head = Some(if had_one { fixture.with_attrs(tree, &["a.txt"], attrs) } else { tree });
         fixture.write(&head);
         let root = fixture.dir.root().to_owned();
+        assert!(!had_one || set_to(&root, b"theirs"));
         let changed =
             |path: &Path| std::fs::metadata(path).map(|it| (it.ctime(), it.ctime_nsec())).expect("it is there");
         let at = root.join("a.txt");
@@ -354,7 +358,7 @@ fn attributes_set_in_the_last_moment_are_kept_beside() {
         });
         let ctx = fixture.ctx_with(Arc::new(work));
         let result = apply(&ctx, &plan(&ctx, to.0, to.1, &[], BOTH).unwrap()).unwrap();
-        assert_eq!(result.skipped, [b"a.conflict-here-today.txt"], "older: {is_older}");
+        assert_eq!(result.skipped, [b"a.conflict-here-today.txt"], "older: {is_older}, changed: {had_one}");
         let (mut value, copy) = ([0; 8], fixture.dir.path("a.conflict-here-today.txt"));
         let len = rustix::fs::getxattr(copy, "user.note", &mut value).unwrap();
         assert_eq!(&value[..len], b"mine");
