@@ -380,7 +380,8 @@ impl<'a> Snapshot<'a> {
     /// A message made from the changes.
     fn message(&self) -> String {
         let total = self.added + self.modified + self.deleted;
-        if total > 0 && usize::try_from(total).is_ok_and(|total| total == self.named.len()) {
+        let is_named = self.named.len() <= NAMED_MAX && usize::try_from(total).is_ok_and(|it| it == self.named.len());
+        if total > 0 && is_named {
             return self.named.join(", ");
         }
         let parts = [(self.added, "added"), (self.modified, "modified"), (self.deleted, "deleted")];

@@ -171,6 +171,13 @@ fn messages() {
         text(&history(&world)[0]["message"]).to_owned()
     };
     assert_eq!(commit(&["-m", "one", "-m", "two"]), "one\n\ntwo");
+    // Made from the changes: up to three are named.
+    for (more, made) in
+        [(2, "add 2-0, add 2-1, modify counter"), (3, "3 added, 1 modified"), (4, "4 added, 1 modified")]
+    {
+        (0..more).for_each(|number| world.write(format!("{more}-{number}"), "x"));
+        assert_eq!(commit(&[]), made);
+    }
     assert_eq!(commit(&["-m", "schön\n\n"]), "schön");
     world.write("message", "from a file\n\nbody\n");
     assert_eq!(commit(&["-F", "message"]), "from a file\n\nbody");
