@@ -145,11 +145,14 @@ pub fn is_unfinished(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }
 
-/// Takes a repository away that nothing was ever done with.
-pub fn unmake(root: &Path) {
+/// Takes a repository away that nothing was ever done with, and its directory if that was made for it and has nothing else in it.
+pub fn unmake(root: &Path, had_dir: bool) {
     // Under that name the next `init` removes what is left of it.
     let away = root.join(format!("{UNFINISHED}gone"));
     drop(std::fs::rename(root.join(STORE_DIR), &away).and_then(|()| std::fs::remove_dir_all(&away)));
+    if !had_dir {
+        drop(std::fs::remove_dir(root));
+    }
 }
 
 fn remove_unfinished(root: &Path) {

@@ -44,6 +44,7 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
         return Err(error.with_hint("ask for an invite of a writer or a reader"));
     }
     let is_new = request.dir.join(STORE_DIR).symlink_metadata().is_err();
+    let had_dir = request.dir.symlink_metadata().is_ok();
     let root = prepare(&request.dir, &line, request.name.as_deref(), &params, &copied)?;
     let repo = Arc::new(Repo::open_writer(&root, "clone", options, observer)?);
     let node = match member::read(&**repo.store.vfs())? {
@@ -52,7 +53,7 @@ pub fn clone(request: &CloneRequest, options: &OpenOptions, observer: &dyn Obser
             // Who is not let in has nothing.
             Err(error) if is_new && error.kind() == ErrorKind::Refused => {
                 drop(repo);
-                init::unmake(&root);
+                init::unmake(&root, had_dir);
                 return Err(error);
             }
             joined => joined?,

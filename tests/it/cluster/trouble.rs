@@ -122,6 +122,8 @@ fn cluster_doors_that_do_not_open_are_told() {
     let refused = clone_within("3s", &empty, &expired, "late");
     let err = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && err.contains("expired"), "{refused:?}");
+    assert_eq!(empty.run(&["clone", &expired, "new"]).status.code(), Some(1));
+    assert!(!empty.path("new").exists(), "nothing was made there");
     // The next attempt there is as good as the first.
     assert!(clone(&empty, &invite(&one, "writer"), "in time").status.success());
     // A repository of one cluster joins no other.
