@@ -222,6 +222,38 @@ fn cluster_of_three_survives_its_leader() {
     }
 }
 
+/// A file that is in no commit, since it is ignored, stands where a published one belongs. What was published by then is told.
+#[test]
+fn cluster_overwrites_nothing_that_is_ignored() {
+    let one = founder();
+    one.write(".filesyncignore", "/x\n");
+    one.commit();
+    let daemon = Daemon::start(&one, &address());
+    sync(&one);
+    let (two, _) = join(&invite(&one, "writer"), "two");
+    two.write("x", "of two\n");
+    two.write("n", "n");
+    two.commit();
+    one.write(".filesyncignore", "");
+    one.write("x", "of one\n");
+    one.commit();
+    sync(&one);
+    let refused = two.object(1, &["sync"]);
+    assert_eq!((refused["outcome"].as_str(), len(&refused["published"])), (Some("refused"), 2), "{refused}");
+    assert_eq!(refused["cause"], "cannot sync: not overwritten: x");
+    assert_eq!(std::fs::read_to_string(two.path("x")).expect("it is there"), "of two\n");
+    std::fs::remove_file(two.path("x")).expect("removed");
+    assert_eq!(sync(&two)["outcome"], "done");
+    assert_eq!(std::fs::read_to_string(two.path("x")).expect("it came"), "of one\n");
+    // A reader's tags are nobody else's.
+    let (reader, _) = join(&invite(&one, "reader"), "reader");
+    reader.ok(&["tag", "mine"]);
+    let told = reader.run(&["sync"]);
+    let err = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success() && err.contains("tag mine stays as it is here: this node may only read"), "{err}");
+    daemon.end();
+}
+
 /// Both sides of one file: the published version stands, ours is beside it, and nothing is lost. What is not committed is
 /// never overwritten.
 #[test]

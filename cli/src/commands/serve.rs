@@ -26,7 +26,7 @@ Examples:
   filesync serve --detach && filesync commit && filesync stop
   filesync serve --http 127.0.0.1:9646      /healthz, /readyz and /metrics for Prometheus")]
 pub struct ServeArgs {
-    /// Where to listen for peers: 0.0.0.0:7946, or a multiaddr
+    /// Where to listen for peers: 0.0.0.0:7946, or a multiaddr. Founds a cluster, as `sync` does, where there is none
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
     /// Where to answer HTTP, for those who watch over it; nothing there changes anything

@@ -32,6 +32,9 @@ const NAMED: Duration = Duration::from_millis(500);
 const NOT_KNOWN: Duration = Duration::from_secs(3);
 /// How long who has just answered may take to say whom he knows.
 const LEARN: Duration = Duration::from_secs(1);
+/// What there is to do for who is no member any more.
+const OUT: &str = "it was removed, or they began a new epoch: clone with a new invite, into another directory";
+const MAY_BE_OUT: &str = "some do not take this node for a member: if it was removed, or they began a new epoch, clone with a new invite, into another directory";
 /// The longest that one call may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -108,12 +111,11 @@ impl Core {
             let others: BTreeSet<NodeId> = self.to_ask().into_iter().filter(|node| *node != self.number).collect();
             if !others.is_empty() && others.is_subset(&refusing) && began.elapsed() > NOT_KNOWN {
                 let error = Error::new(ErrorKind::Refused, "no voter takes this node for a member any more");
-                return Err(error.with_hint(
-                    "it was removed, or they began a new epoch: clone with a new invite, into another directory",
-                ));
+                return Err(error.with_hint(OUT));
             }
             if Instant::now() + ASK_AGAIN >= until || self.is_stopping() {
-                return Err(Error::new(ErrorKind::NoQuorum, format!("no answer from the cluster: {last}")));
+                let error = Error::new(ErrorKind::NoQuorum, format!("no answer from the cluster: {last}"));
+                return Err(if refusing.is_empty() { error } else { error.with_hint(MAY_BE_OUT) });
             }
             if asking.is_empty() {
                 tokio::time::sleep(ASK_AGAIN).await;

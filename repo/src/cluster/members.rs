@@ -220,11 +220,15 @@ fn with(
     if !target.insert(wanted) {
         return Err(failed("it votes already".to_owned()));
     }
-    let role = state.member(wanted).map(|member| member.role);
-    if let Ok(role @ (Role::Reader | Role::Writer)) = role {
-        let error = failed(format!("it is no candidate, but a {}", word(role)));
-        let hint = format!("`filesync peers demote {wanted} --role candidate` makes one of it, where it is served");
-        return Err(error.with_hint(hint));
+    if let Ok(member) = state.member(wanted)
+        && member.role != Role::Candidate
+    {
+        let error = failed(format!("it is no candidate, but a {}", word(member.role)));
+        return Err(error.with_hint(match member.is_partial {
+            true => "it is a partial copy, and cannot vote: clone with an invite of `filesync invite --role voter`"
+                .to_owned(),
+            false => format!("`filesync peers demote {wanted} --role candidate` makes one of it, where it is served"),
+        }));
     }
     if target.len().is_multiple_of(2) && !is_even_meant {
         let is_candidate = |node: &NodeId| {

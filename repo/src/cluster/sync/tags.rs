@@ -38,6 +38,9 @@ impl Run<'_> {
         if may_publish && !self.request.pull_only {
             self.publish_tags(&mut wishes, &mut shared)?;
         }
+        for name in wishes.0.keys().filter(|_| !may_publish) {
+            self.warn(format!("tag {name} stays as it is here: this node may only read"));
+        }
         if self.request.push_only { Ok(()) } else { self.take_tags(&shared, &wishes) }
     }
 

@@ -117,7 +117,7 @@ fn may_move(
         None => Ok(()),
         Some(path) => {
             let message = format!("cannot sync: not overwritten: {}", String::from_utf8_lossy(path));
-            let error = Error::new(ErrorKind::Failed, message);
+            let error = Error::new(ErrorKind::Refused, message);
             Err(error.with_hint("it holds what is in no commit: move it away, and sync again"))
         }
     }
