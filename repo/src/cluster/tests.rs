@@ -369,10 +369,9 @@ fn what_stands_in_the_way_stays_and_the_head_too() {
     commit(&one.core.repo);
     sync_now(&one);
     let head = open(&other).head();
-    let error = client(&other, |node| {
-        super::sync::sync(node, &SyncRequest { timeout: TIME, ..SyncRequest::default() }, &Silent).unwrap_err()
-    });
-    assert!(error.to_string().contains("secret"), "{error}");
+    let refused = client(&other, sync_now);
+    let error = refused.error.unwrap();
+    assert!(refused.outcome == SyncOutcome::Refused && error.to_string().contains("secret"), "{error}");
     assert_eq!(two.read("repo/secret").as_deref(), Some(&b"of two alone"[..]));
     assert_eq!(open(&other).head(), head);
     std::fs::remove_file(other.join("secret")).unwrap();

@@ -146,7 +146,7 @@ fn who_is_not_let_in_leaves_nothing() {
     let request = CloneRequest { invite: used, dir: dir.0.join("repo"), name: None, paths: Vec::new(), timeout: TIME };
     let error = crate::cluster::clone(&request, &OpenOptions::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::Refused, "{error}");
-    assert_eq!(std::fs::read_dir(dir.0.join("repo")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 0, "no directory either");
     one.shutdown();
 }
 
