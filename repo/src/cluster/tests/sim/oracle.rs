@@ -127,7 +127,12 @@ impl World {
             nodes.iter().partition(|(_, node)| state.member(node.number()).is_ok());
         let unsettled = members.iter().find_map(|(life, node)| {
             let what = match state.member(node.number()).map(|member| member.role) {
-                Ok(Role::Candidate) if node.core.log.get().is_some() => unsettled(node, &state),
+                // One that was something else for a while may know no voter any more that could say so: it hears when its user syncs.
+                Ok(Role::Candidate) if node.core.log.get().is_some() => unsettled(node, &state).inspect(|_| {
+                    if !node.core.view.is_fresh() {
+                        drop(synced(node));
+                    }
+                }),
                 // It is called to the log by who leads, once it knows him.
                 Ok(Role::Candidate) => behind(node, &state).or(Some("does not follow the log yet".to_owned())),
                 _ => behind(node, &state),
