@@ -9,6 +9,7 @@ use super::*;
 use crate::cluster::hold::Asked;
 use crate::cluster::invite::InviteLine;
 use crate::cluster::members;
+use crate::cluster::remote::Remote;
 
 fn promote(by: &Node, name: &str) {
     let request = PeersRequest::Promote { node: name.to_owned(), even: true };
@@ -219,5 +220,20 @@ fn who_calls_to_the_log_is_not_asked() {
         assert_eq!(is_called(other), (false, false), "who does not call says nothing, and who calls is not asked");
         assert_eq!(is_called(caller), (true, true));
     });
+    one.shutdown();
+}
+
+/// It may vote as soon as it follows the log. After a crash it must know that: who votes may be needed for it to hear of it.
+#[test]
+fn who_comes_to_follow_the_log_has_on_its_disk_that_it_does() {
+    let (_dir, one) = published();
+    let second = join(invite(&one, Role::Writer), "two");
+    let two = serve(&second.0.join("repo"));
+    assert!(two.core.log.get().is_none());
+    demote(&one, "two", Role::Candidate);
+    two.core.wait(two.core.opened_log()).unwrap();
+    let known = Remote::read(&**two.core.repo.store.vfs()).unwrap().unwrap();
+    assert!(two.core.is_candidate(&known.state), "{:?}", known.state.members);
+    two.shutdown();
     one.shutdown();
 }
